@@ -12,7 +12,7 @@ import (
 // stepSize bounds one step of a chore.
 const stepSize = 1_000
 
-// Maintain does one step of chore. Counts are exact at once, so nothing is folded.
+// Maintain does one step of chore. Counts are exact at once, so a fold only writes the history.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -53,6 +53,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	case queue.ChoreTick:
 		s.fireTickers(st)
 	case queue.ChoreFold:
+		s.writeHistory(now)
 	default:
 		return queue.Maintained{}, queue.Invalid("chore", fmt.Sprintf("must be one of queue.Chores(), got %.64q", chore))
 	}

@@ -42,6 +42,7 @@ type queueState struct {
 	gone   bool
 
 	created, finished rate
+	history           history
 }
 
 func newQueueState(q queue.Queue, sp *namespaceState) *queueState {
@@ -105,6 +106,7 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 	}
 
 	l.created.countAt(now, 1)
+	l.history.now.Created++
 	s.placeTask(r, now)
 	s.recordEvent(r, queue.EventCreated, "", now)
 	return r
@@ -124,6 +126,7 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	s.unplaceTask(r)
 	r.task.SetLife(life)
 	s.placeTask(r, c.Now)
+	r.lane.history.countMove(m, life.Status)
 	if life.Status.Finished() {
 		r.lane.finished.countAt(c.Now, 1)
 	}

@@ -35,6 +35,8 @@ type Store struct {
 	ready     int64 // orders tasks by when they became ready
 	turns     int64 // orders queues by when they were last served
 
+	sampledAt time.Time // the minute in which the history was last written
+
 	listeners map[*listener]struct{}
 
 	requests map[requestKey]*request

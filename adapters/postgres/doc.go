@@ -18,7 +18,7 @@
 //
 // Around them: queue, lane (the priorities of a queue), task_key, task_error, request (retains that may repeat),
 // lease_beat (heartbeats beside a locked lease row), part (the partitions), ticker and tick. The table event is the only
-// source of the feed and of the counts; fold, queue_count and event_snapshot belong to it. The view task_now joins
+// source of the feed and of the counts; fold, queue_count, queue_history and event_snapshot belong to it. The view task_now joins
 // the tables to one row per task. docs/adr/0003-storage.md has the reasons and the measurements.
 //
 // # The life of a row

@@ -32,6 +32,7 @@ var rowTypes = map[string][][]string{
 	"audit":        {auditColumns.Names(), storedAuditColumns.Names()},
 	// The stats folder and the feed compute these in SQL.
 	"fold":           {},
+	"queue_history":  {historyColumns.Names()},
 	"event_snapshot": {},
 }
 

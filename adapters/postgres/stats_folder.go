@@ -31,7 +31,11 @@ var errOtherFolds = errors.New("another process folds")
 // queue with refused counts for refusedRest: the event rows of that queue stay, so its counts stay correct.
 func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	_, _, passed := s.rowFilters.fold.nextStep()
-	folded, _, err := s.foldWithout(ctx, passed, false)
+	folded, state, err := s.foldWithout(ctx, passed, false)
+	if err == nil && state.historyDue {
+		err = s.writeHistory(ctx)
+		return queue.Maintained{Moved: folded}, err
+	}
 	if err == nil {
 		return queue.Maintained{Moved: folded}, nil
 	}
@@ -50,16 +54,27 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	return done, err
 }
 
-// foldWithout folds the event rows of all queues except passed. It returns the number of queues, and whether this
-// process got the lock. A trial changes nothing.
-func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (folded int, locked bool, err error) {
+// foldState is the row of fold as the fold met it.
+type foldState struct {
+	locked     bool // this process got the lock
+	historyDue bool // the last minute has no history yet
+}
+
+// foldWithout folds the event rows of all queues except passed. It returns the number of queues, and the state of the lock. A
+// trial changes nothing.
+func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (folded int, state foldState, err error) {
 	err = s.db.Run(ctx, opFold, func(ctx context.Context, t *txn.Tx) error {
-		folded, locked = 0, false
-		if err := t.Query(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
+		folded = 0
+		state = foldState{}
+		err := t.Query(ctx, lockFold, func(rows pgx.Rows) error {
+			state.locked = true
+			return rows.Scan(&state.historyDue)
+		})
+		if err != nil {
 			return err
 		}
 		// Another process holds the lock and does the same work.
-		if !locked {
+		if !state.locked {
 			return txn.ErrNothing
 		}
 
@@ -72,7 +87,7 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 		}
 		return txn.ErrNothing
 	})
-	return folded, locked, txn.IgnoreNothing(err)
+	return folded, state, txn.IgnoreNothing(err)
 }
 
 // findRefusedFold finds one queue with counts that the database refuses. It halves the suspects, so the number of
@@ -104,11 +119,11 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 			without = without[:len(without)-1]
 		}
 
-		_, locked, err := s.foldWithout(ctx, without, true)
+		_, state, err := s.foldWithout(ctx, without, true)
 		switch {
 		case err != nil && !isFaultOfRows(ctx, err):
 			return refusedRow{}, err
-		case err == nil && !locked:
+		case err == nil && !state.locked:
 			return refusedRow{}, errOtherFolds
 		case err == nil && half == 0:
 			return refusedRow{}, nil

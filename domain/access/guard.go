@@ -75,6 +75,7 @@ var targets = [256]target{
 	queue.OpCleanQueue:       targetQueue,
 	queue.OpCleanQueueWithin: targetQueue,
 	queue.OpQueueStats:       targetQueue,
+	queue.OpQueueHistory:     targetQueue,
 	queue.OpListWorkers:      targetNamespace,
 }
 

@@ -240,6 +240,11 @@ func (f fakeService) ListFailures(_ context.Context, name string) (*queue.Failur
 	return g.Groups(), nil
 }
 
+func (f fakeService) QueueHistory(_ context.Context, name string, _ queue.HistoryQuery) (*queue.QueueHistory, error) {
+	f.note("QueueHistory")
+	return &queue.QueueHistory{Queue: name}, nil
+}
+
 func (f fakeService) CreateTicker(_ context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
 	f.note("CreateTicker")
 	return &queue.Ticker{Name: m.Name}, nil
@@ -458,6 +463,10 @@ var guarded = map[string]struct {
 	}},
 	"ListFailures": {byName, "task.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
 		_, err := s.ListFailures(ctx, name)
+		return err
+	}},
+	"QueueHistory": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.QueueHistory(ctx, name, queue.HistoryQuery{})
 		return err
 	}},
 	"CreateTicker": {byFilter, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {

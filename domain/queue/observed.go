@@ -322,6 +322,21 @@ func (o *observedService[S]) QueueStats(ctx context.Context, name string) (*Queu
 	return out0, err
 }
 
+func (o *observedService[S]) QueueHistory(ctx context.Context, name string, q HistoryQuery) (*QueueHistory, error) {
+	call := Call{Op: OpQueueHistory, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *QueueHistory
+		return none0, err
+	}
+	out0, err := o.next.QueueHistory(ctx, name, q)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *QueueHistory
+		return none0, fault
+	}
+	return out0, err
+}
+
 func (o *observedService[S]) ListQueueStatuses(ctx context.Context) ([]*QueueStats, error) {
 	call := Call{Op: OpListQueueStatuses, Namespace: o.namespace}
 	ctx, state, err := o.observer.Start(ctx, call)
@@ -885,6 +900,21 @@ func (o *observedStore[S]) QueueStats(ctx context.Context, namespace string, nam
 	out0, err := o.next.QueueStats(ctx, namespace, name)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 []*QueueStats
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) QueueHistory(ctx context.Context, namespace string, name string, q HistoryQuery) (*QueueHistory, error) {
+	call := Call{Op: OpQueueHistory, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *QueueHistory
+		return none0, err
+	}
+	out0, err := o.next.QueueHistory(ctx, namespace, name, q)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *QueueHistory
 		return none0, fault
 	}
 	return out0, err

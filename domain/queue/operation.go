@@ -29,6 +29,7 @@ const (
 	OpCleanQueue
 	OpCleanQueueWithin
 	OpQueueStats
+	OpQueueHistory
 	OpListQueueStatuses
 	OpExplainTask
 	OpExplainQueue
@@ -201,6 +202,7 @@ var operations = [opCount]Operation{
 	OpCleanQueueWithin: {"CleanQueueWithin", "Queues", "Delete finished tasks of a queue for a time", EffectRepeats, CostSteps, ActionTaskOperate},
 
 	OpQueueStats:        {"QueueStats", "QueueStatuses", "Show the counts of a queue", EffectNone, CostRow, ActionQueueRead},
+	OpQueueHistory:      {"QueueHistory", "QueueStatuses", "Show the history of a queue, by minutes or hours", EffectNone, CostPage, ActionQueueRead},
 	OpListQueueStatuses: {"ListQueueStatuses", "QueueStatuses", "Show the counts of every queue", EffectNone, CostAll, ActionQueueRead},
 
 	OpExplainTask:  {"ExplainTask", "Explanations", "Show why a task does not run, and until when", EffectNone, CostRow, ActionTaskRead},

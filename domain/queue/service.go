@@ -129,6 +129,9 @@ type Queues interface {
 // QueueStatuses returns the counts of queues without scanning tasks.
 type QueueStatuses interface {
 	QueueStats(ctx context.Context, name string) (*QueueStats, error)
+	// QueueHistory returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest
+	// point first. KindNotFound for an unknown queue.
+	QueueHistory(ctx context.Context, name string, q HistoryQuery) (*QueueHistory, error)
 	// ListQueueStatuses returns the stats of every queue of the namespace in the order of names.
 	ListQueueStatuses(ctx context.Context) ([]*QueueStats, error)
 }

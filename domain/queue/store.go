@@ -127,6 +127,8 @@ type QueueStore interface {
 	CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
 	// QueueStats of one queue, or of every queue of the namespace when name is "", in the order of names.
 	QueueStats(ctx context.Context, namespace, name string) ([]*QueueStats, error)
+	// QueueHistory returns the points of a queue that q, after Normalize, selects. ChoreFold writes them, once a minute.
+	QueueHistory(ctx context.Context, namespace, name string, q HistoryQuery) (*QueueHistory, error)
 	ListNamespaces(ctx context.Context) ([]string, error)
 }
 

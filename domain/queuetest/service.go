@@ -46,6 +46,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"stats and workers", serveStats},
 		{"explanations", serveExplanations},
 		{"failures", serveFailures},
+		{"history", serveHistory},
 		{"tickers", serveTickers},
 		{"ticker loops", serveTickerLoops},
 		{"events", serveEvents},

@@ -89,6 +89,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"workers", testWorkers},
 		{"facts", testFacts},
 		{"failures", testFailures},
+		{"history", testHistory},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},
 		{"limits", testLimits},

@@ -171,7 +171,7 @@ var mayWalk = map[string]string{
 }
 
 // big are the tables that grow with the tasks.
-var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event", "task_error", "task_key", "tick", "ticker"}
+var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event", "task_error", "task_key", "tick", "ticker", "queue_history"}
 
 // walkArgs are the arguments of a first step along the key of a table.
 func walkArgs(table string) []string {

@@ -39,6 +39,7 @@ var roleRights = map[string]struct{ server, readonly, producer string }{
 	"part":           {"SIUD", "S", "S"},
 	"queue":          {"SIUD", "S", "S"},
 	"queue_count":    {"SIUD", "S", ""},
+	"queue_history":  {"SIUD", "S", ""},
 	"queue_stats":    {"S", "S", ""},
 	"queues":         {"S", "S", ""},
 	"ready":          {"SIUD", "S", "I"},

@@ -90,7 +90,8 @@ select (select count(*) from ready) + (select count(*) from delayed) + (select c
      + (select count(*) from state) + (select count(*) from error) + (select count(*) from key) + (select count(*) from task)
 
 -- name: prune.deleted.queue
-with _lane as (delete from pgqueue.lane where queue_id = @queue_id), _count as (delete from pgqueue.queue_count where queue_id = @queue_id)
+with _lane as (delete from pgqueue.lane where queue_id = @queue_id), _count as (delete from pgqueue.queue_count where queue_id = @queue_id),
+_history as (delete from pgqueue.queue_history where queue_id = @queue_id)
 delete from pgqueue.queue where id = @queue_id
 
 -- name: prune.beats

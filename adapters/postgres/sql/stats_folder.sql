@@ -2,12 +2,14 @@
 -- the snapshot up to which the counts contain the events.
 
 -- name: fold.lock
-select true from pgqueue.fold for update skip locked
+-- Whether the last minute has no history yet.
+select f.sampled_at < date_trunc('minute', pgqueue.clock()) from pgqueue.fold f for update skip locked
 
 -- name: fold.next
--- The present time if there are event rows to add, else null.
+-- The present time if there are event rows to add, or a minute without a history; else null.
 select case when exists (
-    select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin((select seen from pgqueue.fold))) then pgqueue.clock() end, pgqueue.clock()
+    select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin((select seen from pgqueue.fold)))
+    or exists (select 1 from pgqueue.fold f where f.sampled_at < date_trunc('minute', pgqueue.clock())) then pgqueue.clock() end, pgqueue.clock()
 
 -- name: fold
 -- Adds the new event rows to the counts and keeps the snapshot. The caller has locked the row of fold. The sums of the queues
@@ -24,6 +26,9 @@ new as materialized (
            sum(n) filter (where "is" = 7) as cancelled_in, sum(n) filter (where was = 7) as cancelled_out,
            sum(delayed) as delayed,
            sum(n) filter (where kind = 1) as created,
+           sum(n) filter (where kind = 4) as retried,
+           sum(n) filter (where "is" = 4 and was between 1 and 3) as released,
+           sum(n) filter (where "is" = 5 and was between 1 and 3) as failed,
            sum(n) filter (where "is" between 4 and 7 and was between 1 and 3) as finished
     from (
         select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
@@ -35,12 +40,12 @@ new as materialized (
 ),
 _count as (
     insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed,
-                                          created_sum, finished_sum, marked_at, next_at)
+                                          created_sum, finished_sum, marked_at, next_at, released_sum, failed_sum, retried_sum)
     select queue_id, coalesce(new_in, 0) - coalesce(new_out, 0), coalesce(retry_in, 0) - coalesce(retry_out, 0),
            coalesce(retained_in, 0) - coalesce(retained_out, 0), coalesce(released_in, 0) - coalesce(released_out, 0),
            coalesce(failed_in, 0) - coalesce(failed_out, 0), coalesce(expired_in, 0) - coalesce(expired_out, 0),
            coalesce(cancelled_in, 0) - coalesce(cancelled_out, 0), delayed, coalesce(created, 0), coalesce(finished, 0),
-           seen.t, seen.t
+           seen.t, seen.t, coalesce(released, 0), coalesce(new.failed, 0), coalesce(retried, 0)
     from new, seen
     where exists (select 1 from pgqueue.queue q where q.id = new.queue_id) and queue_id <> all (@passed_queue_ids::integer[])
     order by queue_id
@@ -49,6 +54,8 @@ _count as (
         released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
         cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed,
         created_sum = c.created_sum + excluded.created_sum, finished_sum = c.finished_sum + excluded.finished_sum,
+        released_sum = c.released_sum + excluded.released_sum, failed_sum = c.failed_sum + excluded.failed_sum,
+        retried_sum = c.retried_sum + excluded.retried_sum,
         created_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.created_next else c.created_mark end,
         finished_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.finished_next else c.finished_mark end,
         marked_at = case when c.next_at < excluded.next_at - interval '30 s' then c.next_at else c.marked_at end,

@@ -14,6 +14,7 @@ import (
 var otherProcedure = map[queue.Op]protoreflect.Name{
 	queue.OpCleanQueueWithin:  "CleanQueue",
 	queue.OpQueueStats:        "GetQueueStats",
+	queue.OpQueueHistory:      "GetQueueHistory",
 	queue.OpListQueueStatuses: "ListQueueStats",
 	queue.OpRunTickerLoop:     "HandleTicks",
 	queue.OpLastEvent:         "SubscribeEvents",

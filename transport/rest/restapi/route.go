@@ -96,18 +96,19 @@ func routeNamed(op queue.Op, method, path, id, summary string) Route {
 var (
 	ListNamespaces = routeOf(queue.OpListNamespaces, http.MethodGet, "/namespace")
 
-	ListQueues    = routeOf(queue.OpListQueues, http.MethodGet, "/queue")
-	CreateQueue   = routeOf(queue.OpCreateQueue, http.MethodPost, "/queue")
-	GetQueue      = routeOf(queue.OpGetQueue, http.MethodGet, "/queue/{name}")
-	UpdateQueue   = routeOf(queue.OpUpdateQueue, http.MethodPatch, "/queue/{name}")
-	DeleteQueue   = routeOf(queue.OpDeleteQueue, http.MethodDelete, "/queue/{name}")
-	PauseQueue    = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/pause", "pause-queue", "Pause a queue: nothing is retained from it")
-	ResumeQueue   = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
-	CleanQueue    = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
-	GetQueueStats = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
-	ListFailures  = routeOf(queue.OpListFailures, http.MethodGet, "/queue/{name}/failure")
-	ExplainQueue  = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
-	ListStats     = declareRoute(Route{
+	ListQueues      = routeOf(queue.OpListQueues, http.MethodGet, "/queue")
+	CreateQueue     = routeOf(queue.OpCreateQueue, http.MethodPost, "/queue")
+	GetQueue        = routeOf(queue.OpGetQueue, http.MethodGet, "/queue/{name}")
+	UpdateQueue     = routeOf(queue.OpUpdateQueue, http.MethodPatch, "/queue/{name}")
+	DeleteQueue     = routeOf(queue.OpDeleteQueue, http.MethodDelete, "/queue/{name}")
+	PauseQueue      = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/pause", "pause-queue", "Pause a queue: nothing is retained from it")
+	ResumeQueue     = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
+	CleanQueue      = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
+	GetQueueStats   = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
+	GetQueueHistory = routeNamed(queue.OpQueueHistory, http.MethodGet, "/queue/{name}/history", "get-queue-history", "Get the history of a queue, by minutes of the last day or hours of the last 30 days")
+	ListFailures    = routeOf(queue.OpListFailures, http.MethodGet, "/queue/{name}/failure")
+	ExplainQueue    = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
+	ListStats       = declareRoute(Route{
 		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",
 		ID: "list-queue-stats", Tag: "queue", Summary: "Get the statistics of every queue",
 	})

@@ -9,6 +9,7 @@ import (
 func (s *Server) registerExplanations() {
 	registerOperation(s, operation{Route: restapi.ExplainTask}, explainTask)
 	registerOperation(s, operation{Route: restapi.ExplainQueue}, explainQueue)
+	registerOperation(s, operation{Route: restapi.GetQueueHistory}, getQueueHistory)
 	registerOperation(s, operation{
 		Route: restapi.ListFailures,
 		text:  "It reads the newest 10,000 failed tasks. The ids of a group select its tasks for a retry.",

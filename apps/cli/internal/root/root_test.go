@@ -263,6 +263,8 @@ func TestExitCodes(t *testing.T) {
 		"why 99":                               {3, "no such task"},
 		"task why 99":                          {3, "no such task"},
 		"why --queue nix":                      {3, "no such queue"},
+		"history nix":                          {3, "no such queue"},
+		"history nix --step day":               {2, "must be minute or hour"},
 		"failures nix":                         {3, "no such queue"},
 		"failures":                             {2, "a queue's name"},
 		"why":                                  {2, "must be a task id or --queue, got none"},

@@ -110,6 +110,10 @@ var (
 		pb.Backoff_BACKOFF_LINEAR:      queue.BackoffLinear,
 		pb.Backoff_BACKOFF_CONSTANT:    queue.BackoffConstant,
 	})
+	historySteps = newWordEnum(map[pb.HistoryStep]queue.HistoryStep{
+		pb.HistoryStep_HISTORY_STEP_MINUTE: queue.HistoryMinute,
+		pb.HistoryStep_HISTORY_STEP_HOUR:   queue.HistoryHour,
+	})
 	misfires = newWordEnum(map[pb.Misfire]queue.Misfire{
 		pb.Misfire_MISFIRE_SKIP: queue.MisfireSkip,
 		pb.Misfire_MISFIRE_ONCE: queue.MisfireOnce,

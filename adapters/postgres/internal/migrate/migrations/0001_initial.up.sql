@@ -253,9 +253,10 @@ create index event_at on pgqueue.event using brin (at) with (pages_per_range = 1
 
 -- The counts up to a snapshot; what that snapshot has not seen is added from event.
 create table pgqueue.fold (
-    one       boolean     primary key default true check (one),
-    seen      pg_snapshot not null,
-    pruned    xid8        not null -- events below are gone
+    one        boolean     primary key default true check (one),
+    seen       pg_snapshot not null,
+    pruned     xid8        not null, -- events below are gone
+    sampled_at timestamptz not null default '-infinity' -- the minute in which the history was last written
 );
 insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot());
 
@@ -284,8 +285,30 @@ create table pgqueue.queue_count (
     created_next  bigint      not null default 0,
     finished_next bigint      not null default 0,
     next_at       timestamptz not null,
-    marked_at     timestamptz not null
+    marked_at     timestamptz not null,
+    released_sum  bigint      not null default 0, -- ever released, failed and tried again
+    failed_sum    bigint      not null default 0,
+    retried_sum   bigint      not null default 0,
+    created_kept  bigint      not null default 0, -- the parts of the sums that the history contains
+    released_kept bigint      not null default 0,
+    failed_kept   bigint      not null default 0,
+    retried_kept  bigint      not null default 0
 ) with (fillfactor = 50);
+
+-- What happened in each queue: a row for each minute of a day, and for each hour of 30 days, in which something happened or a
+-- task was ready. The stats folder writes them, once a minute.
+create table pgqueue.queue_history (
+    queue_id   integer     not null,
+    hourly     boolean     not null,
+    at         timestamptz not null, -- the beginning of the minute or hour
+    created    bigint      not null,
+    released   bigint      not null,
+    failed     bigint      not null,
+    retried    bigint      not null,
+    ready      bigint      not null, -- at the end of the minute; the most of an hour
+    oldest_age bigint      not null, -- of the ready tasks, in ns
+    primary key (queue_id, hourly, at)
+);
 
 create table pgqueue.ticker (
     id            integer generated always as identity primary key,

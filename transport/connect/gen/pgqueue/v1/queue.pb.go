@@ -81,6 +81,59 @@ func (Backoff) EnumDescriptor() ([]byte, []int) {
 	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{0}
 }
 
+// HistoryStep is the length of a point of a history.
+type HistoryStep int32
+
+const (
+	// Minutes.
+	HistoryStep_HISTORY_STEP_UNSPECIFIED HistoryStep = 0
+	// Minutes, kept for a day.
+	HistoryStep_HISTORY_STEP_MINUTE HistoryStep = 1
+	// Hours, kept for 30 days.
+	HistoryStep_HISTORY_STEP_HOUR HistoryStep = 2
+)
+
+// Enum value maps for HistoryStep.
+var (
+	HistoryStep_name = map[int32]string{
+		0: "HISTORY_STEP_UNSPECIFIED",
+		1: "HISTORY_STEP_MINUTE",
+		2: "HISTORY_STEP_HOUR",
+	}
+	HistoryStep_value = map[string]int32{
+		"HISTORY_STEP_UNSPECIFIED": 0,
+		"HISTORY_STEP_MINUTE":      1,
+		"HISTORY_STEP_HOUR":        2,
+	}
+)
+
+func (x HistoryStep) Enum() *HistoryStep {
+	p := new(HistoryStep)
+	*p = x
+	return p
+}
+
+func (x HistoryStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoryStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_queue_proto_enumTypes[1].Descriptor()
+}
+
+func (HistoryStep) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_queue_proto_enumTypes[1]
+}
+
+func (x HistoryStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoryStep.Descriptor instead.
+func (HistoryStep) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{1}
+}
+
 // Queue is a named lane of a namespace with its policy.
 type Queue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1963,6 +2016,261 @@ func (x *ListFailuresResponse) GetGroups() []*FailureGroup {
 	return nil
 }
 
+// HistoryPoint is one minute or hour of a history.
+type HistoryPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The beginning of the minute or hour.
+	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// Tasks that were created.
+	Created int64 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	// Tasks that succeeded.
+	Released int64 `protobuf:"varint,3,opt,name=released,proto3" json:"released,omitempty"`
+	// Tasks that failed for good.
+	Failed int64 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Attempts that failed and are tried again.
+	Retried int64 `protobuf:"varint,5,opt,name=retried,proto3" json:"retried,omitempty"`
+	// Ready tasks at the end of the minute; of an hour, the most of these.
+	Ready int64 `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	// How long the task that was ready the longest had been so; of an hour, the most.
+	OldestReadyAge *durationpb.Duration `protobuf:"bytes,7,opt,name=oldest_ready_age,json=oldestReadyAge,proto3" json:"oldest_ready_age,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HistoryPoint) Reset() {
+	*x = HistoryPoint{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryPoint) ProtoMessage() {}
+
+func (x *HistoryPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryPoint.ProtoReflect.Descriptor instead.
+func (*HistoryPoint) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HistoryPoint) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *HistoryPoint) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *HistoryPoint) GetReleased() int64 {
+	if x != nil {
+		return x.Released
+	}
+	return 0
+}
+
+func (x *HistoryPoint) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *HistoryPoint) GetRetried() int64 {
+	if x != nil {
+		return x.Retried
+	}
+	return 0
+}
+
+func (x *HistoryPoint) GetReady() int64 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *HistoryPoint) GetOldestReadyAge() *durationpb.Duration {
+	if x != nil {
+		return x.OldestReadyAge
+	}
+	return nil
+}
+
+// The request of QueueService.GetQueueHistory.
+type GetQueueHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The length of a point.
+	Step HistoryStep `protobuf:"varint,3,opt,name=step,proto3,enum=pgqueue.v1.HistoryStep" json:"step,omitempty"`
+	// Exclusive.
+	After *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	// Exclusive.
+	Before        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQueueHistoryRequest) Reset() {
+	*x = GetQueueHistoryRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQueueHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQueueHistoryRequest) ProtoMessage() {}
+
+func (x *GetQueueHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQueueHistoryRequest.ProtoReflect.Descriptor instead.
+func (*GetQueueHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetQueueHistoryRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetQueueHistoryRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *GetQueueHistoryRequest) GetStep() HistoryStep {
+	if x != nil {
+		return x.Step
+	}
+	return HistoryStep_HISTORY_STEP_UNSPECIFIED
+}
+
+func (x *GetQueueHistoryRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *GetQueueHistoryRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+// The response of QueueService.GetQueueHistory.
+type GetQueueHistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The length of a point.
+	Step HistoryStep `protobuf:"varint,3,opt,name=step,proto3,enum=pgqueue.v1.HistoryStep" json:"step,omitempty"`
+	// The oldest first. A point is missing where nothing happened and no task was ready.
+	Points        []*HistoryPoint `protobuf:"bytes,4,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQueueHistoryResponse) Reset() {
+	*x = GetQueueHistoryResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQueueHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQueueHistoryResponse) ProtoMessage() {}
+
+func (x *GetQueueHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQueueHistoryResponse.ProtoReflect.Descriptor instead.
+func (*GetQueueHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetQueueHistoryResponse) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetQueueHistoryResponse) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *GetQueueHistoryResponse) GetStep() HistoryStep {
+	if x != nil {
+		return x.Step
+	}
+	return HistoryStep_HISTORY_STEP_UNSPECIFIED
+}
+
+func (x *GetQueueHistoryResponse) GetPoints() []*HistoryPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
 var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
@@ -2113,12 +2421,35 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\bexamined\x18\x04 \x01(\x03R\bexamined\x12\x12\n" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x14\n" +
 	"\x05count\x18\x06 \x01(\x03R\x05count\x120\n" +
-	"\x06groups\x18\a \x03(\v2\x18.pgqueue.v1.FailureGroupR\x06groups*e\n" +
+	"\x06groups\x18\a \x03(\v2\x18.pgqueue.v1.FailureGroupR\x06groups\"\xfd\x01\n" +
+	"\fHistoryPoint\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x03R\acreated\x12\x1a\n" +
+	"\breleased\x18\x03 \x01(\x03R\breleased\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x18\n" +
+	"\aretried\x18\x05 \x01(\x03R\aretried\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\x03R\x05ready\x12C\n" +
+	"\x10oldest_ready_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0eoldestReadyAge\"\xdf\x01\n" +
+	"\x16GetQueueHistoryRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
+	"\x04step\x18\x03 \x01(\x0e2\x17.pgqueue.v1.HistoryStepR\x04step\x120\n" +
+	"\x05after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\xac\x01\n" +
+	"\x17GetQueueHistoryResponse\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
+	"\x04step\x18\x03 \x01(\x0e2\x17.pgqueue.v1.HistoryStepR\x04step\x120\n" +
+	"\x06points\x18\x04 \x03(\v2\x18.pgqueue.v1.HistoryPointR\x06points*e\n" +
 	"\aBackoff\x12\x17\n" +
 	"\x13BACKOFF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BACKOFF_EXPONENTIAL\x10\x01\x12\x12\n" +
 	"\x0eBACKOFF_LINEAR\x10\x02\x12\x14\n" +
-	"\x10BACKOFF_CONSTANT\x10\x032\xad\a\n" +
+	"\x10BACKOFF_CONSTANT\x10\x03*[\n" +
+	"\vHistoryStep\x12\x1c\n" +
+	"\x18HISTORY_STEP_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13HISTORY_STEP_MINUTE\x10\x01\x12\x15\n" +
+	"\x11HISTORY_STEP_HOUR\x10\x022\x8e\b\n" +
 	"\fQueueService\x12N\n" +
 	"\vCreateQueue\x12\x1e.pgqueue.v1.CreateQueueRequest\x1a\x1f.pgqueue.v1.CreateQueueResponse\x12Y\n" +
 	"\rRegisterQueue\x12 .pgqueue.v1.RegisterQueueRequest\x1a!.pgqueue.v1.RegisterQueueResponse\"\x03\x90\x02\x02\x12J\n" +
@@ -2132,7 +2463,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\\\n" +
 	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01\x12V\n" +
-	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01B\xac\x01\n" +
+	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\x0fGetQueueHistory\x12\".pgqueue.v1.GetQueueHistoryRequest\x1a#.pgqueue.v1.GetQueueHistoryResponse\"\x03\x90\x02\x01B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"QueueProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +
@@ -2150,108 +2482,121 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 	return file_pgqueue_v1_queue_proto_rawDescData
 }
 
-var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
-	(Backoff)(0),                   // 0: pgqueue.v1.Backoff
-	(*Queue)(nil),                  // 1: pgqueue.v1.Queue
-	(*QueueMeta)(nil),              // 2: pgqueue.v1.QueueMeta
-	(*QueueStats)(nil),             // 3: pgqueue.v1.QueueStats
-	(*StatusCount)(nil),            // 4: pgqueue.v1.StatusCount
-	(*CreateQueueRequest)(nil),     // 5: pgqueue.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),    // 6: pgqueue.v1.CreateQueueResponse
-	(*RegisterQueueRequest)(nil),   // 7: pgqueue.v1.RegisterQueueRequest
-	(*RegisterQueueResponse)(nil),  // 8: pgqueue.v1.RegisterQueueResponse
-	(*GetQueueRequest)(nil),        // 9: pgqueue.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),       // 10: pgqueue.v1.GetQueueResponse
-	(*ListQueuesRequest)(nil),      // 11: pgqueue.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),     // 12: pgqueue.v1.ListQueuesResponse
-	(*UpdateQueueRequest)(nil),     // 13: pgqueue.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),    // 14: pgqueue.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),     // 15: pgqueue.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),    // 16: pgqueue.v1.DeleteQueueResponse
-	(*CleanQueueRequest)(nil),      // 17: pgqueue.v1.CleanQueueRequest
-	(*CleanQueueResponse)(nil),     // 18: pgqueue.v1.CleanQueueResponse
-	(*GetQueueStatsRequest)(nil),   // 19: pgqueue.v1.GetQueueStatsRequest
-	(*GetQueueStatsResponse)(nil),  // 20: pgqueue.v1.GetQueueStatsResponse
-	(*ListQueueStatsRequest)(nil),  // 21: pgqueue.v1.ListQueueStatsRequest
-	(*ListQueueStatsResponse)(nil), // 22: pgqueue.v1.ListQueueStatsResponse
-	(*ExplainQueueRequest)(nil),    // 23: pgqueue.v1.ExplainQueueRequest
-	(*ExplainQueueResponse)(nil),   // 24: pgqueue.v1.ExplainQueueResponse
-	(*FailureGroup)(nil),           // 25: pgqueue.v1.FailureGroup
-	(*FailureSample)(nil),          // 26: pgqueue.v1.FailureSample
-	(*ListFailuresRequest)(nil),    // 27: pgqueue.v1.ListFailuresRequest
-	(*ListFailuresResponse)(nil),   // 28: pgqueue.v1.ListFailuresResponse
-	(*durationpb.Duration)(nil),    // 29: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
-	(Status)(0),                    // 31: pgqueue.v1.Status
-	(*Page)(nil),                   // 32: pgqueue.v1.Page
-	(*Explanation)(nil),            // 33: pgqueue.v1.Explanation
+	(Backoff)(0),                    // 0: pgqueue.v1.Backoff
+	(HistoryStep)(0),                // 1: pgqueue.v1.HistoryStep
+	(*Queue)(nil),                   // 2: pgqueue.v1.Queue
+	(*QueueMeta)(nil),               // 3: pgqueue.v1.QueueMeta
+	(*QueueStats)(nil),              // 4: pgqueue.v1.QueueStats
+	(*StatusCount)(nil),             // 5: pgqueue.v1.StatusCount
+	(*CreateQueueRequest)(nil),      // 6: pgqueue.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),     // 7: pgqueue.v1.CreateQueueResponse
+	(*RegisterQueueRequest)(nil),    // 8: pgqueue.v1.RegisterQueueRequest
+	(*RegisterQueueResponse)(nil),   // 9: pgqueue.v1.RegisterQueueResponse
+	(*GetQueueRequest)(nil),         // 10: pgqueue.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),        // 11: pgqueue.v1.GetQueueResponse
+	(*ListQueuesRequest)(nil),       // 12: pgqueue.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 13: pgqueue.v1.ListQueuesResponse
+	(*UpdateQueueRequest)(nil),      // 14: pgqueue.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),     // 15: pgqueue.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),      // 16: pgqueue.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),     // 17: pgqueue.v1.DeleteQueueResponse
+	(*CleanQueueRequest)(nil),       // 18: pgqueue.v1.CleanQueueRequest
+	(*CleanQueueResponse)(nil),      // 19: pgqueue.v1.CleanQueueResponse
+	(*GetQueueStatsRequest)(nil),    // 20: pgqueue.v1.GetQueueStatsRequest
+	(*GetQueueStatsResponse)(nil),   // 21: pgqueue.v1.GetQueueStatsResponse
+	(*ListQueueStatsRequest)(nil),   // 22: pgqueue.v1.ListQueueStatsRequest
+	(*ListQueueStatsResponse)(nil),  // 23: pgqueue.v1.ListQueueStatsResponse
+	(*ExplainQueueRequest)(nil),     // 24: pgqueue.v1.ExplainQueueRequest
+	(*ExplainQueueResponse)(nil),    // 25: pgqueue.v1.ExplainQueueResponse
+	(*FailureGroup)(nil),            // 26: pgqueue.v1.FailureGroup
+	(*FailureSample)(nil),           // 27: pgqueue.v1.FailureSample
+	(*ListFailuresRequest)(nil),     // 28: pgqueue.v1.ListFailuresRequest
+	(*ListFailuresResponse)(nil),    // 29: pgqueue.v1.ListFailuresResponse
+	(*HistoryPoint)(nil),            // 30: pgqueue.v1.HistoryPoint
+	(*GetQueueHistoryRequest)(nil),  // 31: pgqueue.v1.GetQueueHistoryRequest
+	(*GetQueueHistoryResponse)(nil), // 32: pgqueue.v1.GetQueueHistoryResponse
+	(*durationpb.Duration)(nil),     // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
+	(Status)(0),                     // 35: pgqueue.v1.Status
+	(*Page)(nil),                    // 36: pgqueue.v1.Page
+	(*Explanation)(nil),             // 37: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	29, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	29, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	33, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	33, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	29, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	29, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	29, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	30, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	30, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
-	29, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	29, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	33, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	33, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	33, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	34, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	34, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	33, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	33, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 10: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	29, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	29, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	29, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
-	4,  // 14: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	29, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	31, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
-	2,  // 17: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	1,  // 18: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	2,  // 19: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	1,  // 20: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	1,  // 21: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	32, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
-	1,  // 23: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
-	2,  // 24: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	1,  // 25: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	1,  // 26: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	29, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
-	3,  // 28: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	3,  // 29: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	33, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	30, // 31: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
-	30, // 32: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
-	26, // 33: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
-	30, // 34: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
-	25, // 35: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	5,  // 36: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	7,  // 37: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	9,  // 38: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	11, // 39: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	13, // 40: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	15, // 41: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	17, // 42: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	19, // 43: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	21, // 44: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	23, // 45: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	27, // 46: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	6,  // 47: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	8,  // 48: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	10, // 49: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	12, // 50: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	14, // 51: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	16, // 52: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	18, // 53: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	20, // 54: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	22, // 55: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	24, // 56: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	28, // 57: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	47, // [47:58] is the sub-list for method output_type
-	36, // [36:47] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	33, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	33, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	33, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	5,  // 14: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
+	33, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	35, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	3,  // 17: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	2,  // 18: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	3,  // 19: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	2,  // 20: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	2,  // 21: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	36, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	2,  // 23: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
+	3,  // 24: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	2,  // 25: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	2,  // 26: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	33, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	4,  // 28: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	4,  // 29: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	37, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	34, // 31: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	34, // 32: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	27, // 33: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
+	34, // 34: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	26, // 35: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	34, // 36: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	33, // 37: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	1,  // 38: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	34, // 39: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	34, // 40: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	1,  // 41: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	30, // 42: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	6,  // 43: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	8,  // 44: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	10, // 45: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	12, // 46: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	14, // 47: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	16, // 48: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	18, // 49: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	20, // 50: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	22, // 51: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	24, // 52: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	28, // 53: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	31, // 54: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	7,  // 55: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	9,  // 56: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	11, // 57: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	13, // 58: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	15, // 59: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	17, // 60: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	19, // 61: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	21, // 62: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	23, // 63: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	25, // 64: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	29, // 65: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	32, // 66: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	55, // [55:67] is the sub-list for method output_type
+	43, // [43:55] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -2267,8 +2612,8 @@ func file_pgqueue_v1_queue_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   28,
+			NumEnums:      2,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,6 +47,9 @@ const (
 	QueueServiceExplainQueueProcedure = "/pgqueue.v1.QueueService/ExplainQueue"
 	// QueueServiceListFailuresProcedure is the procedure name of the QueueService's ListFailures RPC.
 	QueueServiceListFailuresProcedure = "/pgqueue.v1.QueueService/ListFailures"
+	// QueueServiceGetQueueHistoryProcedure is the procedure name of the QueueService's GetQueueHistory
+	// RPC.
+	QueueServiceGetQueueHistoryProcedure = "/pgqueue.v1.QueueService/GetQueueHistory"
 )
 
 var (
@@ -134,6 +137,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	queueServiceGetQueueHistorySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("GetQueueHistory"),
+			Procedure:        QueueServiceGetQueueHistoryProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 )
 
 // QueueServiceClient is a client for the pgqueue.v1.QueueService service.
@@ -161,6 +172,8 @@ type QueueServiceClient interface {
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
 	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
+	// Returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest first.
+	GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error)
 }
 
 // NewQueueServiceClient constructs a client for the pgqueue.v1.QueueService service. Multiple
@@ -194,6 +207,8 @@ type QueueServiceHandler interface {
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
 	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
+	// Returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest first.
+	GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error)
 }
 
 // RegisterQueueServiceHandler registers svc as the pgqueue.v1.QueueService implementation on
@@ -212,6 +227,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceListQueueStatsSpec(), Handler: adapter.listQueueStats},
 		connect.Method{Spec: queueServiceExplainQueueSpec(), Handler: adapter.explainQueue},
 		connect.Method{Spec: queueServiceListFailuresSpec(), Handler: adapter.listFailures},
+		connect.Method{Spec: queueServiceGetQueueHistorySpec(), Handler: adapter.getQueueHistory},
 	)
 }
 
@@ -260,6 +276,10 @@ func (UnimplementedQueueServiceHandler) ExplainQueue(context.Context, *v1.Explai
 
 func (UnimplementedQueueServiceHandler) ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ListFailures is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.GetQueueHistory is not implemented")
 }
 
 type queueServiceClient struct {
@@ -349,6 +369,14 @@ func (c *queueServiceClient) ExplainQueue(ctx context.Context, req *v1.ExplainQu
 func (c *queueServiceClient) ListFailures(ctx context.Context, req *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
 	var res v1.ListFailuresResponse
 	if err := c.client.CallUnary(ctx, queueServiceListFailuresSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) GetQueueHistory(ctx context.Context, req *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error) {
+	var res v1.GetQueueHistoryResponse
+	if err := c.client.CallUnary(ctx, queueServiceGetQueueHistorySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -482,6 +510,18 @@ func (h queueServiceHandler) listFailures(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.ListFailures(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) getQueueHistory(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.GetQueueHistoryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.GetQueueHistory(ctx, &req)
 	if err != nil {
 		return err
 	}

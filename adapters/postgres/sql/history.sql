@@ -1,0 +1,53 @@
+-- The history of queues. The stats folder writes it once a minute; no other work pays for it.
+
+-- name: history.claim
+-- The minute that has just ended, for one process. It waits for the row of fold, because folds write queue_count too.
+update pgqueue.fold set sampled_at = date_trunc('minute', pgqueue.clock())
+where sampled_at < date_trunc('minute', pgqueue.clock())
+returning sampled_at - interval '1 min'
+
+-- name: history.write
+-- Moves what the sums have gained since the last minute into rows of @at and of its hour, with the ready tasks by queue.
+with ready as (
+    select r.* from unnest(@queue_ids::integer[], @ready::bigint[], @oldest_age::bigint[]) r (queue_id, ready, oldest_age)
+),
+gained as (
+    update pgqueue.queue_count c
+    set created_kept = c.created_sum, released_kept = c.released_sum, failed_kept = c.failed_sum, retried_kept = c.retried_sum
+    from pgqueue.queue_count o
+    where o.queue_id = c.queue_id
+      and (o.created_sum, o.released_sum, o.failed_sum, o.retried_sum) <> (o.created_kept, o.released_kept, o.failed_kept, o.retried_kept)
+    returning c.queue_id, c.created_sum - o.created_kept as created, c.released_sum - o.released_kept as released,
+              c.failed_sum - o.failed_kept as failed, c.retried_sum - o.retried_kept as retried
+)
+insert into pgqueue.queue_history as h (queue_id, hourly, at, created, released, failed, retried, ready, oldest_age)
+select q.id, s.hourly, case when s.hourly then date_trunc('hour', @at::timestamptz, 'UTC') else @at end,
+       coalesce(g.created, 0), coalesce(g.released, 0), coalesce(g.failed, 0), coalesce(g.retried, 0),
+       coalesce(r.ready, 0), coalesce(r.oldest_age, 0)
+from pgqueue.queue q
+left join gained g on g.queue_id = q.id
+left join ready r on r.queue_id = q.id
+cross join (values (false), (true)) s (hourly)
+where q.deleted_at is null and (g.queue_id is not null or r.queue_id is not null)
+order by q.id, s.hourly
+on conflict (queue_id, hourly, at) do update
+set created = h.created + excluded.created, released = h.released + excluded.released, failed = h.failed + excluded.failed,
+    retried = h.retried + excluded.retried, ready = greatest(h.ready, excluded.ready), oldest_age = greatest(h.oldest_age, excluded.oldest_age)
+
+-- name: history.prune
+-- Deletes up to @limit old rows, 100 of a queue: one look at the beginning of the key of each queue. Ages in ns.
+delete from pgqueue.queue_history where ctid = any (array(
+    select o.at from pgqueue.queue q cross join (values (false, @minute_age::bigint), (true, @hour_age::bigint)) s (hourly, age)
+    cross join lateral (
+        select h.ctid from pgqueue.queue_history h
+        where h.queue_id = q.id and h.hourly = s.hourly and h.at < (select pgqueue.clock()) - pgqueue.nanos(s.age)
+        order by h.at limit 100
+    ) o (at)
+    limit @limit::bigint))
+
+-- name: history.list
+select h.at, h.created, h.released, h.failed, h.retried, h.ready, h.oldest_age from pgqueue.queue_history h
+where h.queue_id = @queue_id::integer and h.hourly = @hourly::boolean
+  and h.at >= (select pgqueue.clock()) - pgqueue.nanos(@age::bigint)
+  and h.at > coalesce(@after::timestamptz, '-infinity') and h.at < coalesce(@before::timestamptz, 'infinity')
+order by h.at
