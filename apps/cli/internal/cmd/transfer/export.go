@@ -17,6 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -37,6 +38,9 @@ func newExportCommand(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue export --queue mail --status failed failed.ndjson\n  pgqueue export | gzip >tasks.ndjson.gz",
 		Args:    cmdutil.Args(0, 1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.checkPayloadRight(cmd.Context(), f); err != nil {
+				return err
+			}
 			if len(args) == 0 || args[0] == "-" {
 				return o.exportToStdout(cmd.Context(), f)
 			}
@@ -48,6 +52,26 @@ func newExportCommand(f *factory.Factory) *cobra.Command {
 	o.filter.Flags(f, cmd)
 
 	return cmd
+}
+
+// checkPayloadRight refuses the export of a caller without the right to payloads. Its file would look whole, and import would
+// make the tasks again without their payloads.
+func (o *exportOptions) checkPayloadRight(ctx context.Context, f *factory.Factory) error {
+	admin, err := f.Admin()
+	if err != nil {
+		return err
+	}
+	call, cancel := f.Call(ctx)
+	defer cancel()
+	of := access.Question{Action: queue.ActionTaskPayload, Namespace: f.Settings.Namespace, Queue: o.filter.Domain().Queue}
+	allowed, err := admin.Can(call, of)
+	if err != nil || allowed {
+		return err
+	}
+	return &queue.Error{
+		Op: "export", Kind: queue.KindDenied, Subject: string(of.Action),
+		Msg: "must be a right of the caller for all exported tasks, got one without it; use another token, or name a queue with --queue",
+	}
 }
 
 // readPages calls write with each page behind cursor, and then keep with the next cursor.
