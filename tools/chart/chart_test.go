@@ -35,13 +35,17 @@ const least = "database: {existingSecret: db}\n"
 // everything switches on all features of the chart.
 const everything = `
 database: {existingSecret: db, key: url, ownerKey: owner, listenKey: listen, pooler: true, schema: jobs}
+tls: {existingSecret: port, clientCASecret: authorities}
 auth:
   kubernetes: true
+  oidc: {issuer: "https://id.example.com", clientID: pgqueue, existingSecret: login}
   accessFile:
     issuers: [{issuer: "https://kubernetes.default.svc", audience: pgqueue, ca_file: /etc/pgqueue/cluster/ca.crt}]
     rules: [{issuer: "https://kubernetes.default.svc", claim: sub, is: "system:serviceaccount:mail:*", grant: [worker@default]}]
 image: {registry: registry.example.org/x, tag: v9, pullSecrets: [{name: pull}]}
 server:
+  trustedProxies: [10.0.0.0/8, "fd00::/8"]
+  publicURL: https://queue.example.com
   autoscaling: {enabled: true}
   env: [{name: OTEL_TRACES_EXPORTER, value: none}]
   podAnnotations: {a: b}
@@ -223,7 +227,7 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec
-		if !slices.Contains(server.Containers[0].Args, "--access-file=/etc/pgqueue/access/access.yaml") || len(server.Volumes) != 3 || len(server.Containers[0].VolumeMounts) != 3 {
+		if !slices.Contains(server.Containers[0].Args, "--access-file=/etc/pgqueue/access/access.yaml") || len(server.Volumes) != 6 || len(server.Containers[0].VolumeMounts) != 6 {
 			t.Fatalf("servers: %v, volumes %v", server.Containers[0].Args, server.Volumes)
 		}
 		if sources := server.Volumes[2].Projected.Sources; sources[0].ServiceAccountToken.Path != "token" || sources[1].ConfigMap.Name != "kube-root-ca.crt" {
@@ -241,6 +245,52 @@ func TestChart(t *testing.T) {
 		}
 		if volumes := plain["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec.Volumes; len(volumes) != 1 {
 			t.Errorf("without these values: %v", volumes)
+		}
+	})
+	t.Run("servers speak TLS with client certificates, know their proxies, and sign users in", func(t *testing.T) {
+		got, err := render(t, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec
+		container := server.Containers[0]
+		for _, arg := range []string{
+			"--tls-cert-file=/etc/pgqueue/tls/tls.crt", "--tls-key-file=/etc/pgqueue/tls/tls.key", "--tls-client-ca-file=/etc/pgqueue/clients/ca.crt",
+			"--trusted-proxy=10.0.0.0/8", "--trusted-proxy=fd00::/8", "--public-url=https://queue.example.com",
+			"--oidc-issuer=https://id.example.com", "--oidc-client-id=pgqueue", "--oidc-client-secret-file=/etc/pgqueue/oidc/client-secret",
+		} {
+			if !slices.Contains(container.Args, arg) {
+				t.Errorf("servers have no %s: %v", arg, container.Args)
+			}
+		}
+		mounted := map[string]string{}
+		for _, m := range container.VolumeMounts {
+			mounted[m.Name] = m.MountPath
+		}
+		for _, volume := range server.Volumes {
+			if mounted[volume.Name] == "" {
+				t.Errorf("the volume %s is not mounted", volume.Name)
+			}
+			if s := volume.Secret; s != nil && (s.SecretName == "port" && len(s.Items) != 2 || s.SecretName == "authorities" && s.Items[0].Key != "ca.crt" || s.SecretName == "login" && s.Items[0].Key != "client-secret") {
+				t.Errorf("servers mount %v", s)
+			}
+		}
+		for _, probe := range []*corev1.Probe{container.StartupProbe, container.LivenessProbe, container.ReadinessProbe} {
+			if probe.HTTPGet.Scheme != corev1.URISchemeHTTPS {
+				t.Errorf("a probe asks by %s", probe.HTTPGet.Scheme)
+			}
+		}
+
+		worker := got["Deployment/jobs-pgqueue-worker-exec"].(*appsv1.Deployment).Spec.Template.Spec
+		if args := worker.Containers[0].Args; !slices.Contains(args, "--url=https://jobs-pgqueue-server:8080/api") || !slices.Contains(args, "--ca-file=/etc/pgqueue/ca/ca.crt") {
+			t.Errorf("workers: %v", args)
+		}
+		if items := worker.Volumes[2].Secret.Items; len(items) != 1 || items[0].Key != "ca.crt" {
+			t.Errorf("workers mount %v of the port", items)
+		}
+		endpoint := got["ServiceMonitor/jobs-pgqueue-server"].(map[string]any)["spec"].(map[string]any)["endpoints"].([]any)[0].(map[string]any)
+		if endpoint["scheme"] != "https" || endpoint["tlsConfig"] == nil {
+			t.Errorf("Prometheus asks %v", endpoint)
 		}
 	})
 	t.Run("monitors keep the namespace label, and servers reach the configured addresses", func(t *testing.T) {
@@ -359,6 +409,10 @@ func TestChart(t *testing.T) {
 		"terminationGracePeriodSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', terminationGracePeriodSeconds: 20}]",
 		"drainTime":                     least + "worker: {drainTime: 25}",
 		"accessFile":                    least + "auth: {accessFile: {users: []}}",
+		"clientCASecret":                least + "tls: {clientCASecret: authorities}",
+		"oidc":                          least + "auth: {oidc: {issuer: 'https://id.example.com', clientID: pgqueue}}",
+		"issuer":                        least + "auth: {oidc: {issuer: 'id.example.com'}}",
+		"trustedProxies":                least + "server: {trustedProxies: 10.0.0.0/8}",
 	} {
 		t.Run("values at fault are refused: "+name, func(t *testing.T) {
 			_, err := render(t, values)
@@ -408,7 +462,7 @@ func testScaling(t *testing.T) {
 	}
 	answer := gjson.Get(strings.Split(string(golden), "\n")[1], "body.0").Raw
 
-	const url = "http://jobs-pgqueue-server.prod:8080/api/queue/%s/stats?namespace=default"
+	const url = "https://jobs-pgqueue-server.prod:8080/api/queue/%s/stats?namespace=default"
 	queues := []string{"hooks", "mail"}
 	evaluate := func(paused bool, retained, ready int) any {
 		changed := strings.NewReplacer(

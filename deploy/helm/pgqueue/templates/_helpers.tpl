@@ -55,6 +55,11 @@ imagePullSecrets:
 pgq_{{ randAlphaNum 8 }}_{{ randAlphaNum 38 }}
 {{- end }}
 
+{{- /* The scheme of the servers' port. */}}
+{{- define "pgqueue.scheme" -}}
+{{- if .Values.tls.existingSecret }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{- define "pgqueue.container" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
