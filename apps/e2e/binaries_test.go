@@ -47,7 +47,7 @@ type node struct {
 	cmd  *exec.Cmd
 	data string
 	url  string // URL of the API
-	log  *bytes.Buffer
+	log  *syncBuffer
 }
 
 var urlFlag = regexp.MustCompile(`--url (\S+)`)
@@ -67,7 +67,7 @@ func startNodeAt(t testing.TB, dsn string, args ...string) *node {
 
 func startWith(t testing.TB, data string, args ...string) *node {
 	t.Helper()
-	n := &node{data: data, log: &bytes.Buffer{}}
+	n := &node{data: data, log: &syncBuffer{}}
 	n.cmd = exec.Command(filepath.Join(programs(t), "pgqueue"), append([]string{"run", "--addr", "127.0.0.1:0"}, args...)...)
 	n.cmd.Stderr = n.log
 	out, err := n.cmd.StdoutPipe()
