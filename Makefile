@@ -101,6 +101,8 @@ test-model: ## run the model of the contract at length: a million operations in 
 .PHONY: test-tools
 test-tools:
 	GOWORK=off go -C tools test -timeout 30m ./...
+	# Their sources are in another module, of which the cache of test results does not know.
+	GOWORK=off go -C tools test -count 1 -timeout 5m ./ui
 	GOWORK=off go -C tools/chart test -count 1 ./...
 
 ##@ Measure, on an idle machine. Never part of a check.
