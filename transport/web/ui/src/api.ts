@@ -71,6 +71,9 @@ export const down = signal(0);
 /** signedOut says that the server wants a sign-in. */
 export const signedOut = signal(false);
 
+/** holding keeps the page in view after the session has ended, while it shows a secret that no other page shows again. */
+export const holding = signal(false);
+
 const contents = ["payload", "result", "progress", "error"];
 
 interface Options {

@@ -12,6 +12,8 @@ interface Entry<T> {
   /** at is the time of the last answer by the clock of the browser. */
   at: number;
   loading: boolean;
+  /** size is the length of the answer: a long one is read less often. */
+  size?: number;
 }
 
 /** The most answers that the page keeps. The least recently used go first. */
@@ -20,6 +22,8 @@ const cache = new Map<string, Signal<Entry<unknown>>>();
 
 /** The least time between two reads that events cause, and the time after which a page without events reads again, in ms. */
 const shortest = 2_000;
+/** So many letters of an answer make that least time one second longer: that of 5,000 queues is 10 s. */
+const lettersPerSecond = 128 << 10;
 const longest = 15_000;
 
 function entryOf(key: string): Signal<Entry<unknown>> {
@@ -41,7 +45,7 @@ const others = "BroadcastChannel" in window ? new BroadcastChannel(`pgqueue answ
 if (others)
   others.onmessage = ({ data: { key, text } }: MessageEvent<{ key: string; text: string }>) => {
     const entry = users.get(key) ? cache.get(key) : undefined;
-    if (entry) entry.value = { value: readText(text), at: Date.now(), loading: false };
+    if (entry) entry.value = { value: readText(text), at: Date.now(), loading: false, size: text.length };
   };
 
 /** read asks for path now, unless this tab or another one does. */
@@ -61,7 +65,7 @@ async function readNow(path: string, entry: Signal<Entry<unknown>>): Promise<str
   entry.value = { ...entry.peek(), loading: true };
   try {
     const text = await send(path);
-    entry.value = { value: readText(text), at: Date.now(), loading: false };
+    entry.value = { value: readText(text), at: Date.now(), loading: false, size: text.length };
     return text;
   } catch (error) {
     // An old answer stays in view while the server does not answer.
@@ -99,7 +103,8 @@ export function useData<T>(path: string | null, options: { fixed?: boolean } = {
     const timer = setInterval(() => {
       if (document.hidden || options.fixed) return;
       const age = Date.now() - entry.peek().at;
-      if (age >= longest || (pulse.peek() > entry.peek().at && age >= shortest)) void read(path, entry);
+      const least = shortest + ((entry.peek().size ?? 0) / lettersPerSecond) * 1_000;
+      if (age >= longest || (pulse.peek() > entry.peek().at && age >= least)) void read(path, entry);
     }, 500);
     return () => {
       clearInterval(timer);

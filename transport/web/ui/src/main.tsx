@@ -3,7 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { type ComponentChildren, Component, render } from "preact";
 import { useEffect } from "preact/hooks";
-import { type Identity, type List, type Stats, type Ticker, call, changes, down, paths, signedOut } from "./api";
+import { type Identity, type List, type Stats, type Ticker, call, changes, down, holding, paths, signedOut } from "./api";
 import { forget, useData } from "./data";
 import { Help, Palette, help, listen, pages, palette } from "./keys";
 import { stream, watch } from "./live";
@@ -151,7 +151,7 @@ function Shell() {
     if (visits.value) document.getElementById("title")?.focus({ preventScroll: true });
   }, [visits.value]);
 
-  if (code.value || signedOut.value) return <SignIn code={code.value} onDone={() => { if (code.value) code.value = ""; else void whoAmI(); }} />;
+  if (code.value || (signedOut.value && !holding.value)) return <SignIn code={code.value} onDone={() => { if (code.value) code.value = ""; else void whoAmI(); }} />;
   if (!identity.value)
     return (
       <main id="main" class="signin">

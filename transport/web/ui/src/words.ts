@@ -12,7 +12,7 @@ export const count = (n: number | undefined) => integers.format(n ?? 0);
 export const plural = (n: number, one: string, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
 
 /** rate writes tasks per second. */
-export const rate = (n: number | undefined) => (!n ? "0" : n < 0.01 ? "<0.01" : shorts.format(n));
+export const rate = (n: number | undefined) => (!n ? "0" : n < 0.01 ? "<0.01" : n < 1 ? n.toFixed(2) : shorts.format(n));
 
 /** bytes writes the size of a text in UTF-8. */
 export function bytes(text: string): string {

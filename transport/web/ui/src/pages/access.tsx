@@ -1,7 +1,7 @@
 // The access: the own rights, tokens, sessions, audit.
 
 import { useSignal } from "@preact/signals";
-import { type AuditEntry, type List, type Session, type Token, changes, paths, query as parameters } from "../api";
+import { type AuditEntry, type List, type Session, type Token, changes, holding, paths, query as parameters } from "../api";
 import { reload, useData } from "../data";
 import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart } from "../parts";
 import { identity, may } from "../rights";
@@ -80,7 +80,11 @@ function Tokens() {
   );
 }
 
-function Create({ onClose }: { onClose: () => void }) {
+function Create({ onClose: close }: { onClose: () => void }) {
+  const onClose = () => {
+    close();
+    holding.value = false;
+  };
   const fault = useSignal("");
   const made = useSignal<(Token & { token: string }) | null>(null);
   const submit = async (event: SubmitEvent) => {
@@ -90,6 +94,7 @@ function Create({ onClose }: { onClose: () => void }) {
       made.value = await changes.createToken({
         name: String(form.get("name")), grants: String(form.get("grants")).split(/[\s,]+/).filter(Boolean), expires: String(form.get("expires") || "90d"),
       });
+      holding.value = true;
       reload();
     } catch (error) {
       fault.value = (error as Error).message;

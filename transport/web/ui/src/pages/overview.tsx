@@ -10,6 +10,7 @@ import { QueueTable, seconds } from "./queues";
 
 interface Concern {
   level: "bad" | "warn";
+  kind: "paused" | "waits" | "failed" | "expired" | "fault" | "late";
   subject: string;
   to: string;
   text: preact.ComponentChildren;
@@ -31,39 +32,39 @@ export function findConcerns(stats: Stats[], queues: Queue[], workers: Worker[],
     const policy = policies.get(name);
     const age = seconds(s.oldest_ready_age);
     const held = s.counts["retained"] ?? 0;
-    const add = (level: Concern["level"], weight: number, text: Concern["text"], action: Concern["action"]) =>
-      found.push({ level, weight, subject: name, to: href("queue", name), text, action });
+    const add = (kind: Concern["kind"], level: Concern["level"], weight: number, text: Concern["text"], action: Concern["action"]) =>
+      found.push({ kind, level, weight, subject: name, to: href("queue", name), text, action });
     const look = <a class="button" href={href("queue", name)}>Why</a>;
 
     if (s.paused && s.ready > 0)
-      add("warn", s.ready, <>paused, and {plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}</>,
+      add("paused", "warn", s.ready, <>paused, and {plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}</>,
         <Button action="queue.pause" queue={name} onClick={() => resume(name)}>Resume</Button>);
     else if (s.ready > 0 && age >= longWait) {
       const on = workers.filter((w) => w.queues.includes(name)).sort((a, b) => Date.parse(a.since) - Date.parse(b.since));
       if (policy?.concurrency && held >= policy.concurrency)
-        add("warn", age, <>oldest task waits {span(age)}: all {held} of {policy.concurrency} places are taken{on[0] && <>, the oldest by <b><bdi>{on[0].worker}</bdi></b> since {span((at - Date.parse(on[0].since)) / 1000)}</>}</>, look);
+        add("waits", "warn", age, <>oldest task waits {span(age)}: all {held} of {policy.concurrency} places are taken{on[0] && <>, the oldest by <b><bdi>{on[0].worker}</bdi></b> since {span((at - Date.parse(on[0].since)) / 1000)}</>}</>, look);
       else if (held === 0)
-        add("bad", age, <>{plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}, and no worker holds a task of this queue</>, look);
+        add("waits", "bad", age, <>{plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}, and no worker holds a task of this queue</>, look);
       else if (s.created_per_second >= 0.1 && s.created_per_second > s.finished_per_second * 1.1)
-        add("warn", age, <>oldest task waits {span(age)}: {s.created_per_second.toFixed(1)} tasks a second come in, {s.finished_per_second.toFixed(1)} end</>, look);
-      else add("warn", age, <>oldest task waits {span(age)}, {plural(s.ready, "task")} before a worker is free</>, look);
+        add("waits", "warn", age, <>oldest task waits {span(age)}: {s.created_per_second.toFixed(1)} tasks a second come in, {s.finished_per_second.toFixed(1)} end</>, look);
+      else add("waits", "warn", age, <>oldest task waits {span(age)}, {plural(s.ready, "task")} before a worker is free</>, look);
     }
     const failed = s.counts["failed"] ?? 0;
     if (failed > 0)
-      add("bad", failed, <>{plural(failed, "task has", "tasks have")} failed and {failed === 1 ? "has" : "have"} no retries left</>,
+      add("failed", "bad", failed, <>{plural(failed, "task has", "tasks have")} failed and {failed === 1 ? "has" : "have"} no retries left</>,
         <a class="button" href={href("failures", "", { queue: name })}>Look</a>);
     const expired = s.counts["expired"] ?? 0;
     if (expired > 0)
-      add("warn", expired, <>{plural(expired, "task")} expired before {expired === 1 ? "it" : "they"} ended</>,
+      add("expired", "warn", expired, <>{plural(expired, "task")} expired before {expired === 1 ? "it" : "they"} ended</>,
         <a class="button" href={href("tasks", "", { queue: name, status: "expired" })}>Look</a>);
   }
   for (const t of tickers) {
     const to = href("ticker", t.ticker);
     const late = t.next_at ? (at - Date.parse(t.next_at)) / 1000 : 0;
     const action = <a class="button" href={to}>Look</a>;
-    if (t.fault) found.push({ level: "bad", weight: 0, subject: t.ticker, to, text: <>ticker cannot fire: <bdi>{t.fault}</bdi></>, action });
+    if (t.fault) found.push({ kind: "fault", level: "bad", weight: 0, subject: t.ticker, to, text: <>ticker cannot fire: <bdi>{t.fault}</bdi></>, action });
     else if (!t.paused && late > lateTick)
-      found.push({ level: "warn", weight: late, subject: t.ticker, to, text: <>tick is {span(late)} late: no process does background work, or the database is busy</>, action });
+      found.push({ kind: "late", level: "warn", weight: late, subject: t.ticker, to, text: <>tick is {span(late)} late: no process does background work, or the database is busy</>, action });
   }
   return found.sort((a, b) => (a.level === b.level ? b.weight - a.weight : a.level === "bad" ? -1 : 1));
 }
@@ -97,7 +98,7 @@ export function Overview() {
           {concerns.length === 0 ? <p class="fine"><span class="mark ok" aria-hidden="true">✓</span> No queue is stuck, no task has failed, no ticker is late.</p> : (
             <ul>
               {concerns.slice(0, maxConcerns).map((c) => (
-                <li key={c.subject + c.level + c.to + String(c.weight)} data-row>
+                <li key={`${c.kind} ${c.subject}`} data-row>
                   <span class={`mark ${c.level}`} aria-hidden="true">{c.level === "bad" ? "▲" : "◆"}</span>
                   <a class="name" href={c.to}>{c.subject}</a>
                   <span>{c.text}</span>

@@ -7,7 +7,7 @@ import { reload, useData } from "../data";
 import { JSONView, errorText } from "../json";
 import { Button, CopyMenu, Denied, Loading, Page, Panel, Status, Trouble, When, ask, attempt, clock, now } from "../parts";
 import { fences, identity, may } from "../rights";
-import { href } from "../route";
+import { go, href } from "../route";
 import { finished, plural, span } from "../words";
 import { CreateTask } from "./queue";
 import { Why } from "./why";
@@ -43,7 +43,7 @@ export function Task({ id }: { id: string }) {
   };
   const remove = async () => {
     if (!(await ask({ title: `Delete task ${id}?`, typed: id, tone: "bad", confirm: "Delete 1 task", text: <p>Its payload, result and errors go with it. It cannot be undone.</p> }))) return;
-    if (await attempt(`Deleted task ${id}.`, () => changes.deleteTask(id))) history.back();
+    if (await attempt(`Deleted task ${id}.`, () => changes.deleteTask(id))) go(href("tasks", "", { queue: t.queue }));
     after();
   };
   const readContent = may("task.payload", t.queue);
@@ -112,7 +112,7 @@ function stepsOf(t: Data): Step[] {
   } else if (finished(t) && t.finished_at) {
     const ran = t.started_at && Date.parse(t.started_at) <= Date.parse(t.finished_at) ? (Date.parse(t.finished_at) - Date.parse(t.started_at)) / 1000 : null;
     if (t.status === "released" && t.started_at) steps.push({ at: t.started_at, tone: "", text: <>attempt {t.attempt} began on <b><bdi>{t.worker}</bdi></b> <span class="dim">(waited {wait(t.started_at)})</span></> });
-    const end = { released: "succeeded", failed: "ended as failed, with no retries left", expired: "expired: its ttl passed first", cancelled: "ended cancelled" }[t.status] ?? t.status;
+    const end = { released: "succeeded", failed: <>ended as failed, with no retries left <span class="dim">· <a href={href("failures", "", { queue: t.queue })}>failures like it</a></span></>, expired: "expired: its ttl passed first", cancelled: "ended cancelled" }[t.status] ?? t.status;
     steps.push({ at: t.finished_at, tone: t.status === "released" ? "ok" : "bad", text: <>{end}{t.status === "released" && ran !== null && <span class="dim"> (ran {span(ran)})</span>}</> });
   } else if (t.delayed_at && Date.parse(t.delayed_at) > now.value) steps.push({ at: t.delayed_at, tone: "next", text: <>attempt {t.attempt + 1} is due</> });
   else steps.push({ at: "", tone: "next", text: <>attempt {t.attempt + 1}, as soon as a worker takes it</> });
