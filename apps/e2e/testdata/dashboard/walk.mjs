@@ -1,0 +1,391 @@
+// Walks through the dashboard in a real browser. The Go test beside starts the servers and passes their addresses as JSON in the
+// first argument. Each check prints one line of JSON: {"check", "fault"}. A line {"ask"} asks the test to do something, and one
+// line on standard input says that it is done.
+
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const given = JSON.parse(process.argv[2]);
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+// The longest wait for one thing in the page, in milliseconds. A busy machine is slow; no check measures time.
+const longest = 20_000;
+
+async function ask(what) {
+  console.log(JSON.stringify({ ask: what }));
+  return (await lines.next()).value;
+}
+
+const browser = await chromium.launch({
+  executablePath: given.chromium,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+/** faults collects everything that no page may do. */
+const faults = [];
+/** expected are the statuses of answers that a check provokes. */
+let expected = [];
+
+async function newContext(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, timezoneId: "Europe/Berlin", locale: "en-GB", ...options });
+  context.setDefaultTimeout(longest);
+  const origins = [given.open, given.closed, given.proxy].map((address) => new URL(address).origin);
+  await context.addInitScript(() => addEventListener("securitypolicyviolation", (event) => console.error("policy", event.violatedDirective, event.blockedURI, event.sample)));
+  context.on("request", (request) => {
+    if (!origins.includes(new URL(request.url()).origin)) faults.push(`a request left the origin: ${request.url()}`);
+  });
+  context.on("response", (response) => {
+    if (response.status() >= 400 && !expected.includes(response.status())) faults.push(`${response.status()} ${response.request().method()} ${response.url()}`);
+  });
+  context.on("console", (message) => {
+    // Chromium writes a line for each answer that is an error; the handler above judges those.
+    if (["error", "warning"].includes(message.type()) && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()}`);
+  });
+  context.on("weberror", (error) => faults.push(`script: ${error.error().message}`));
+  return context;
+}
+
+async function check(name, run, allowed = []) {
+  expected = allowed;
+  faults.length = 0;
+  let fault = "";
+  try {
+    await run();
+    if (faults.length) fault = faults.join("\n");
+  } catch (error) {
+    fault = `${error.message}\n${faults.join("\n")}`.trim();
+  }
+  expected = [];
+  console.log(JSON.stringify({ check: name, fault }));
+}
+
+function must(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+/** settled waits until the page has its content and no part of it loads. */
+async function settled(page) {
+  await page.waitForSelector("h1");
+  await page.waitForFunction(() => !document.querySelector("[aria-busy=true]") && !/Connecting/.test(document.getElementById("app").innerText));
+}
+
+async function open(page, address) {
+  await page.goto(address);
+  await settled(page);
+}
+
+/** violations returns the findings of axe for WCAG 2.2 A and AA. No rule is left out. */
+async function violations(page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], resultTypes: ["violations"] }));
+  return found.violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => `${n.target.join(" ")} (${n.any.concat(n.all, n.none).map((c) => c.message).join("; ")})`).join(", ")}`);
+}
+
+const { open: server, closed, proxy, ids, tokens } = given;
+const shop = `${server}/ui/shop/`;
+
+/** screens are all pages in their states: [name, address, statuses that the API answers there]. */
+const screens = [
+  ["overview", shop],
+  ["overview of an empty namespace", `${server}/ui/nothing/`],
+  ["queues", `${shop}queues`],
+  ["new queue", `${shop}queues?create=1`],
+  ["queue", `${shop}queue/mail`],
+  ["paused queue", `${shop}queue/thumbs`],
+  ["deleted queue", `${shop}queue/gone`, [404]],
+  ["tasks", `${shop}tasks`],
+  ["failed tasks", `${shop}tasks?status=failed&queue=mail`],
+  ["no task", `${shop}tasks?queue=mail&status=expired`],
+  ["wrong filter", `${shop}tasks?status=nothing`, [422]],
+  ["expired cursor", `${shop}tasks?cursor=nonsense`, [422, 410]],
+  ["failed task", `${shop}task/${ids.failed}`],
+  ["retained task", `${shop}task/${ids.retained}`],
+  ["hostile task", `${shop}task/${ids.hostile}`],
+  ["deleted task", `${shop}task/9007199254740993`, [404]],
+  ["failures", `${shop}failures`],
+  ["tickers", `${shop}tickers`],
+  ["ticker", `${shop}ticker/nightly`],
+  ["workers", `${shop}workers`],
+  ["live", `${shop}live`],
+  ["system", `${shop}system`],
+  ["access", `${shop}access`],
+  ["tokens", `${shop}access?tab=tokens`],
+  ["sessions", `${shop}access?tab=sessions`],
+  ["audit", `${shop}access?tab=audit`],
+  ["unknown page", `${shop}nothing`, [404]],
+];
+
+// Each screen shows in one of two looks, in turn; in the long form in all six.
+const looks = given.full
+  ? [["light", 1280], ["dark", 1280], ["light", 360], ["dark", 360], ["light", 640], ["dark", 320]]
+  : [["light", 1280], ["dark", 360]];
+
+for (const [index, [scheme, width]] of looks.entries()) {
+  const context = await newContext({ viewport: { width, height: 800 }, colorScheme: scheme });
+  const page = await context.newPage();
+  for (const [name, address, allowed] of screens.filter((_, n) => given.full || n % looks.length === index))
+    await check(`${name}, ${scheme}, ${width} px`, async () => {
+      await open(page, address);
+      const found = await violations(page);
+      must(found.length === 0, found.join("\n"));
+      const size = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth, document.querySelectorAll("tr").length]);
+      must(size[0] <= size[1], `the page is ${size[0]} px wide in a window of ${size[1]}`);
+      must(size[2] <= 200, `the document has ${size[2]} rows`);
+    }, allowed);
+  await context.close();
+}
+
+const context = await newContext();
+const page = await context.newPage();
+
+if (given.screenshot) {
+  await page.setViewportSize({ width: 1280, height: 720 });
+  await open(page, shop);
+  await page.locator(".live.live").waitFor();
+  await page.screenshot({ path: given.screenshot });
+  await page.setViewportSize({ width: 1280, height: 800 });
+}
+
+await check("forced colours have no finding", async () => {
+  await page.emulateMedia({ forcedColors: "active" });
+  for (const address of [shop, `${shop}task/${ids.failed}`]) {
+    await open(page, address);
+    const found = await violations(page);
+    must(found.length === 0, found.join("\n"));
+  }
+  await page.emulateMedia({ forcedColors: "none" });
+});
+
+await check("the overview says in words which queue is stuck", async () => {
+  await open(page, shop);
+  await page.getByText("paused, and").waitFor();
+  const text = await page.locator(".need").innerText();
+  must(/mail\s+[\s\S]*failed and ha/.test(text), text);
+});
+
+await check("by keys alone: find a failed task, read its error, retry it", async () => {
+  await open(page, shop);
+  await page.keyboard.press("g");
+  await page.keyboard.press("t");
+  await page.getByRole("heading", { name: "Tasks", level: 1 }).waitFor();
+  must((await page.evaluate(() => document.activeElement.id)) === "title", "the focus did not move to the heading");
+  await page.keyboard.press("/");
+  await page.keyboard.type("orders");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/queue=orders/);
+  for (let n = 0; n < 40 && !(await page.evaluate(() => document.activeElement.textContent === "failed")); n++) await page.keyboard.press("Shift+Tab");
+  await page.keyboard.press("Space");
+  await page.waitForURL(/status=failed/);
+  await page.locator("tbody tr").first().getByText("failed").waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: /Task \d/, level: 1 }).waitFor();
+  await page.locator("pre", { hasText: "the shop is closed" }).first().waitFor();
+  for (let n = 0; n < 40 && !(await page.evaluate(() => document.activeElement.textContent === "Retry")); n++) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByRole("status").filter({ hasText: "begins again" }).waitFor();
+});
+
+await check("letters that are typed into a field are no keys", async () => {
+  await open(page, `${shop}queues`);
+  await page.keyboard.press("/");
+  await page.keyboard.type("gt?x");
+  must(page.url().includes("/queues?find=gt"), page.url());
+  must((await page.locator("dialog[open]").count()) === 0, "a dialog opened");
+});
+
+await check("the palette finds a task by its number and a queue by its name", async () => {
+  await open(page, shop);
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type(String(ids.failed));
+  await page.keyboard.press("Enter");
+  await page.waitForURL(new RegExp(`/task/${ids.failed}$`));
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("mail");
+  const found = await violations(page);
+  must(found.length === 0, found.join("\n"));
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/queue\/mail$/);
+});
+
+await check("hostile content shows as it is, and runs nothing", async () => {
+  await open(page, `${shop}task/${ids.hostile}`);
+  const text = await page.locator("main").innerText();
+  for (const part of ["<script>window.hacked=1</script>", "9223372036854775807", "12345678901234567890.000", "__proto__", "\\u202e", "\\u0000", "1e400", '"twice": 1', '"twice": 2', "<img src=x onerror=window.hacked=1>"])
+    must(text.includes(part), `the page lacks ${part}: ${text}`);
+  must((await page.evaluate(() => window.hacked)) === undefined, "a script ran");
+  must((await page.evaluate(() => ({}).polluted)) === undefined, "a prototype changed");
+  await open(page, `${shop}workers`);
+  must((await page.locator("main").innerText()).includes("<img src=x onerror=window.hacked=1>"), "the worker is not shown");
+  must((await page.evaluate(() => window.hacked)) === undefined, "a script ran");
+});
+
+await check("a payload is copied byte by byte", async () => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await open(page, `${shop}task/${ids.hostile}`);
+  await page.getByRole("button", { name: "Copy the payload" }).click();
+  await page.getByRole("status").filter({ hasText: "Copied" }).waitFor();
+  must((await page.evaluate(() => navigator.clipboard.readText())) === given.payload, "the copy differs");
+});
+
+await check("a change of many tasks counts first, repeats the number, and moves all that match", async () => {
+  await open(page, `${shop}tasks?queue=mail&status=failed`);
+  await page.getByRole("button", { name: "Retry all" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: `Retry ${given.failed} tasks` }).click();
+  await page.getByRole("dialog").getByText(`Retried ${given.failed} of ${given.failed}.`).waitFor();
+  const found = await violations(page);
+  must(found.length === 0, found.join("\n"));
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.getByText("No task matches").waitFor();
+});
+
+await check("a deletion wants the number typed", async () => {
+  await open(page, `${shop}tasks?queue=webhooks`);
+  await page.getByRole("button", { name: "Delete all" }).click();
+  const dialog = page.getByRole("dialog");
+  const button = dialog.getByRole("button", { name: "Delete 2 tasks" });
+  await button.waitFor();
+  await button.click({ force: true });
+  must((await dialog.count()) === 1 && !(await dialog.innerText()).includes("Deleted"), "it went without the number");
+  await dialog.getByRole("textbox").fill("2");
+  await button.click();
+  await dialog.getByText("Deleted 2 of 2.").waitFor();
+});
+
+await check("a pause can be undone", async () => {
+  await open(page, `${shop}queue/reports`);
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Undo" }).click();
+  await page.getByRole("status").filter({ hasText: "runs again" }).waitFor();
+  await page.getByRole("button", { name: "Pause" }).waitFor();
+});
+
+await check("back and forward show the pages before, and a copied address shows the same view", async () => {
+  await open(page, shop);
+  await page.getByRole("link", { name: "Tickers" }).first().click();
+  await page.getByRole("heading", { name: "Tickers", level: 1 }).waitFor();
+  await page.goBack();
+  await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
+  await page.goForward();
+  await page.getByRole("heading", { name: "Tickers", level: 1 }).waitFor();
+  await page.reload();
+  await page.getByRole("heading", { name: "Tickers", level: 1 }).waitFor();
+});
+
+await check("all tabs of a browser share one stream, and a hidden browser has none", async () => {
+  const tabs = await newContext();
+  const streams = new Set();
+  tabs.on("request", (request) => request.url().includes("/api/event") && streams.add(request));
+  const end = (request) => streams.delete(request);
+  tabs.on("requestfinished", end);
+  tabs.on("requestfailed", end);
+  const pages = [];
+  for (let n = 0; n < 3; n++) {
+    const tab = await tabs.newPage();
+    await open(tab, `${shop}live`);
+    await tab.locator(".live.live").waitFor();
+    pages.push(tab);
+  }
+  must(streams.size === 1, `three tabs have ${streams.size} streams`);
+  await ask("create");
+  for (const tab of pages) await tab.locator("tbody tr", { hasText: "created" }).first().waitFor();
+  for (const tab of pages)
+    await tab.evaluate(() => {
+      Object.defineProperty(document, "hidden", { value: true, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    });
+  for (let n = 0; n < 200 && streams.size; n++) await pages[0].waitForTimeout(50);
+  must(streams.size === 0, `three hidden tabs have ${streams.size} streams`);
+
+  // What happens meanwhile arrives when one tab is visible again.
+  await ask("create");
+  const before = await pages[1].locator("tbody tr", { hasText: "created" }).count();
+  await pages[1].evaluate(() => {
+    Object.defineProperty(document, "hidden", { value: false, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await pages[1].waitForFunction((n) => [...document.querySelectorAll("tbody tr")].filter((row) => row.textContent.includes("created")).length > n, before);
+  await tabs.close();
+});
+
+await check("behind a path that the proxy strips, the page works without a setting", async () => {
+  await open(page, `${proxy}/stripped/`);
+  await page.waitForURL(/\/stripped\/ui\/default\/$/);
+  await open(page, `${proxy}/stripped/ui/shop/queue/mail`);
+  await page.getByRole("link", { name: "Tasks" }).first().click();
+  await page.locator("tbody tr").first().waitFor();
+  await page.locator(".live.live").waitFor();
+  await page.locator("tbody tr a.name").first().click();
+  await page.reload();
+  await page.getByRole("heading", { name: /Task \d/ }).waitFor();
+});
+
+await check("behind a path that the proxy keeps, a pasted token signs in and out", async () => {
+  await page.goto(`${proxy}/kept/ui/shop/tasks?queue=mail`);
+  await page.getByRole("heading", { name: "Sign in to pgqueue" }).waitFor();
+  let found = await violations(page);
+  must(found.length === 0, found.join("\n"));
+  await page.getByLabel("Token").fill("pgq_wrong");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").waitFor();
+  await page.getByLabel("Token").fill(tokens.operator);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { name: "Tasks", level: 1 }).waitFor();
+  must(page.url().endsWith("/kept/ui/shop/tasks?queue=mail"), page.url());
+  must((await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }))).includes("pgq_") === false, "a script can read the token");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { name: "Sign in to pgqueue" }).waitFor();
+}, [401, 422]);
+
+await check("the code of the command signs in once, and leaves the address", async () => {
+  const other = await newContext();
+  const tab = await other.newPage();
+  const code = await ask("code");
+  await tab.goto(`${closed}/ui/shop/#code=${code}`);
+  await tab.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
+  must(!tab.url().includes("#") && !tab.url().includes(code), tab.url());
+  await other.close();
+}, [401]);
+
+await check("what an observer may not see or do is named, and never sent", async () => {
+  const other = await newContext();
+  const tab = await other.newPage();
+  const bodies = [];
+  tab.on("response", async (response) => bodies.push(await response.text().catch(() => "")));
+  await tab.goto(`${closed}/ui/shop/task/${ids.hostile}`);
+  await tab.getByLabel("Token").fill(tokens.observer);
+  await tab.getByRole("button", { name: "Sign in" }).click();
+  await tab.getByText("needs the role viewer in shop").first().waitFor();
+  const found = await violations(tab);
+  must(found.length === 0, found.join("\n"));
+  must(!bodies.some((text) => text.includes("window.hacked=1</script>")), "the payload was sent");
+  const again = tab.getByRole("button", { name: /Again, edited.*needs the role operator in shop/ });
+  await again.click({ force: true });
+  await tab.getByRole("status").filter({ hasText: "Not permitted" }).waitFor();
+  for (const [place, text] of [["access?tab=tokens", "needs the role system"], ["access?tab=audit", "needs the role system"], ["system", "needs the role system"]]) {
+    await open(tab, `${closed}/ui/shop/${place}`);
+    await tab.getByText(text).first().waitFor();
+  }
+  await other.close();
+}, [401]);
+
+await check("after kill -9 of the server the page says so, and goes on by itself", async () => {
+  await open(page, `${shop}live`);
+  await page.locator(".live.live").waitFor();
+  await ask("kill");
+  await page.getByText("The server does not answer").first().waitFor();
+  await ask("start");
+  await page.locator(".live.live").waitFor();
+  await page.getByText("The server does not answer").waitFor({ state: "detached" });
+  await ask("create");
+  await page.locator("tbody tr", { hasText: "created" }).first().waitFor();
+  // Requests to a server that is away fail; the console has a line for each, and nothing else is wrong.
+  faults.splice(0, faults.length, ...faults.filter((fault) => !/ERR_|50\d/.test(fault)));
+});
+
+await browser.close();
+console.log(JSON.stringify({ done: true }));
+process.exit(0);
