@@ -197,7 +197,7 @@ func testList(e *env) {
 			for _, oldest := range []bool{false, true} {
 				got := []int64{}
 				cursor := ""
-				for pages := 0; pages < 20; pages++ {
+				for range 20 {
 					page, err := e.s.ListTasks(e.ctx(), e.ns, queue.TaskQuery{TaskFilter: f, Page: queue.Page{Limit: 3, Cursor: cursor}, OldestFirst: oldest})
 					e.ok(err)
 					got = append(got, ids(page.Tasks)...)

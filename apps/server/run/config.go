@@ -85,6 +85,8 @@ type Config struct {
 	NoUI bool
 	// UIPath is the path of the dashboard.
 	UIPath string
+	// ProfilesAddr is a loopback address that serves profiles; "" = none. See program.ServeProfiles.
+	ProfilesAddr string
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 

@@ -56,6 +56,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	program.InPlaceOf(fs, "oidc-client-secret-file", "oidc-client-secret")
 	c.AuditRetention = new(access.DefaultAuditRetention)
 	program.DurationVar(fs, c.AuditRetention, "audit-retention", "age at which entries of the audit are removed, at least 30d; 0 = never")
+	program.ProfilesFlag(fs, &c.ProfilesAddr)
 	program.FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -90,6 +91,12 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.startTelemetry(ctx); err != nil {
 		return nil, err
 	}
+
+	stopProfiles, err := program.ServeProfiles(ctx, cfg.ProfilesAddr, s.log)
+	if err != nil {
+		return nil, err
+	}
+	s.prependStep("close the profiles", func(context.Context) error { stopProfiles(); return nil })
 
 	if err := s.startTLS(); err != nil {
 		return nil, err

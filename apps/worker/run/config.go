@@ -37,9 +37,11 @@ type config struct {
 	idle        time.Duration // until-empty, if ends
 	ends        bool
 	metricsAddr string
-	hosts       []string // allowed Host names of requests to metricsAddr
-	asks        bool     // check the readiness of a worker and end
-	log         program.LogConfig
+	// profilesAddr serves profiles; "" = none.
+	profilesAddr string
+	hosts        []string // allowed Host names of requests to metricsAddr
+	asks         bool     // check the readiness of a worker and end
+	log          program.LogConfig
 
 	queues []string
 	job    job   // of the queues in the flags
@@ -108,6 +110,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 
 	c.job.detailFlags(f)
 
+	program.ProfilesFlag(f, &c.profilesAddr)
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
 	program.AllowedHostFlag(f, &c.hosts)
 	program.LogFlags(f, &c.log)

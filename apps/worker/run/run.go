@@ -174,6 +174,12 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 		defer unserve()
 	}
 
+	stopProfiles, err := program.ServeProfiles(ctx, c.profilesAddr, log)
+	if err != nil {
+		return asUsage(err)
+	}
+	defer stopProfiles()
+
 	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.queueNames(), "at", c.describe())
 	err = w.Run(ctx)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +37,8 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 		Long: "Create a task and show it.\n\n" +
 			"--payload takes JSON, @file or - for stdin. Where the file or stdin holds several JSON values, as NDJSON has one\n" +
 			"a line, each becomes the payload of a task: all of them or, when one is at fault, none; at most 10,000. For more,\n" +
-			"and for tasks with settings of their own, there is: pgqueue import.",
+			"and for tasks with settings of their own, there is: pgqueue import.\n" +
+			"A task carries on the trace of the variables TRACEPARENT and TRACESTATE.",
 		Example: "  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n" +
 			"  pgqueue create-task mail --payload @mail.json --delay 1h30m --priority -5\n" +
 			"  pgqueue create-task mail --payload - <mails.ndjson\n" +
@@ -60,6 +63,25 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
+// traceForm is the form of TRACEPARENT: version, trace, span and flags of W3C Trace Context.
+var traceForm = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// addTrace adds the trace of the environment to headers, so that a chain of commands is one trace. A header of the caller takes
+// precedence. A text of another form is no trace and is left out, as the standard demands.
+func addTrace(headers map[string]string, lookup func(string) (string, bool)) map[string]string {
+	parent, _ := lookup("TRACEPARENT")
+	if _, given := headers["traceparent"]; given || !traceForm.MatchString(parent) {
+		return headers
+	}
+
+	traced := map[string]string{"traceparent": parent}
+	if state, _ := lookup("TRACESTATE"); state != "" {
+		traced["tracestate"] = state
+	}
+	maps.Copy(traced, headers)
+	return traced
+}
+
 func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) error {
 	headers, err := cmdutil.Headers(o.headers)
 	if err != nil {
@@ -77,7 +99,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 	}
 
 	meta := o.meta
-	meta.Headers = headers
+	meta.Headers = addTrace(headers, f.Lookup)
 	ctx, cancel := f.Call(cmd.Context())
 	defer cancel()
 
