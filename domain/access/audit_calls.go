@@ -76,6 +76,15 @@ func (s *auditedService) LastEvent(ctx context.Context) (string, error) {
 	return cursor, err
 }
 
+// SharedStats records a refusal alone, as ListQueueStatuses does.
+func (s *auditedService) SharedStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	stats, err := s.next.SharedStats(ctx)
+	if isRefusal(err) {
+		s.audit.Record(ctx, entryOf(queue.OpListQueueStatuses, s.next.namespace, ""), err)
+	}
+	return stats, err
+}
+
 // watchStream records a refusal alone: each operation of the stream records itself.
 func (s *auditedService) watchStream(ctx context.Context, op queue.Op) (watched context.Context, stop func(), err error) {
 	watched, stop, err = s.next.watchStream(ctx, op)

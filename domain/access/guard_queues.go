@@ -112,12 +112,26 @@ func collectVisible[T any](s Scope, list func(queue.Page) (items []T, next strin
 
 // ListQueueStatuses lists the counts of the visible queues.
 func (g *guard) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
+	return g.listVisibleStats(ctx, g.next.ListQueueStatuses)
+}
+
+// SharedStats is ListQueueStatuses by the reading that viewers share.
+func (g *guard) SharedStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	list := g.next.ListQueueStatuses
+	if feed, ok := queue.ServiceAs[queue.StatsFeed](g.next); ok {
+		list = feed.SharedStats
+	}
+	return g.listVisibleStats(ctx, list)
+}
+
+// listVisibleStats decides, and lists the counts of the visible queues.
+func (g *guard) listVisibleStats(ctx context.Context, list func(context.Context) ([]*queue.QueueStats, error)) ([]*queue.QueueStats, error) {
 	s, err := g.scope(ctx, queue.OpListQueueStatuses)
 	if err != nil {
 		return nil, err
 	}
 
-	all, err := g.next.ListQueueStatuses(ctx)
+	all, err := list(ctx)
 	if s.All() {
 		return all, err
 	}

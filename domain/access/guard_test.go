@@ -287,6 +287,11 @@ func (f fakeService) PreviewTicker(_ context.Context, name string, _ int) ([]tim
 	return nil, err
 }
 
+func (f fakeService) UpcomingTicks(context.Context, queue.UpcomingQuery) (*queue.Upcoming, error) {
+	f.note("UpcomingTicks")
+	return &queue.Upcoming{}, nil
+}
+
 func (f fakeService) RunTicker(_ context.Context, name string, _ ...queue.IfVersion) (*queue.Tick, error) {
 	f.note("RunTicker")
 	_, err := fakeTicker(name)
@@ -495,6 +500,10 @@ var guarded = map[string]struct {
 	}},
 	"PreviewTicker": {byID, "ticker.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
 		_, err := s.PreviewTicker(ctx, "t"+name, 1)
+		return err
+	}},
+	"UpcomingTicks": {byList, "ticker.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.UpcomingTicks(ctx, queue.UpcomingQuery{})
 		return err
 	}},
 	"RunTicker": {byID, "ticker.run task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
@@ -1070,5 +1079,35 @@ func TestGuardHidesHolds(t *testing.T) {
 		if err != nil || (e.Reasons[0].Hold != nil) != want {
 			t.Errorf("%s: got %+v, %v, want the hold %v", grant, e, err, want)
 		}
+	}
+}
+
+// TestGuardDecidesAboutSharedStats: the reading that viewers share shows each of them its queues alone, also behind the audit.
+func TestGuardDecidesAboutSharedStats(t *testing.T) {
+	log := &fakeLog{}
+	audited, recorder, _ := openAudit(t, log)
+	for _, guard := range []queue.Service{access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}}), audited} {
+		feed, ok := queue.ServiceAs[queue.StatsFeed](guard)
+		if !ok {
+			t.Fatal("the guard shares no stats")
+		}
+		all, err := feed.SharedStats(as(t, "id", "observer@own"))
+		if err != nil || len(all) != 2 {
+			t.Errorf("the namespace: got %v, %v", all, err)
+		}
+		some, err := feed.SharedStats(as(t, "id", "producer@own/mail"))
+		if err != nil || len(some) != 1 || some[0].Queue != "mail" {
+			t.Errorf("one queue: got %v, %v", some, err)
+		}
+		if _, err := feed.SharedStats(as(t, "id", "observer@other")); queue.KindOf(err) != queue.KindDenied {
+			t.Errorf("no grant: got %v", err)
+		}
+		if _, err := feed.SharedStats(t.Context()); queue.KindOf(err) != queue.KindUnauthenticated {
+			t.Errorf("no principal: got %v", err)
+		}
+	}
+	recorder.Close(t.Context())
+	if entries := log.take(); len(entries) != 2 {
+		t.Errorf("the audit has %+v", entries)
 	}
 }

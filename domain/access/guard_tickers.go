@@ -178,6 +178,30 @@ func (g *guard) listVisibleTickers(ctx context.Context, s Scope, p queue.Page) (
 	return queue.TickerPage{Tickers: part, Count: int64(len(visible)), Next: next}, nil
 }
 
+// UpcomingTicks shows the fires of visible tickers. For a principal with grants for some queues it reads all tickers, so that
+// neither the limit nor More shows a fire of another.
+func (g *guard) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
+	s, err := g.scope(ctx, queue.OpUpcomingTicks)
+	if err != nil || s.All() {
+		if err != nil {
+			return nil, err
+		}
+		return g.next.UpcomingTicks(ctx, q)
+	}
+
+	if q, err = q.Normalize(time.Now()); err != nil {
+		return nil, err
+	}
+	visible, err := collectVisible(s, func(all queue.Page) ([]*queue.Ticker, string, error) {
+		page, err := g.next.ListTickers(ctx, all)
+		return page.Tickers, page.Next, err
+	}, func(t *queue.Ticker) string { return t.Queue })
+	if err != nil {
+		return nil, err
+	}
+	return queue.FindUpcoming(visible, q), nil
+}
+
 func (g *guard) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
 	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
 		return nil, err

@@ -22,7 +22,10 @@ type Manager struct {
 	namespace string
 }
 
-var _ queue.Service = (*Manager)(nil)
+var (
+	_ queue.Service   = (*Manager)(nil)
+	_ queue.StatsFeed = (*Manager)(nil)
+)
 
 // parts are shared by the managers of all namespaces.
 type parts struct {
@@ -44,6 +47,7 @@ type parts struct {
 	agents      *background.Agents
 	tokens      *leaseTokens
 	workers     *workers
+	shared      sharedStats
 }
 
 // createKey names the creates that share a Store call. To see that an open transaction has taken a key takes a moment, and

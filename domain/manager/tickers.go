@@ -122,6 +122,32 @@ func (m *Manager) PreviewTicker(ctx context.Context, name string, n int) ([]time
 	})
 }
 
+// UpcomingTicks returns the next fires of all tickers of the namespace that are not paused, in the order of their times.
+func (m *Manager) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
+	return callStoreDirectly(ctx, m, queue.OpUpcomingTicks, func(ctx context.Context) (*queue.Upcoming, error) {
+		q, err := q.Normalize(time.Now()) // a preview may use the clock of the process
+		if err != nil {
+			return nil, err
+		}
+
+		var all []*queue.Ticker
+		for page := (queue.Page{Limit: queue.MaxPage}); ; {
+			part, err := m.store.ListTickers(ctx, m.namespace, page)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range part.Tickers {
+				t.Payload = nil // it is not needed, and may be large
+			}
+			all = append(all, part.Tickers...)
+			if part.Next == "" {
+				return queue.FindUpcoming(all, q), nil
+			}
+			page.Cursor = part.Next
+		}
+	})
+}
+
 // RunTicker fires a ticker now, beside its schedule.
 func (m *Manager) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	return callWithTicker(ctx, m, queue.OpRunTicker, name, func(ctx context.Context, namespace, name string) (*queue.Tick, error) {

@@ -122,6 +122,16 @@ func (g *FailureGrouper) Groups() *Failures {
 	return &g.out
 }
 
+// Bytes is about how many bytes f takes in an answer.
+func (f *Failures) Bytes() int {
+	const frame = 256 // numbers, times and names of a group
+	n := frame
+	for _, g := range f.Groups {
+		n += frame + len(g.Kind) + textBytes(g.Message) + len(g.Sample.Error) + 12*len(g.IDs)
+	}
+	return n
+}
+
 // WithoutErrors returns f without the texts of errors, for callers that may not read them. Fingerprints and ids stay.
 func (f *Failures) WithoutErrors() *Failures {
 	bare := *f

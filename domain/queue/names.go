@@ -6,8 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// ReservedTickerName is the ticker name that a route of REST already means.
-const ReservedTickerName = "next"
+// The ticker names that routes of REST already mean.
+const (
+	ReservedTickerName   = "next"
+	ReservedTickerFuture = "upcoming"
+)
 
 // QueueName trims and lower-cases s and checks it against ^[a-z][a-z0-9_-]{0,62}$.
 func QueueName(s string) (string, error) { return normalizeName("queue", s) }
@@ -21,10 +24,10 @@ func NamespaceName(s string) (string, error) {
 	return n, err
 }
 
-// TickerName is QueueName for a ticker. "next" is reserved.
+// TickerName is QueueName for a ticker. "next" and "upcoming" are reserved.
 func TickerName(s string) (string, error) {
 	n, err := normalizeName("ticker", s)
-	if err == nil && n == ReservedTickerName {
+	if err == nil && (n == ReservedTickerName || n == ReservedTickerFuture) {
 		return "", Invalid("ticker", fmt.Sprintf("must not be a reserved name, got %.64q; choose another", n))
 	}
 	return n, err

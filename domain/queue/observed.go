@@ -502,6 +502,21 @@ func (o *observedService[S]) PreviewTicker(ctx context.Context, name string, n i
 	return out0, err
 }
 
+func (o *observedService[S]) UpcomingTicks(ctx context.Context, q UpcomingQuery) (*Upcoming, error) {
+	call := Call{Op: OpUpcomingTicks, Namespace: o.namespace}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Upcoming
+		return none0, err
+	}
+	out0, err := o.next.UpcomingTicks(ctx, q)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Upcoming
+		return none0, fault
+	}
+	return out0, err
+}
+
 func (o *observedService[S]) RunTicker(ctx context.Context, name string, only ...IfVersion) (*Tick, error) {
 	call := Call{Op: OpRunTicker, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)

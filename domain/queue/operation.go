@@ -41,6 +41,7 @@ const (
 	OpUpdateTicker
 	OpDeleteTicker
 	OpPreviewTicker
+	OpUpcomingTicks
 	OpRunTicker
 	OpListTicks
 	OpRunTickerLoop
@@ -217,6 +218,7 @@ var operations = [opCount]Operation{
 	OpDeleteTicker:   {"DeleteTicker", "Tickers", "Delete a ticker", EffectRepeats, CostRow, ActionTickerManage},
 
 	OpPreviewTicker: {"PreviewTicker", "TickerRuns", "List the next times of a ticker", EffectNone, CostRow, ActionTickerRead},
+	OpUpcomingTicks: {"UpcomingTicks", "TickerRuns", "Show the next fires of all tickers", EffectNone, CostAll, ActionTickerRead},
 	OpRunTicker:     {"RunTicker", "TickerRuns", "Fire a ticker now, beside its schedule", EffectRepeats, CostRow, ActionTickerRun},
 	OpListTicks:     {"ListTicks", "TickerRuns", "List the last ticks of a ticker, newest first", EffectNone, CostPage, ActionTickerRead},
 	OpRunTickerLoop: {"RunTickerLoop", "TickerRuns", "Receive the ticks of tickers without a queue", EffectLease, CostStream, ActionTickerListen},

@@ -62,6 +62,16 @@ type FeedEnd interface {
 	LastEvent(ctx context.Context) (string, error)
 }
 
+// StatsAge is the most that a reading of [StatsFeed] is old when a call gets it.
+const StatsAge = time.Second
+
+// StatsFeed is an optional interface of a Service: counts for viewers that look again and again, as streams do.
+type StatsFeed interface {
+	// SharedStats is ListQueueStatuses with a reading that all calls of this process share, at most StatsAge old. Nothing is read
+	// without a call. The caller must not change the answer.
+	SharedStats(ctx context.Context) ([]*QueueStats, error)
+}
+
 // Producer puts tasks in.
 type Producer interface {
 	// CreateTask creates one task in queue. Single creates of many goroutines may share one commit; each is answered
@@ -167,6 +177,8 @@ type Tickers interface {
 type TickerRuns interface {
 	// PreviewTicker returns the next n nominal times.
 	PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error)
+	// UpcomingTicks returns the next fires of all tickers of the namespace that are not paused, in the order of their times.
+	UpcomingTicks(ctx context.Context, q UpcomingQuery) (*Upcoming, error)
 	// RunTicker fires a ticker now, beside its schedule.
 	RunTicker(ctx context.Context, name string, only ...IfVersion) (*Tick, error)
 	// ListTicks returns the last ticks of a ticker, newest first, at most limit, and of MaxPageBytes.

@@ -140,6 +140,35 @@ func serveTickers(v *svc) {
 		v.ok(err)
 		v.equal("count, names", []any{page.Count, page.Tickers[0].Name, page.Tickers[1].Name}, []any{int64(3), "b", "c"})
 	})
+	v.it("the next fires of all tickers come in their order, with a bound", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		slow := v.ticker(queue.TickerMeta{Name: "slow", Period: new(3 * time.Hour), Queue: new("q")})
+		fast := v.ticker(queue.TickerMeta{Name: "fast", Period: new(2 * time.Hour)})
+		v.ticker(queue.TickerMeta{Name: "paused", Period: new(time.Hour), Paused: new(true)})
+
+		u, err := v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Until: slow.NextAt.Add(2 * time.Hour)})
+		v.ok(err)
+		var names []string
+		for _, tick := range u.Ticks {
+			names = append(names, tick.Ticker)
+		}
+		v.equal("names, more", []any{names, u.More}, []any{[]string{"fast", "slow", "fast"}, false})
+		v.equal("queues", []string{u.Ticks[0].Queue, u.Ticks[1].Queue}, []string{"", "q"})
+		sameTime(v, "first", u.Ticks[0].At, fast.NextAt)
+		sameTime(v, "second", u.Ticks[1].At, slow.NextAt)
+		sameTime(v, "third", u.Ticks[2].At, fast.NextAt.Add(2*time.Hour))
+		sameTime(v, "until", u.Until, slow.NextAt.Add(2*time.Hour))
+
+		u, err = v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Limit: 5})
+		v.ok(err)
+		v.equal("number, more", []any{len(u.Ticks), u.More}, []any{5, true})
+		for _, limit := range []int{-1, queue.MaxPreview + 1} {
+			_, err = v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Limit: limit})
+			v.invalid(err, queue.KindInvalid, "limit")
+		}
+		_, err = v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Until: time.Now().Add(queue.MaxDuration + time.Hour)})
+		v.invalid(err, queue.KindInvalid, "until")
+	})
 	v.it("a preview gives the next fires", func(v *svc) {
 		made := v.ticker(queue.TickerMeta{Name: "t", Period: new(time.Hour)})
 		fires, err := v.s.PreviewTicker(v.ctx(), "t", 5)

@@ -48,7 +48,8 @@ var neededActions = map[queue.Op]string{
 // methodOps has the RPCs with other names than their operations.
 var methodOps = map[string]queue.Op{
 	"Work": queue.OpRetainTasks, "GetQueueStats": queue.OpQueueStats, "ListQueueStats": queue.OpListQueueStatuses,
-	"ReceiveTicks": queue.OpRunTickerLoop, "HandleTicks": queue.OpRunTickerLoop,
+	"GetQueueHistory": queue.OpQueueHistory,
+	"ReceiveTicks":    queue.OpRunTickerLoop, "HandleTicks": queue.OpRunTickerLoop,
 }
 
 // endpoint is one way to one operation, with a request that the server accepts from a principal with every right.

@@ -65,6 +65,14 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 	return readAnswer(res.GetTimes(), err, (*wire.Reader).Times)
 }
 
+// UpcomingTicks implements queue.TickerRuns.
+func (c *Client) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
+	res, err := sendCall(ctx, c, queue.OpUpcomingTicks, c.tickers.UpcomingTicks, &pb.UpcomingTicksRequest{
+		Namespace: c.namespace, Until: wire.Time(q.Until), Limit: int64(q.Limit),
+	})
+	return readAnswer(res, err, (*wire.Reader).Upcoming)
+}
+
 // RunTicker implements queue.TickerRuns.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	res, err := sendCall(ctx, c, queue.OpRunTicker, c.tickers.RunTicker, &pb.RunTickerRequest{

@@ -13,5 +13,11 @@ func (s queues) ListFailures(ctx context.Context, req *pb.ListFailuresRequest) (
 		return nil, err
 	}
 	f, err := svc.ListFailures(ctx, req.GetQueue())
-	return wire.Failures(f), err
+	if err != nil {
+		return nil, err
+	}
+	if err := (tasks{s.Server}).boundRead(ctx, f.Bytes()); err != nil {
+		return nil, err
+	}
+	return wire.Failures(f), nil
 }

@@ -9,6 +9,7 @@ import (
 // Names of SSE events.
 const (
 	EventTask   = "task"
+	EventStats  = "stats"
 	EventTicker = "ticker"
 	// EventStream is the first event of a tick stream with ack=true. Its data is a Stream.
 	EventStream = "stream"

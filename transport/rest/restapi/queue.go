@@ -99,6 +99,12 @@ type QueueStats struct {
 	Paused            bool             `json:"paused" doc:"Whether the queue is paused" example:"false"`
 }
 
+// StatsChange is an event of the stream of statistics.
+type StatsChange struct {
+	Body    []QueueStats `json:"body" doc:"The queues that are new or have other numbers; all of them in the first event"`
+	Deleted []string     `json:"deleted,omitempty" doc:"The queues that are gone" example:"[\"old\"]"`
+}
+
 // QueueStatsOf converts s for the wire.
 func QueueStatsOf(s *queue.QueueStats) QueueStats {
 	counts := make(map[string]int64, len(s.Counts))

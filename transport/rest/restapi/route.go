@@ -110,7 +110,7 @@ var (
 	ExplainQueue    = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
 	ListStats       = declareRoute(Route{
 		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",
-		ID: "list-queue-stats", Tag: "queue", Summary: "Get the statistics of every queue",
+		ID: "list-queue-stats", Tag: "queue", Summary: "Get the statistics of every queue, or stream their changes",
 	})
 
 	ListTasks      = routeOf(queue.OpListTasks, http.MethodGet, "/task")
@@ -137,6 +137,7 @@ var (
 	ListTickers   = routeNamed(queue.OpListTickers, http.MethodGet, "/ticker", "", "List the tickers, or stream their ticks")
 	CreateTicker  = routeOf(queue.OpCreateTicker, http.MethodPost, "/ticker")
 	NextTicker    = routeNamed(queue.OpRunTickerLoop, http.MethodGet, "/ticker/next", "next-ticker", "Stream the ticks of tickers without a queue")
+	UpcomingTicks = routeOf(queue.OpUpcomingTicks, http.MethodGet, "/ticker/upcoming")
 	AckTick       = routeNamed(queue.OpRunTickerLoop, http.MethodPost, "/ticker/ack", "ack-tick", "Settle a tick of a stream opened with ack=true")
 	GetTicker     = routeOf(queue.OpGetTicker, http.MethodGet, "/ticker/{name}")
 	UpdateTicker  = routeOf(queue.OpUpdateTicker, http.MethodPatch, "/ticker/{name}")
@@ -161,6 +162,8 @@ var (
 	SignOut      = routeOf(queue.OpSignOut, http.MethodDelete, "/session")
 	EndSession   = routeOf(queue.OpEndSession, http.MethodDelete, "/session/{id}")
 	CreateCode   = routeOf(queue.OpCreateCode, http.MethodPost, "/session/code")
+
+	Diagnose = declareRoute(Route{Op: queue.OpDiagnose, Method: http.MethodGet, Path: "/doctor", ID: "doctor", Tag: "system"})
 
 	Metrics = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
 )

@@ -70,6 +70,13 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 	return out.Body, err
 }
 
+// UpcomingTicks returns the next fires of all tickers, in the order of their times.
+func (c *Client) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
+	v := pageQuery(queue.Page{Limit: q.Limit})
+	setTimeValue(v, "until", q.Until)
+	return fetch[restapi.Upcoming](ctx, c, request{route: restapi.UpcomingTicks, query: v})
+}
+
 // RunTicker fires a ticker now.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	q := tickerRequest(restapi.RunTicker, name)

@@ -18,8 +18,8 @@ import (
 type Config struct {
 	// Service serves the requests. Its namespace is the default for requests without one.
 	Service queue.Service
-	// Authorize decides about the routes that call no operation of Service: the metrics and the settling of ticks; nil =
-	// every caller may use them. namespace is "" for the metrics.
+	// Authorize decides about the routes that call no operation of Service: metrics, doctor and the settling of ticks; nil =
+	// every caller may use them. namespace is "" for metrics and doctor.
 	Authorize func(ctx context.Context, action queue.Action, namespace string) error
 	// Admin serves the routes of tokens and rights; nil = they answer 404.
 	Admin access.Admin
@@ -28,6 +28,8 @@ type Config struct {
 	Cookie   SessionCookie
 	// CountRefusal counts a sign-in that failed, and returns how long the caller is to wait and why it must; nil = it need not.
 	CountRefusal func(r *http.Request) (wait time.Duration, reason *queue.Error)
+	// Diagnose examines the store for GET {prefix}/doctor; nil = 404.
+	Diagnose func(context.Context) ([]queue.Finding, error)
 	// Prefix of the routes; "" = /api, "/" = no prefix.
 	Prefix string
 	// Metrics answers GET {prefix}/metrics; nil = 404.

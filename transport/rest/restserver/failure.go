@@ -7,5 +7,13 @@ import (
 
 func listFailures(c *call, in *input.Named) (*output[restapi.Failures], error) {
 	f, err := c.svc.ListFailures(c.requestContext(), string(in.Name))
-	return outputOf(restapi.FailuresOf, f, err)
+	if err != nil {
+		return nil, err
+	}
+	give, err := c.cfg.Large.TakeRead(c.requestContext(), f.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	c.afterAnswer(give)
+	return outputOf(restapi.FailuresOf, f, nil)
 }

@@ -45,7 +45,6 @@ func (s *Server) registerQueues() {
 		text:  "Works for some seconds at most; with more in the answer repeat the call.",
 	}, cleanQueue)
 	registerOperation(s, operation{Route: restapi.GetQueueStats}, getQueueStats)
-	registerOperation(s, operation{Route: restapi.ListStats}, listStats)
 }
 
 func listQueues(c *call, in *input.Page) (*output[restapi.List[restapi.Queue]], error) {
@@ -121,9 +120,4 @@ func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
 func getQueueStats(c *call, in *input.Named) (*output[restapi.QueueStats], error) {
 	stats, err := c.svc.QueueStats(c.requestContext(), string(in.Name))
 	return outputOf(restapi.QueueStatsOf, stats, err)
-}
-
-func listStats(c *call, _ *struct{}) (*output[restapi.List[restapi.QueueStats]], error) {
-	all, err := c.svc.ListQueueStatuses(c.requestContext())
-	return listOutput(restapi.QueueStatsOf, all, err)
 }

@@ -19,6 +19,7 @@ func (s *Server) registerRoutes() {
 	s.registerQueues()
 	s.registerTasks()
 	s.registerExplanations()
+	s.registerStats()
 	s.registerTickers()
 	s.registerTokens()
 	s.registerSessions()
@@ -33,6 +34,12 @@ func (s *Server) registerRoutes() {
 		text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. " +
 			"With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor).",
 	}, listEvents)
+
+	registerOperation(s, operation{
+		Route: restapi.Diagnose,
+		allow: func(c *call) error { return c.authorize(queue.ActionSystemRead, "") },
+		text:  "It looks at all tasks that wait or are held, each check for 10 seconds at most. One examination runs at a time.",
+	}, diagnose)
 
 	registerOperation(s, operation{
 		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},

@@ -23,6 +23,8 @@ type Server struct {
 	gzip    func(http.Handler) http.HandlerFunc
 	acks    acks
 
+	examining chan struct{} // has an element while an examination of the store runs
+
 	// ctx ends when the server shuts down, and ends streams and long polls.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -41,7 +43,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, mux: &routeMux{ServeMux: http.NewServeMux()}, idle: make(chan struct{})}
+	s := &Server{cfg: cfg, mux: &routeMux{ServeMux: http.NewServeMux()}, idle: make(chan struct{}), examining: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	// Only large answers are compressed, see call.writeJSON. Those of the hot path are smaller than a packet.
 	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(compressFrom)); err != nil {

@@ -30,6 +30,10 @@ type (
 		input.Named
 		Count input.Limit `query:"n" minimum:"1" maximum:"1000" example:"10" doc:"How many times, default 10"`
 	}
+	upcomingTicksInput struct {
+		Until input.Instant `query:"until" example:"2026-01-03T15:04:05Z" doc:"The end of the time; a day from now is the default"`
+		Limit input.Limit   `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most fires, 1 to 1000, default 100"`
+	}
 	listTicksInput struct {
 		input.Named
 		Limit input.Limit `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most ticks, 1 to 1000, default 100"`
@@ -61,6 +65,7 @@ func (s *Server) registerTickers() {
 	registerOperation(s, operation{Route: restapi.UpdateTicker}, updateTicker)
 	registerOperation(s, operation{Route: restapi.DeleteTicker, text: "Answers with the ticker as it was."}, deleteTicker)
 	registerOperation(s, operation{Route: restapi.PreviewTicker}, previewTicker)
+	registerOperation(s, operation{Route: restapi.UpcomingTicks, text: "Paused tickers have none."}, upcomingTicks)
 	registerOperation(s, operation{Route: restapi.RunTicker, creates: true}, runTicker)
 	registerOperation(s, operation{Route: restapi.ListTicks}, listTicks)
 }
@@ -118,6 +123,11 @@ func previewTicker(c *call, in *previewTickerInput) (*output[restapi.List[time.T
 	}
 	times, err := c.svc.PreviewTicker(c.requestContext(), string(in.Name), n)
 	return listOutput(time.Time.UTC, times, err)
+}
+
+func upcomingTicks(c *call, in *upcomingTicksInput) (*output[restapi.Upcoming], error) {
+	u, err := c.svc.UpcomingTicks(c.requestContext(), queue.UpcomingQuery{Until: in.Until.Value, Limit: in.Limit.Value})
+	return outputOf(restapi.UpcomingOf, u, err)
 }
 
 func runTicker(c *call, in *matchedInput) (*output[restapi.Tick], error) {

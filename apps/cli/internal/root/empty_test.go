@@ -48,7 +48,7 @@ func argsOf(path []string) []string {
 		}
 	}
 	switch flat {
-	case "queues", "tasks", "tickers", "namespaces", "workers", "tokens", "whoami", "generate-token", "audit", "dashboard", "sessions", "next-ticker", "version", "bench", "top", "events", "delete-task", "cancel-task", "retry-task", "apply":
+	case "queues", "tasks", "tickers", "namespaces", "workers", "tokens", "whoami", "generate-token", "audit", "dashboard", "sessions", "upcoming-ticks", "next-ticker", "version", "bench", "top", "events", "delete-task", "cancel-task", "retry-task", "apply":
 		return nil
 	case "task", "complete-task", "heartbeat-task", "snooze-task", "handback-task", "await-task":
 		return []string{"1"}

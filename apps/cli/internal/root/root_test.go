@@ -265,6 +265,8 @@ func TestExitCodes(t *testing.T) {
 		"why --queue nix":                      {3, "no such queue"},
 		"history nix":                          {3, "no such queue"},
 		"history nix --step day":               {2, "must be minute or hour"},
+		"upcoming-ticks --limit 1001":          {2, "must be a number from 1 to 1000"},
+		"upcoming-ticks mail":                  {2, "unexpected argument"},
 		"failures nix":                         {3, "no such queue"},
 		"failures":                             {2, "a queue's name"},
 		"why":                                  {2, "must be a task id or --queue, got none"},

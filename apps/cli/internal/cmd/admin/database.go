@@ -266,14 +266,6 @@ func newMigrateSQLCommand(f *factory.Factory, db *database) *cobra.Command {
 	}
 }
 
-// finding is the JSON view of a finding of doctor.
-type finding struct {
-	Name   string `json:"name"`
-	Level  string `json:"level"`
-	Value  string `json:"value"`
-	Advice string `json:"advice,omitempty"`
-}
-
 func newDoctorCommand(f *factory.Factory) *cobra.Command {
 	// Without --repair it changes nothing, so a guess is harmless.
 	db := database{embedded: true}
@@ -324,10 +316,10 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 
 			// Warnings do not fail the command: they are advice.
 			bad := false
-			list := restapi.List[finding]{Count: int64(len(found))}
+			list := restapi.List[restapi.Finding]{Count: int64(len(found))}
 			for _, x := range found {
 				bad = bad || x.Level == queue.LevelFail
-				list.Body = append(list.Body, finding{x.Name, string(x.Level), x.Value, x.Advice})
+				list.Body = append(list.Body, restapi.FindingOf(x))
 			}
 
 			if err := output.List(p, list, "no findings", findingColumns()); err != nil {
@@ -364,10 +356,10 @@ func logEachStep(w io.Writer) func(table string, rows int64) {
 	}
 }
 
-func findingColumns() []output.Column[finding] {
-	return []output.Column[finding]{
-		{Head: "CHECK", Cell: func(x finding) string { return x.Name }},
-		{Head: "LEVEL", Cell: func(x finding) string { return x.Level }, Style: func(x finding) iostreams.Style {
+func findingColumns() []output.Column[restapi.Finding] {
+	return []output.Column[restapi.Finding]{
+		{Head: "CHECK", Cell: func(x restapi.Finding) string { return x.Name }},
+		{Head: "LEVEL", Cell: func(x restapi.Finding) string { return x.Level }, Style: func(x restapi.Finding) iostreams.Style {
 			switch queue.Level(x.Level) {
 			case queue.LevelFail:
 				return iostreams.Red
@@ -378,7 +370,7 @@ func findingColumns() []output.Column[finding] {
 
 			return iostreams.Green
 		}},
-		{Head: "FOUND", Cell: func(x finding) string { return output.Clean(x.Value) }},
-		{Head: "ADVICE", Cell: func(x finding) string { return output.Clean(x.Advice) }},
+		{Head: "FOUND", Cell: func(x restapi.Finding) string { return output.Clean(x.Value) }},
+		{Head: "ADVICE", Cell: func(x restapi.Finding) string { return output.Clean(x.Advice) }},
 	}
 }

@@ -21,7 +21,7 @@ import (
 func Commands(f *factory.Factory) []*cobra.Command {
 	return cmdutil.InGroup(cmdutil.GroupTickers,
 		newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f),
-		newNextCommand(f), newPreviewCommand(f), newRunCommand(f), newTicksCommand(f),
+		newNextCommand(f), newPreviewCommand(f), newUpcomingCommand(f), newRunCommand(f), newTicksCommand(f),
 	)
 }
 

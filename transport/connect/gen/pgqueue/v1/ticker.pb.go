@@ -1835,6 +1835,198 @@ func (x *TickOutcome) GetFailed() bool {
 	return false
 }
 
+// UpcomingTick is a fire of a ticker that is still to come.
+type UpcomingTick struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ticker.
+	Ticker string `protobuf:"bytes,1,opt,name=ticker,proto3" json:"ticker,omitempty"`
+	// The queue in which it becomes a task; empty for tickers with listeners alone.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The nominal time.
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpcomingTick) Reset() {
+	*x = UpcomingTick{}
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpcomingTick) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpcomingTick) ProtoMessage() {}
+
+func (x *UpcomingTick) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpcomingTick.ProtoReflect.Descriptor instead.
+func (*UpcomingTick) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_ticker_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *UpcomingTick) GetTicker() string {
+	if x != nil {
+		return x.Ticker
+	}
+	return ""
+}
+
+func (x *UpcomingTick) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *UpcomingTick) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// The request of TickerService.UpcomingTicks.
+type UpcomingTicksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The end of the time; absent = a day from now.
+	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	// The most fires, up to 1,000; 0 = 100.
+	Limit         int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpcomingTicksRequest) Reset() {
+	*x = UpcomingTicksRequest{}
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpcomingTicksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpcomingTicksRequest) ProtoMessage() {}
+
+func (x *UpcomingTicksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpcomingTicksRequest.ProtoReflect.Descriptor instead.
+func (*UpcomingTicksRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_ticker_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *UpcomingTicksRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UpcomingTicksRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *UpcomingTicksRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// The response of TickerService.UpcomingTicks.
+type UpcomingTicksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The end of the time.
+	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// In the order of their times.
+	Ticks []*UpcomingTick `protobuf:"bytes,2,rep,name=ticks,proto3" json:"ticks,omitempty"`
+	// The limit left out fires before the end.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpcomingTicksResponse) Reset() {
+	*x = UpcomingTicksResponse{}
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpcomingTicksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpcomingTicksResponse) ProtoMessage() {}
+
+func (x *UpcomingTicksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_ticker_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpcomingTicksResponse.ProtoReflect.Descriptor instead.
+func (*UpcomingTicksResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_ticker_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *UpcomingTicksResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *UpcomingTicksResponse) GetTicks() []*UpcomingTick {
+	if x != nil {
+		return x.Ticks
+	}
+	return nil
+}
+
+func (x *UpcomingTicksResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 var File_pgqueue_v1_ticker_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_ticker_proto_rawDesc = "" +
@@ -1970,7 +2162,19 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\x04tick\x18\x01 \x01(\v2\x10.pgqueue.v1.TickR\x04tick\"5\n" +
 	"\vTickOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
-	"\x06failed\x18\x02 \x01(\bR\x06failed*W\n" +
+	"\x06failed\x18\x02 \x01(\bR\x06failed\"h\n" +
+	"\fUpcomingTick\x12\x16\n" +
+	"\x06ticker\x18\x01 \x01(\tR\x06ticker\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"|\n" +
+	"\x14UpcomingTicksRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\"\x8d\x01\n" +
+	"\x15UpcomingTicksResponse\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12.\n" +
+	"\x05ticks\x18\x02 \x03(\v2\x18.pgqueue.v1.UpcomingTickR\x05ticks\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more*W\n" +
 	"\aMisfire\x12\x17\n" +
 	"\x13MISFIRE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMISFIRE_SKIP\x10\x01\x12\x10\n" +
@@ -1979,7 +2183,7 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\aOverlap\x12\x17\n" +
 	"\x13OVERLAP_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rOVERLAP_ALLOW\x10\x01\x12\x10\n" +
-	"\fOVERLAP_SKIP\x10\x022\xa7\a\n" +
+	"\fOVERLAP_SKIP\x10\x022\x82\b\n" +
 	"\rTickerService\x12Q\n" +
 	"\fCreateTicker\x12\x1f.pgqueue.v1.CreateTickerRequest\x1a .pgqueue.v1.CreateTickerResponse\x12\\\n" +
 	"\x0eRegisterTicker\x12!.pgqueue.v1.RegisterTickerRequest\x1a\".pgqueue.v1.RegisterTickerResponse\"\x03\x90\x02\x02\x12M\n" +
@@ -1987,7 +2191,8 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\vListTickers\x12\x1e.pgqueue.v1.ListTickersRequest\x1a\x1f.pgqueue.v1.ListTickersResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\fUpdateTicker\x12\x1f.pgqueue.v1.UpdateTickerRequest\x1a .pgqueue.v1.UpdateTickerResponse\x12Q\n" +
 	"\fDeleteTicker\x12\x1f.pgqueue.v1.DeleteTickerRequest\x1a .pgqueue.v1.DeleteTickerResponse\x12Y\n" +
-	"\rPreviewTicker\x12 .pgqueue.v1.PreviewTickerRequest\x1a!.pgqueue.v1.PreviewTickerResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\rPreviewTicker\x12 .pgqueue.v1.PreviewTickerRequest\x1a!.pgqueue.v1.PreviewTickerResponse\"\x03\x90\x02\x01\x12Y\n" +
+	"\rUpcomingTicks\x12 .pgqueue.v1.UpcomingTicksRequest\x1a!.pgqueue.v1.UpcomingTicksResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\tRunTicker\x12\x1c.pgqueue.v1.RunTickerRequest\x1a\x1d.pgqueue.v1.RunTickerResponse\x12M\n" +
 	"\tListTicks\x12\x1c.pgqueue.v1.ListTicksRequest\x1a\x1d.pgqueue.v1.ListTicksResponse\"\x03\x90\x02\x01\x12S\n" +
 	"\fReceiveTicks\x12\x1f.pgqueue.v1.ReceiveTicksRequest\x1a .pgqueue.v1.ReceiveTicksResponse0\x01\x12R\n" +
@@ -2009,7 +2214,7 @@ func file_pgqueue_v1_ticker_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_ticker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgqueue_v1_ticker_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pgqueue_v1_ticker_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_pgqueue_v1_ticker_proto_goTypes = []any{
 	(Misfire)(0),                   // 0: pgqueue.v1.Misfire
 	(Overlap)(0),                   // 1: pgqueue.v1.Overlap
@@ -2039,68 +2244,77 @@ var file_pgqueue_v1_ticker_proto_goTypes = []any{
 	(*HandleTicksRequest)(nil),     // 25: pgqueue.v1.HandleTicksRequest
 	(*HandleTicksResponse)(nil),    // 26: pgqueue.v1.HandleTicksResponse
 	(*TickOutcome)(nil),            // 27: pgqueue.v1.TickOutcome
-	(*durationpb.Duration)(nil),    // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 29: google.protobuf.Timestamp
-	(*Page)(nil),                   // 30: pgqueue.v1.Page
+	(*UpcomingTick)(nil),           // 28: pgqueue.v1.UpcomingTick
+	(*UpcomingTicksRequest)(nil),   // 29: pgqueue.v1.UpcomingTicksRequest
+	(*UpcomingTicksResponse)(nil),  // 30: pgqueue.v1.UpcomingTicksResponse
+	(*durationpb.Duration)(nil),    // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(*Page)(nil),                   // 33: pgqueue.v1.Page
 }
 var file_pgqueue_v1_ticker_proto_depIdxs = []int32{
-	28, // 0: pgqueue.v1.Ticker.period:type_name -> google.protobuf.Duration
+	31, // 0: pgqueue.v1.Ticker.period:type_name -> google.protobuf.Duration
 	0,  // 1: pgqueue.v1.Ticker.misfire:type_name -> pgqueue.v1.Misfire
 	1,  // 2: pgqueue.v1.Ticker.overlap:type_name -> pgqueue.v1.Overlap
-	29, // 3: pgqueue.v1.Ticker.timestamp:type_name -> google.protobuf.Timestamp
-	29, // 4: pgqueue.v1.Ticker.next_at:type_name -> google.protobuf.Timestamp
-	29, // 5: pgqueue.v1.Ticker.anchor:type_name -> google.protobuf.Timestamp
-	29, // 6: pgqueue.v1.Ticker.created_at:type_name -> google.protobuf.Timestamp
-	29, // 7: pgqueue.v1.Ticker.updated_at:type_name -> google.protobuf.Timestamp
-	28, // 8: pgqueue.v1.TickerMeta.period:type_name -> google.protobuf.Duration
+	32, // 3: pgqueue.v1.Ticker.timestamp:type_name -> google.protobuf.Timestamp
+	32, // 4: pgqueue.v1.Ticker.next_at:type_name -> google.protobuf.Timestamp
+	32, // 5: pgqueue.v1.Ticker.anchor:type_name -> google.protobuf.Timestamp
+	32, // 6: pgqueue.v1.Ticker.created_at:type_name -> google.protobuf.Timestamp
+	32, // 7: pgqueue.v1.Ticker.updated_at:type_name -> google.protobuf.Timestamp
+	31, // 8: pgqueue.v1.TickerMeta.period:type_name -> google.protobuf.Duration
 	0,  // 9: pgqueue.v1.TickerMeta.misfire:type_name -> pgqueue.v1.Misfire
 	1,  // 10: pgqueue.v1.TickerMeta.overlap:type_name -> pgqueue.v1.Overlap
-	29, // 11: pgqueue.v1.Tick.at:type_name -> google.protobuf.Timestamp
-	29, // 12: pgqueue.v1.Tick.fired_at:type_name -> google.protobuf.Timestamp
-	28, // 13: pgqueue.v1.Tick.period:type_name -> google.protobuf.Duration
+	32, // 11: pgqueue.v1.Tick.at:type_name -> google.protobuf.Timestamp
+	32, // 12: pgqueue.v1.Tick.fired_at:type_name -> google.protobuf.Timestamp
+	31, // 13: pgqueue.v1.Tick.period:type_name -> google.protobuf.Duration
 	3,  // 14: pgqueue.v1.CreateTickerRequest.meta:type_name -> pgqueue.v1.TickerMeta
 	2,  // 15: pgqueue.v1.CreateTickerResponse.ticker:type_name -> pgqueue.v1.Ticker
 	3,  // 16: pgqueue.v1.RegisterTickerRequest.meta:type_name -> pgqueue.v1.TickerMeta
 	2,  // 17: pgqueue.v1.RegisterTickerResponse.ticker:type_name -> pgqueue.v1.Ticker
 	2,  // 18: pgqueue.v1.GetTickerResponse.ticker:type_name -> pgqueue.v1.Ticker
-	30, // 19: pgqueue.v1.ListTickersRequest.page:type_name -> pgqueue.v1.Page
+	33, // 19: pgqueue.v1.ListTickersRequest.page:type_name -> pgqueue.v1.Page
 	2,  // 20: pgqueue.v1.ListTickersResponse.tickers:type_name -> pgqueue.v1.Ticker
 	3,  // 21: pgqueue.v1.UpdateTickerRequest.meta:type_name -> pgqueue.v1.TickerMeta
 	2,  // 22: pgqueue.v1.UpdateTickerResponse.ticker:type_name -> pgqueue.v1.Ticker
 	2,  // 23: pgqueue.v1.DeleteTickerResponse.ticker:type_name -> pgqueue.v1.Ticker
-	29, // 24: pgqueue.v1.PreviewTickerResponse.times:type_name -> google.protobuf.Timestamp
+	32, // 24: pgqueue.v1.PreviewTickerResponse.times:type_name -> google.protobuf.Timestamp
 	4,  // 25: pgqueue.v1.RunTickerResponse.tick:type_name -> pgqueue.v1.Tick
 	4,  // 26: pgqueue.v1.ListTicksResponse.ticks:type_name -> pgqueue.v1.Tick
 	4,  // 27: pgqueue.v1.ReceiveTicksResponse.tick:type_name -> pgqueue.v1.Tick
 	27, // 28: pgqueue.v1.HandleTicksRequest.outcome:type_name -> pgqueue.v1.TickOutcome
 	4,  // 29: pgqueue.v1.HandleTicksResponse.tick:type_name -> pgqueue.v1.Tick
-	5,  // 30: pgqueue.v1.TickerService.CreateTicker:input_type -> pgqueue.v1.CreateTickerRequest
-	7,  // 31: pgqueue.v1.TickerService.RegisterTicker:input_type -> pgqueue.v1.RegisterTickerRequest
-	9,  // 32: pgqueue.v1.TickerService.GetTicker:input_type -> pgqueue.v1.GetTickerRequest
-	11, // 33: pgqueue.v1.TickerService.ListTickers:input_type -> pgqueue.v1.ListTickersRequest
-	13, // 34: pgqueue.v1.TickerService.UpdateTicker:input_type -> pgqueue.v1.UpdateTickerRequest
-	15, // 35: pgqueue.v1.TickerService.DeleteTicker:input_type -> pgqueue.v1.DeleteTickerRequest
-	17, // 36: pgqueue.v1.TickerService.PreviewTicker:input_type -> pgqueue.v1.PreviewTickerRequest
-	19, // 37: pgqueue.v1.TickerService.RunTicker:input_type -> pgqueue.v1.RunTickerRequest
-	21, // 38: pgqueue.v1.TickerService.ListTicks:input_type -> pgqueue.v1.ListTicksRequest
-	23, // 39: pgqueue.v1.TickerService.ReceiveTicks:input_type -> pgqueue.v1.ReceiveTicksRequest
-	25, // 40: pgqueue.v1.TickerService.HandleTicks:input_type -> pgqueue.v1.HandleTicksRequest
-	6,  // 41: pgqueue.v1.TickerService.CreateTicker:output_type -> pgqueue.v1.CreateTickerResponse
-	8,  // 42: pgqueue.v1.TickerService.RegisterTicker:output_type -> pgqueue.v1.RegisterTickerResponse
-	10, // 43: pgqueue.v1.TickerService.GetTicker:output_type -> pgqueue.v1.GetTickerResponse
-	12, // 44: pgqueue.v1.TickerService.ListTickers:output_type -> pgqueue.v1.ListTickersResponse
-	14, // 45: pgqueue.v1.TickerService.UpdateTicker:output_type -> pgqueue.v1.UpdateTickerResponse
-	16, // 46: pgqueue.v1.TickerService.DeleteTicker:output_type -> pgqueue.v1.DeleteTickerResponse
-	18, // 47: pgqueue.v1.TickerService.PreviewTicker:output_type -> pgqueue.v1.PreviewTickerResponse
-	20, // 48: pgqueue.v1.TickerService.RunTicker:output_type -> pgqueue.v1.RunTickerResponse
-	22, // 49: pgqueue.v1.TickerService.ListTicks:output_type -> pgqueue.v1.ListTicksResponse
-	24, // 50: pgqueue.v1.TickerService.ReceiveTicks:output_type -> pgqueue.v1.ReceiveTicksResponse
-	26, // 51: pgqueue.v1.TickerService.HandleTicks:output_type -> pgqueue.v1.HandleTicksResponse
-	41, // [41:52] is the sub-list for method output_type
-	30, // [30:41] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	32, // 30: pgqueue.v1.UpcomingTick.at:type_name -> google.protobuf.Timestamp
+	32, // 31: pgqueue.v1.UpcomingTicksRequest.until:type_name -> google.protobuf.Timestamp
+	32, // 32: pgqueue.v1.UpcomingTicksResponse.until:type_name -> google.protobuf.Timestamp
+	28, // 33: pgqueue.v1.UpcomingTicksResponse.ticks:type_name -> pgqueue.v1.UpcomingTick
+	5,  // 34: pgqueue.v1.TickerService.CreateTicker:input_type -> pgqueue.v1.CreateTickerRequest
+	7,  // 35: pgqueue.v1.TickerService.RegisterTicker:input_type -> pgqueue.v1.RegisterTickerRequest
+	9,  // 36: pgqueue.v1.TickerService.GetTicker:input_type -> pgqueue.v1.GetTickerRequest
+	11, // 37: pgqueue.v1.TickerService.ListTickers:input_type -> pgqueue.v1.ListTickersRequest
+	13, // 38: pgqueue.v1.TickerService.UpdateTicker:input_type -> pgqueue.v1.UpdateTickerRequest
+	15, // 39: pgqueue.v1.TickerService.DeleteTicker:input_type -> pgqueue.v1.DeleteTickerRequest
+	17, // 40: pgqueue.v1.TickerService.PreviewTicker:input_type -> pgqueue.v1.PreviewTickerRequest
+	29, // 41: pgqueue.v1.TickerService.UpcomingTicks:input_type -> pgqueue.v1.UpcomingTicksRequest
+	19, // 42: pgqueue.v1.TickerService.RunTicker:input_type -> pgqueue.v1.RunTickerRequest
+	21, // 43: pgqueue.v1.TickerService.ListTicks:input_type -> pgqueue.v1.ListTicksRequest
+	23, // 44: pgqueue.v1.TickerService.ReceiveTicks:input_type -> pgqueue.v1.ReceiveTicksRequest
+	25, // 45: pgqueue.v1.TickerService.HandleTicks:input_type -> pgqueue.v1.HandleTicksRequest
+	6,  // 46: pgqueue.v1.TickerService.CreateTicker:output_type -> pgqueue.v1.CreateTickerResponse
+	8,  // 47: pgqueue.v1.TickerService.RegisterTicker:output_type -> pgqueue.v1.RegisterTickerResponse
+	10, // 48: pgqueue.v1.TickerService.GetTicker:output_type -> pgqueue.v1.GetTickerResponse
+	12, // 49: pgqueue.v1.TickerService.ListTickers:output_type -> pgqueue.v1.ListTickersResponse
+	14, // 50: pgqueue.v1.TickerService.UpdateTicker:output_type -> pgqueue.v1.UpdateTickerResponse
+	16, // 51: pgqueue.v1.TickerService.DeleteTicker:output_type -> pgqueue.v1.DeleteTickerResponse
+	18, // 52: pgqueue.v1.TickerService.PreviewTicker:output_type -> pgqueue.v1.PreviewTickerResponse
+	30, // 53: pgqueue.v1.TickerService.UpcomingTicks:output_type -> pgqueue.v1.UpcomingTicksResponse
+	20, // 54: pgqueue.v1.TickerService.RunTicker:output_type -> pgqueue.v1.RunTickerResponse
+	22, // 55: pgqueue.v1.TickerService.ListTicks:output_type -> pgqueue.v1.ListTicksResponse
+	24, // 56: pgqueue.v1.TickerService.ReceiveTicks:output_type -> pgqueue.v1.ReceiveTicksResponse
+	26, // 57: pgqueue.v1.TickerService.HandleTicks:output_type -> pgqueue.v1.HandleTicksResponse
+	46, // [46:58] is the sub-list for method output_type
+	34, // [34:46] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_ticker_proto_init() }
@@ -2116,7 +2330,7 @@ func file_pgqueue_v1_ticker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_ticker_proto_rawDesc), len(file_pgqueue_v1_ticker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,6 +40,9 @@ const (
 	// TickerServicePreviewTickerProcedure is the procedure name of the TickerService's PreviewTicker
 	// RPC.
 	TickerServicePreviewTickerProcedure = "/pgqueue.v1.TickerService/PreviewTicker"
+	// TickerServiceUpcomingTicksProcedure is the procedure name of the TickerService's UpcomingTicks
+	// RPC.
+	TickerServiceUpcomingTicksProcedure = "/pgqueue.v1.TickerService/UpcomingTicks"
 	// TickerServiceRunTickerProcedure is the procedure name of the TickerService's RunTicker RPC.
 	TickerServiceRunTickerProcedure = "/pgqueue.v1.TickerService/RunTicker"
 	// TickerServiceListTicksProcedure is the procedure name of the TickerService's ListTicks RPC.
@@ -104,6 +107,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	tickerServiceUpcomingTicksSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_ticker_proto.Services().ByName("TickerService").Methods().ByName("UpcomingTicks"),
+			Procedure:        TickerServiceUpcomingTicksProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 	tickerServiceRunTickerSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -151,6 +162,8 @@ type TickerServiceClient interface {
 	DeleteTicker(context.Context, *v1.DeleteTickerRequest) (*v1.DeleteTickerResponse, error)
 	// Returns the next nominal times.
 	PreviewTicker(context.Context, *v1.PreviewTickerRequest) (*v1.PreviewTickerResponse, error)
+	// Returns the next fires of all tickers that are not paused, in the order of their times.
+	UpcomingTicks(context.Context, *v1.UpcomingTicksRequest) (*v1.UpcomingTicksResponse, error)
 	// Fires a ticker now, beside its schedule.
 	RunTicker(context.Context, *v1.RunTickerRequest) (*v1.RunTickerResponse, error)
 	// Returns the last ticks of a ticker, newest first.
@@ -245,6 +258,8 @@ type TickerServiceHandler interface {
 	DeleteTicker(context.Context, *v1.DeleteTickerRequest) (*v1.DeleteTickerResponse, error)
 	// Returns the next nominal times.
 	PreviewTicker(context.Context, *v1.PreviewTickerRequest) (*v1.PreviewTickerResponse, error)
+	// Returns the next fires of all tickers that are not paused, in the order of their times.
+	UpcomingTicks(context.Context, *v1.UpcomingTicksRequest) (*v1.UpcomingTicksResponse, error)
 	// Fires a ticker now, beside its schedule.
 	RunTicker(context.Context, *v1.RunTickerRequest) (*v1.RunTickerResponse, error)
 	// Returns the last ticks of a ticker, newest first.
@@ -271,6 +286,7 @@ func RegisterTickerServiceHandler(server *connect.Server, svc TickerServiceHandl
 		connect.Method{Spec: tickerServiceUpdateTickerSpec(), Handler: adapter.updateTicker},
 		connect.Method{Spec: tickerServiceDeleteTickerSpec(), Handler: adapter.deleteTicker},
 		connect.Method{Spec: tickerServicePreviewTickerSpec(), Handler: adapter.previewTicker},
+		connect.Method{Spec: tickerServiceUpcomingTicksSpec(), Handler: adapter.upcomingTicks},
 		connect.Method{Spec: tickerServiceRunTickerSpec(), Handler: adapter.runTicker},
 		connect.Method{Spec: tickerServiceListTicksSpec(), Handler: adapter.listTicks},
 		connect.Method{Spec: tickerServiceReceiveTicksSpec(), Handler: adapter.receiveTicks},
@@ -350,6 +366,10 @@ func (UnimplementedTickerServiceHandler) PreviewTicker(context.Context, *v1.Prev
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.TickerService.PreviewTicker is not implemented")
 }
 
+func (UnimplementedTickerServiceHandler) UpcomingTicks(context.Context, *v1.UpcomingTicksRequest) (*v1.UpcomingTicksResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.TickerService.UpcomingTicks is not implemented")
+}
+
 func (UnimplementedTickerServiceHandler) RunTicker(context.Context, *v1.RunTickerRequest) (*v1.RunTickerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.TickerService.RunTicker is not implemented")
 }
@@ -421,6 +441,14 @@ func (c *tickerServiceClient) DeleteTicker(ctx context.Context, req *v1.DeleteTi
 func (c *tickerServiceClient) PreviewTicker(ctx context.Context, req *v1.PreviewTickerRequest) (*v1.PreviewTickerResponse, error) {
 	var res v1.PreviewTickerResponse
 	if err := c.client.CallUnary(ctx, tickerServicePreviewTickerSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *tickerServiceClient) UpcomingTicks(ctx context.Context, req *v1.UpcomingTicksRequest) (*v1.UpcomingTicksResponse, error) {
+	var res v1.UpcomingTicksResponse
+	if err := c.client.CallUnary(ctx, tickerServiceUpcomingTicksSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -538,6 +566,18 @@ func (h tickerServiceHandler) previewTicker(ctx context.Context, _ connect.Spec,
 		return err
 	}
 	res, err := h.svc.PreviewTicker(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h tickerServiceHandler) upcomingTicks(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UpcomingTicksRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UpcomingTicks(ctx, &req)
 	if err != nil {
 		return err
 	}

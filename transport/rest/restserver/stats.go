@@ -1,0 +1,125 @@
+package restserver
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// registerStats binds the operation to its route.
+func (s *Server) registerStats() {
+	registerOperation(s, operation{
+		Route: restapi.ListStats, status: http.StatusOK,
+		answers: []documentedAnswer{
+			{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.QueueStats]{}},
+			{http.StatusOK, restapi.MediaEventStream, restapi.StatsChange{}},
+		},
+		text: "With Accept: text/event-stream it sends events named stats: first all queues, then once a second at most those with other numbers. " +
+			"All streams of a server share one reading a second.",
+	}, listStats)
+}
+
+// listStats lists the statistics, or streams them when the client asks for events.
+func listStats(c *call, _ *struct{}) (*huma.StreamResponse, error) {
+	if c.acceptsMedia(restapi.MediaEventStream) {
+		return c.streamStats()
+	}
+
+	all, err := c.svc.ListQueueStatuses(c.requestContext())
+	if err != nil {
+		return nil, err
+	}
+	list := restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))
+	return streamOutput(func() { c.replyJSON(list) }), nil
+}
+
+// streamStats sends the statistics and then their changes, until the client leaves or loses the right.
+func (c *call) streamStats() (*huma.StreamResponse, error) {
+	read := c.svc.ListQueueStatuses
+	if feed, ok := queue.ServiceAs[queue.StatsFeed](c.svc); ok {
+		read = feed.SharedStats
+	}
+
+	// A caller without the right gets a plain error, not a stream that ends.
+	first, err := read(c.requestContext())
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.openStream()
+	if err != nil {
+		return nil, err
+	}
+	return streamOutput(func() {
+		defer st.closeStream()
+		st.sendEnd(c.sendStats(st, first, read))
+	}), nil
+}
+
+// sendStats sends first, and what each later reading has changed.
+func (c *call) sendStats(st *stream, first []*queue.QueueStats, read func(context.Context) ([]*queue.QueueStats, error)) error {
+	ctx, stop, err := access.Watch(st.ctx, c.svc, queue.OpListQueueStatuses)
+	defer stop()
+	if err != nil {
+		return err
+	}
+
+	tick := time.NewTicker(queue.StatsAge)
+	defer tick.Stop()
+	sent := map[string]restapi.QueueStats{}
+	for stats := first; ; {
+		if change, changed := findChange(sent, stats); changed {
+			if err := st.sendEvent(restapi.EventStats, "", change, true); err != nil {
+				return err
+			}
+		}
+
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		if stats, err = read(ctx); err != nil {
+			return contextCause(ctx, err)
+		}
+	}
+}
+
+// findChange returns what differs between sent and stats, and puts stats in its place. The first one always counts as changed.
+func findChange(sent map[string]restapi.QueueStats, stats []*queue.QueueStats) (change restapi.StatsChange, changed bool) {
+	changed = len(sent) == 0
+	change.Body = []restapi.QueueStats{}
+	there := make(map[string]bool, len(stats))
+	for _, s := range stats {
+		there[s.Queue] = true
+		now := restapi.QueueStatsOf(s)
+		if was, ok := sent[s.Queue]; ok && equalStats(was, now) {
+			continue
+		}
+		sent[s.Queue] = now
+		change.Body = append(change.Body, now)
+	}
+
+	for name := range sent {
+		if !there[name] {
+			delete(sent, name)
+			change.Deleted = append(change.Deleted, name)
+		}
+	}
+	return change, changed || len(change.Body)+len(change.Deleted) > 0
+}
+
+// equalStats reports whether a and b show the same.
+func equalStats(a, b restapi.QueueStats) bool {
+	if !maps.Equal(a.Counts, b.Counts) {
+		return false
+	}
+	return a.Ready == b.Ready && a.Delayed == b.Delayed && a.OldestReadyAge == b.OldestReadyAge && a.Paused == b.Paused &&
+		a.CreatedPerSecond == b.CreatedPerSecond && a.FinishedPerSecond == b.FinishedPerSecond
+}
