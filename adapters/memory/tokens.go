@@ -160,19 +160,14 @@ func (s *Tokens) TouchToken(ctx context.Context, id string) error {
 	return err
 }
 
-// HasTokens reports whether a token is not revoked.
+// HasTokens reports whether a token is stored.
 func (s *Tokens) HasTokens(ctx context.Context) (bool, error) {
 	if _, err := s.lockTokens(ctx); err != nil {
 		return false, err
 	}
 	defer s.mu.Unlock()
 
-	for _, t := range s.byID {
-		if t.RevokedAt.IsZero() {
-			return true, nil
-		}
-	}
-	return false, nil
+	return len(s.byID) > 0, nil
 }
 
 // ListTokens returns all tokens, the newest first.

@@ -98,7 +98,7 @@ func credentialKinds(t *testing.T, pair tls.Certificate) []credentialKind {
 	return []credentialKind{
 		{name: "none", dsn: none},
 		{name: "a token in the database", dsn: dsns["live"], exists: true},
-		{name: "a revoked token in the database", dsn: dsns["revoked"]},
+		{name: "a revoked token in the database", dsn: dsns["revoked"], exists: true},
 		{name: "a file of tokens", dsn: none, args: []string{"--admin-token-file", write("tokens", token)}, exists: true},
 		{name: "a token in the environment", dsn: none, env: []string{"PGQUEUE_ADMIN_TOKEN=" + token}, exists: true},
 		{name: "an issuer of JWTs", dsn: none, args: []string{"--access-file", issuers}, exists: true},

@@ -111,8 +111,8 @@ type Tokens interface {
 	// RevokeToken ends a token at once and returns it. A token that has ended stays as it is. KindNotFound for an unknown
 	// id.
 	RevokeToken(ctx context.Context, id string) (Token, error)
-	// HasTokens reports whether a token is stored that is not revoked. An expired one counts, because a server must not open
-	// by the passing of time.
+	// HasTokens reports whether a token is stored. Expired and revoked ones count: a server that a token has closed opens
+	// neither by the passing of time nor by the revocation of a stolen token.
 	HasTokens(ctx context.Context) (bool, error)
 	// TouchToken records a use of a token. An unknown id changes nothing.
 	TouchToken(ctx context.Context, id string) error

@@ -10,7 +10,7 @@ select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t order by t.created_at desc, t.id
 
 -- name: token.has
-select exists (select from pgqueue.access_token t where t.revoked_at is null)
+select exists (select from pgqueue.access_token)
 
 -- name: token.lock
 -- The same as token.by_id, and locks the row, so that of two rotations at once one comes first
