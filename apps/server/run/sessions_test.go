@@ -250,6 +250,9 @@ func TestSignInsAreLimited(t *testing.T) {
 		t.Errorf("one more has Retry-After %q", a.Header.Get("Retry-After"))
 	}
 	p.signIn(token) // a valid one is never refused
+
+	// Any caller may send it, so a body that no token fills is not read.
+	p.want(http.StatusRequestEntityTooLarge, "POST", "/api/session", `{"token":"`+strings.Repeat("x", 17<<10)+`"}`)
 }
 
 // TestSignOut: a sign-out at one server ends the session at the other, and its open stream there.

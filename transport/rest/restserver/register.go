@@ -130,6 +130,9 @@ func (a adapter) Handle(op *huma.Operation, handle func(huma.Context)) {
 	if op.RequestBody != nil && op.RequestBody.Content[restapi.MediaJSON].Schema.Type == huma.TypeArray {
 		limit = a.cfg.MaxBatchBytes
 	}
+	if op.OperationID == restapi.OpenSession.ID {
+		limit = min(limit, maxSignInBytes)
+	}
 
 	a.mux.HandleFunc(op.Method+" "+a.cfg.Prefix+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		c := &call{humaContext: humago.NewContext(op, r, w), Server: a.Server, w: w, r: r, bodyLimit: limit}

@@ -19,6 +19,10 @@ type SessionCookie interface {
 	Clear(w http.ResponseWriter, r *http.Request)
 }
 
+// maxSignInBytes bounds the body of a sign-in, which needs no credential. A large one of a stranger would take memory that the
+// bodies of callers share. The longest token is a JWT of 8 KiB.
+const maxSignInBytes = 16 << 10
+
 // registerSessions binds the operations on sessions to their routes.
 func (s *Server) registerSessions() {
 	registerSession(s, operation{Route: restapi.ListSessions}, listSessions)
