@@ -18,6 +18,9 @@ const (
 	RefusalWindow = time.Minute
 	// maxRefusals bounds the different refusals of a window. The others share one entry for each action.
 	maxRefusals = 256
+	// maxClaims bounds those of them without a valid credential. Each can claim to be another principal, and the audit keeps
+	// its entries for a year.
+	maxClaims = 16
 	// flushTimeout bounds the writes of the refusals of one window.
 	flushTimeout = 30 * time.Second
 )
@@ -47,6 +50,7 @@ type AuditRecorder struct {
 
 	mu       sync.Mutex
 	refusals map[refusalKey]*AuditEntry // nil between windows; Calls counts those after the first
+	claims   int                        // elements of refusals without a valid credential
 	timer    *time.Timer                // ends the window
 	flushes  sync.WaitGroup
 	closed   bool
@@ -128,6 +132,7 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 	}
 	if r.refusals == nil {
 		r.refusals = map[refusalKey]*AuditEntry{}
+		r.claims = 0
 		r.flushes.Add(1)
 		r.timer = time.AfterFunc(RefusalWindow, func() {
 			defer r.flushes.Done()
@@ -137,7 +142,8 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 
 	key := refusalKey{e.PrincipalID, e.Action, e.Outcome}
 	counted := r.refusals[key]
-	if counted == nil && len(r.refusals) >= maxRefusals {
+	isClaim := e.Outcome == string(queue.KindUnauthenticated)
+	if counted == nil && (len(r.refusals) >= maxRefusals || isClaim && r.claims >= maxClaims) {
 		e = AuditEntry{PrincipalID: otherPrincipals, Action: e.Action, Outcome: e.Outcome}
 		key.principal = otherPrincipals
 		counted = r.refusals[key]
@@ -150,6 +156,9 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 
 	if counted == nil {
 		r.refusals[key] = &AuditEntry{}
+		if isClaim {
+			r.claims++
+		}
 		return true
 	}
 	calls := counted.Calls + 1

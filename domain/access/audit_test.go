@@ -343,6 +343,27 @@ func TestAuditCoalescesRefusals(t *testing.T) {
 		}
 	})
 
+	t.Run("claims of strangers get few entries, and leave room for those of callers", func(t *testing.T) {
+		log := &fakeLog{}
+		guard, recorder, _ := openAudit(t, log)
+		const strangers = 2000
+		for i := range strangers {
+			recorder.Record(t.Context(), access.AuditEntry{PrincipalID: fmt.Sprint("claim", i)}, queue.KindUnauthenticated)
+		}
+		refuse(t, guard, "caller")
+		recorder.Close(t.Context())
+
+		got := log.take()
+		calls := 0
+		for _, e := range got {
+			calls += e.Calls
+		}
+		named := slices.ContainsFunc(got, func(e access.AuditEntry) bool { return e.PrincipalID == "caller" })
+		if len(got) > 20 || calls != strangers+1 || !named {
+			t.Errorf("%d entries of %d calls, with the caller: %v", len(got), calls, named)
+		}
+	})
+
 	t.Run("refusals at once are all counted", func(t *testing.T) {
 		log := &fakeLog{}
 		recorder := access.NewAuditRecorder(access.AuditSettings{Log: log})

@@ -40,7 +40,7 @@ const MaxRequestIDBytes = 128
 // visible ASCII alone, or the text of a token, which must not reach a log.
 func RequestID(given string) string {
 	invisible := func(c rune) bool { return c <= ' ' || c > '~' }
-	if given == "" || len(given) > MaxRequestIDBytes || strings.ContainsFunc(given, invisible) || secretForm.MatchString(given) {
+	if given == "" || len(given) > MaxRequestIDBytes || strings.ContainsFunc(given, invisible) || HideSecrets(given) != given {
 		return strconv.FormatUint(rand.Uint64()|1<<63, 16)
 	}
 	return given

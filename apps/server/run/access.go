@@ -357,7 +357,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 	}
 	if g.insecure {
 		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
-			slog.String("client", r.UserAgent()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
+			slog.String("client", access.HideSecrets(r.UserAgent())), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	}
 	return true
 }

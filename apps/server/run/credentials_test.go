@@ -271,6 +271,27 @@ func TestFirstTokenClosesTheServer(t *testing.T) {
 	}
 }
 
+// TestOpenRequestsAreLogged: a server that is opened beside credentials logs each request without one, with its client, and
+// without the secret that a client puts in a wrong place.
+func TestOpenRequestsAreLogged(t *testing.T) {
+	log := &lines{}
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(log)
+	cfg.AdminToken, cfg.InsecureOpen = access.NewSecret().Reveal(), true
+	s := start(t, cfg)
+	code, _, _ := send(t, wireClient(t), "GET", s.URL()+"/api/queue/"+cfg.AdminToken, "", nil, "User-Agent", "reports/1 "+cfg.AdminToken)
+	if code != http.StatusNotFound && code != http.StatusUnprocessableEntity {
+		t.Errorf("an open server answers %d", code)
+	}
+	if !log.contains(`"msg":"request without a credential"`) || !log.contains(`"client":"reports/1 pgq_`) || !log.contains(`"remote":"127.0.0.1:`) {
+		t.Errorf("the log is %s", log.text())
+	}
+	if log.contains(cfg.AdminToken) {
+		t.Error("the log has the token")
+	}
+}
+
 // TestPublicRoutesAreExact: queues with the names of public routes need a credential.
 func TestPublicRoutesAreExact(t *testing.T) {
 	store := newSlow()
