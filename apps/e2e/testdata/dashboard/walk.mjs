@@ -231,6 +231,16 @@ await check("a payload is copied byte by byte", async () => {
   must((await page.evaluate(() => navigator.clipboard.readText())) === given.payload, "the copy differs");
 });
 
+await check("failures come in groups, and a group is retried", async () => {
+  await open(page, `${shop}failures`);
+  await page.getByText("timeout after <n> ms").first().waitFor();
+  await page.getByRole("button", { name: "Retry 7 tasks with this error" }).click();
+  await page.getByLabel("Tasks per second, at most").fill("5");
+  await page.getByRole("button", { name: "Retry 7 tasks", exact: true }).click();
+  await page.getByRole("dialog").getByText("Retried 7 of 7.").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+});
+
 await check("a change of many tasks counts first, repeats the number, and moves all that match", async () => {
   await open(page, `${shop}tasks?queue=mail&status=failed`);
   await page.getByRole("button", { name: "Retry all" }).click();
@@ -253,6 +263,13 @@ await check("a deletion wants the number typed", async () => {
   await dialog.getByRole("textbox").fill("2");
   await button.click();
   await dialog.getByText("Deleted 2 of 2.").waitFor();
+});
+
+await check("a queue says why it does not proceed", async () => {
+  await open(page, `${shop}queue/thumbs`);
+  await page.getByRole("region", { name: "Why" }).getByText("paused").first().waitFor();
+  await open(page, `${shop}queue/reports`);
+  await page.getByRole("region", { name: "Why" }).getByText("concurrency").first().waitFor();
 });
 
 await check("a pause can be undone", async () => {
@@ -371,6 +388,19 @@ await check("what an observer may not see or do is named, and never sent", async
   }
   await other.close();
 }, [401]);
+
+// Background work writes a point once a minute, for which the short form does not wait.
+if (given.full)
+  await check("the history of a queue shows as a drawing and as a table", async () => {
+    await open(page, `${shop}queue/mail`);
+    await page.getByRole("img", { name: /Tasks a minute: .*created now/ }).waitFor({ timeout: 150_000 });
+    await page.getByRole("button", { name: "as a table" }).first().click();
+    await page.getByRole("region", { name: "Tasks a minute as a table" }).getByText("40").first().waitFor();
+    const found = await violations(page);
+    must(found.length === 0, found.join("\n"));
+    await page.getByRole("link", { name: "30 days" }).click();
+    await page.getByRole("img", { name: /Tasks in 3 hours/ }).waitFor();
+  });
 
 await check("after kill -9 of the server the page says so, and goes on by itself", async () => {
   await open(page, `${shop}live`);

@@ -7,6 +7,7 @@ import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Menu, Page, Panel, Sc
 import { may } from "../rights";
 import { go, href, route } from "../route";
 import { count, duration, look, plural, rate, schedule, span, statuses } from "../words";
+import { History } from "./history";
 import { PolicyFields, State, fields, policyOf, seconds } from "./queues";
 import { Why } from "./why";
 
@@ -98,6 +99,7 @@ export function Queue({ name }: { name: string }) {
         <Figure title="In" n={rate(s.created_per_second)} text="tasks a second" />
         <Figure title="Out" n={rate(s.finished_per_second)} text="tasks a second" />
       </div>
+      <History name={name} />
       <div class="cols">
         <div>
           <Panel title="Tasks by status" aside={plural(total, "task")}>

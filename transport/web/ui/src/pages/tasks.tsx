@@ -278,10 +278,10 @@ export function Moving({ move, selection, all, onClose }: { move: Move; selectio
         {state.value === "counting" && <p aria-live="polite">Counting{found.value !== null && `: ${count(n)} so far`}…</p>}
         {state.value === "asking" && (
           <>
-            <p><b>{plural(n, "task")}</b> of {all ? "all that match the filter" : "the selected ones"} {n === 1 ? "changes" : "change"}.</p>
+            <p><b>{plural(n, "task")}</b> {all ? (n === 1 ? "matches and changes." : "match and change.") : n === 1 ? "of the selected ones changes." : "of the selected ones change."}</p>
             <p class="dim">{what.text}</p>
             {refused.value.length > 0 && <details><summary>{plural(refused.value.length, "task")} will not change</summary><ul class="plainlist">{refused.value.slice(0, 20).map((e) => <li key={String(e.id)}>{String(e.id)}: {e.error.detail}</li>)}</ul></details>}
-            {all && n > 1 && move === "retry" && <label class="field"><span>At most a second</span><input value={pace.value} inputMode="numeric" placeholder="no limit" autoComplete="off" onInput={(event) => (pace.value = event.currentTarget.value)} /></label>}
+            {all && n > 1 && move === "retry" && <label class="field"><span>Tasks per second, at most</span><input value={pace.value} inputMode="numeric" placeholder="no limit" autoComplete="off" onInput={(event) => (pace.value = event.currentTarget.value)} /></label>}
             {what.typed && n > 0 && <label class="field"><span>Type <b>{n}</b> to confirm</span><input value={typed.value} inputMode="numeric" autoComplete="off" onInput={(event) => (typed.value = event.currentTarget.value)} /></label>}
           </>
         )}

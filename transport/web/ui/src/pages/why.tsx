@@ -36,7 +36,7 @@ function Line({ reason: r, strong }: { reason: Reason; strong?: boolean }) {
     <div>
       {strong ? <b>{text}</b> : text} {r.advice && <span>{r.advice}</span>}
       {r.until && <span class="dim"> It ends <When at={r.until} />.</span>}
-      {r.hold && <span class="dim"> Task <a href={href("task", String(r.hold.task))}>{String(r.hold.task)}</a> is held by <bdi>{r.hold.worker}</bdi> since <When at={r.hold.since} />.</span>}
+      {r.hold && <span class="dim"> Task <a href={href("task", String(r.hold.task))}>{String(r.hold.task)}</a> is held by <bdi>{r.hold.worker}</bdi>, retained <When at={r.hold.since} />.</span>}
     </div>
   );
 }
