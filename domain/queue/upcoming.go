@@ -27,7 +27,7 @@ func (q UpcomingQuery) Normalize(now time.Time) (UpcomingQuery, error) {
 		q.Until = now.Add(upcomingTime)
 	}
 	if q.Until.Sub(now) > MaxDuration {
-		return q, Invalid("until", fmt.Sprintf("must be a time within 10 years, got %s; name an earlier one", q.Until.UTC().Format(time.RFC3339)))
+		return q, Invalid("until", fmt.Sprintf("must be a time within 10 years, got %.64q; name an earlier one", q.Until.UTC().Format(time.RFC3339)))
 	}
 	return q, cmp.Or(CheckTime("until", q.Until), CheckInt("limit", q.Limit, 1, MaxPreview))
 }

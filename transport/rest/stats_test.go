@@ -106,7 +106,7 @@ func TestStatsStreamsShareReadings(t *testing.T) {
 		}
 	}
 
-	// A reading begins a second behind the end of the one before, whatever the number of viewers.
+	// A reading begins a second behind the end of the one before, also with many viewers.
 	if most, calls := int(time.Since(began)/queue.StatsAge)+1, store.Calls("QueueStats"); calls > most {
 		t.Errorf("%d readings in %v for %d viewers", calls, time.Since(began), viewers)
 	}

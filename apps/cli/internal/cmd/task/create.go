@@ -67,7 +67,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 var traceForm = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
 // addTrace adds the trace of the environment to headers, so that a chain of commands is one trace. A header of the caller takes
-// precedence. A text of another form is no trace and is left out, as the standard demands.
+// precedence. The standard demands to leave out a text of another form.
 func addTrace(headers map[string]string, lookup func(string) (string, bool)) map[string]string {
 	parent, _ := lookup("TRACEPARENT")
 	if _, given := headers["traceparent"]; given || !traceForm.MatchString(parent) {
