@@ -107,6 +107,7 @@ const screens = [
   ["deleted task", `${shop}task/9007199254740993`, [404]],
   ["failures", `${shop}failures`],
   ["tickers", `${shop}tickers`],
+  ["coming ticks", `${shop}tickers?view=agenda`],
   ["ticker", `${shop}ticker/nightly`],
   ["workers", `${shop}workers`],
   ["live", `${shop}live`],

@@ -32,7 +32,68 @@ function TickerState({ t }: { t: Ticker }) {
   return <Chip tone="ok" mark="●">on time</Chip>;
 }
 
+interface Upcoming { until: string; more?: boolean; body: { ticker: string; queue?: string; at: string }[] }
+
+/** The time of the agenda in hours, and the most ticks that it reads. */
+const agendaHours = 24;
+const maxTicks = 500;
+
+/** So many tickers that fire in one minute are worth a mark: their tasks meet in the queues. */
+const crowd = 5;
+
+/** A ticker that fires more often than this would hide the others, so it has one line for all its ticks. */
+const often = 12;
+
+/** Agenda lists the coming ticks of all tickers by their minute. */
+function Agenda() {
+  // A whole minute, so that the answer has one key for a minute.
+  const until = new Date(Math.floor(now.peek() / 60_000) * 60_000 + agendaHours * 3_600_000).toISOString();
+  const data = useData<Upcoming>(`/ticker/upcoming?until=${encodeURIComponent(until)}&limit=${maxTicks}`);
+  const ticks = data.value?.body ?? [];
+  const times = new Map<string, number>();
+  for (const tick of ticks) times.set(tick.ticker, (times.get(tick.ticker) ?? 0) + 1);
+  const frequent = [...times].filter(([, n]) => n > often);
+  const minutes = new Map<string, Upcoming["body"]>();
+  for (const tick of ticks) {
+    if (times.get(tick.ticker)! > often) continue;
+    const minute = `${tick.at.slice(0, 16)}:00Z`;
+    minutes.set(minute, [...(minutes.get(minute) ?? []), tick]);
+  }
+  const [part, controls] = usePart([...minutes]);
+  if (data.problem && !data.value) return <Trouble problem={data.problem} />;
+  if (!data.value) return <Loading />;
+  if (!ticks.length) return <Empty>No ticker fires in the next {agendaHours} hours.</Empty>;
+  return (
+    <>
+      {frequent.length > 0 && (
+        <p class="fine">Often: {frequent.slice(0, 20).map(([name, n], index) => <span key={name}>{index > 0 && ", "}<a class="name" href={href("ticker", name)}>{name}</a> {plural(n, "tick")}</span>)}{frequent.length > 20 && ` and ${frequent.length - 20} more`}</p>
+      )}
+      {part.length > 0 && <Scroll label="Coming ticks">
+        <table>
+          <thead><tr><th scope="col" class="left">Time</th><th scope="col" class="left opt">In</th><th scope="col" class="left">Tickers</th></tr></thead>
+          <tbody>
+            {part.map(([minute, ticks]) => (
+              <tr key={minute} data-row>
+                <td class="left">{clock(minute)}</td>
+                <td class="left opt"><When at={ticks[0]!.at} /></td>
+                <td class="left wrap">
+                  {ticks.length >= crowd && <Chip tone="warn" mark="◆">{plural(ticks.length, "ticker")} at once</Chip>}{" "}
+                  {ticks.slice(0, 20).map((t, index) => <span key={t.ticker + t.at}>{index > 0 && ", "}<a class="name" href={href("ticker", t.ticker)}>{t.ticker}</a>{t.queue && <> → <a href={href("queue", t.queue)}>{t.queue}</a></>}</span>)}
+                  {ticks.length > 20 && ` and ${ticks.length - 20} more`}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>}
+      {controls}
+      {data.value.more && <p class="fine dim">These are the first {count(data.value.body.length)} ticks; the list ends before the {agendaHours} hours do.</p>}
+    </>
+  );
+}
+
 export function Tickers() {
+  const agenda = route.value.query.get("view") === "agenda";
   const list = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null);
   const find = route.value.query.get("find") ?? "";
   const all = (list.value?.body ?? []).filter((t) => t.ticker.includes(find.trim().toLowerCase()) || t.queue?.includes(find.trim().toLowerCase()))
@@ -40,7 +101,11 @@ export function Tickers() {
   const [part, controls] = usePart(all);
   return (
     <Page title="Tickers" actions={<CopyMenu path={paths.tickers} command="tickers" />}>
-      <Panel>
+      <nav class="tabs" aria-label="View">
+        <a href={href("tickers")} aria-current={agenda ? undefined : "page"}>List</a>
+        <a href={href("tickers", "", { view: "agenda" })} aria-current={agenda ? "page" : undefined}>Next {agendaHours} hours</a>
+      </nav>
+      {agenda && may("ticker.read") ? <Panel><Agenda /></Panel> : <Panel>
         <div class="filters"><label class="grow"><span class="hidden">Filter by name or queue</span><input type="search" data-filter placeholder="Filter by name or queue" value={find} spellcheck={false} onInput={(event) => setQuery({ find: event.currentTarget.value })} /></label></div>
         {!may("ticker.read") ? <Denied action="ticker.read" what="Tickers are" />
           : list.problem && !list.value ? <Trouble problem={list.problem} />
@@ -68,7 +133,7 @@ export function Tickers() {
               {controls}
             </>
           )}
-      </Panel>
+      </Panel>}
     </Page>
   );
 }
