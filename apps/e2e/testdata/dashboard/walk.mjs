@@ -198,6 +198,21 @@ await check("letters that are typed into a field are no keys", async () => {
   must((await page.locator("dialog[open]").count()) === 0, "a dialog opened");
 });
 
+await check("news on the page leaves a text alone that is being typed", async () => {
+  await open(page, `${shop}tasks`);
+  await page.locator(".live.live").waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.type("repo");
+  const news = page.waitForResponse(/\/api\/task\?/);
+  await ask("create");
+  await news;
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn))));
+  must((await page.evaluate(() => document.activeElement.value)) === "repo", "the text is gone");
+  await page.keyboard.type("rts");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/queue=reports/);
+});
+
 await check("the palette finds a task by its number and a queue by its name", async () => {
   await open(page, shop);
   await page.keyboard.press("Control+k");
@@ -257,13 +272,13 @@ await check("a deletion wants the number typed", async () => {
   await open(page, `${shop}tasks?queue=webhooks`);
   await page.getByRole("button", { name: "Delete all" }).click();
   const dialog = page.getByRole("dialog");
-  const button = dialog.getByRole("button", { name: "Delete 2 tasks" });
+  const button = dialog.getByRole("button", { name: "Delete 3 tasks" });
   await button.waitFor();
   await button.click({ force: true });
   must((await dialog.count()) === 1 && !(await dialog.innerText()).includes("Deleted"), "it went without the number");
-  await dialog.getByRole("textbox").fill("2");
+  await dialog.getByRole("textbox").fill("3");
   await button.click();
-  await dialog.getByText("Deleted 2 of 2.").waitFor();
+  await dialog.getByText("Deleted 3 of 3.").waitFor();
 });
 
 await check("a queue says why it does not proceed", async () => {

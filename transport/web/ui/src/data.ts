@@ -1,9 +1,9 @@
 // Answers of reads, shared by all parts of the page and read again while it is visible.
 
-import { type Signal, signal } from "@preact/signals";
+import { type Signal, effect, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { Problem, read as readText, send } from "./api";
-import { pulse } from "./live";
+import { type List, Problem, type Stats, paths, read as readText, send } from "./api";
+import { counting, counts, pulse } from "./live";
 import { route } from "./route";
 
 interface Entry<T> {
@@ -89,6 +89,19 @@ export function reload(...only: string[]) {
 /** forget drops all answers, as after a sign-in. */
 export const forget = () => cache.clear();
 
+// The stream of numbers changes the answer that it is about.
+effect(() => {
+  const change = counts.value;
+  const entry = change && cache.get(keyOf(paths.stats));
+  const old = entry?.peek();
+  if (!entry || !old?.value) return;
+  const all = new Map((old.value as List<Stats>).body.map((s) => [s.queue, s]));
+  for (const s of change.body) if (s.namespace === route.peek().namespace) all.set(s.queue, s);
+  for (const name of change.deleted ?? []) all.delete(name);
+  const body = [...all.values()];
+  entry.value = { ...old, value: { ...(old.value as List<Stats>), body, count: body.length } };
+});
+
 /** users counts the parts of the page that show an answer. */
 const users = new Map<string, number>();
 
@@ -103,6 +116,8 @@ export function useData<T>(path: string | null, options: { fixed?: boolean } = {
     const timer = setInterval(() => {
       if (document.hidden || options.fixed) return;
       const age = Date.now() - entry.peek().at;
+      // Their changes arrive by a stream. A read now and then finds what a broken stream has missed.
+      if (path === paths.stats && counting.peek() && age < 4 * longest) return;
       const least = shortest + ((entry.peek().size ?? 0) / lettersPerSecond) * 1_000;
       if (age >= longest || (pulse.peek() > entry.peek().at && age >= least)) void read(path, entry);
     }, 500);

@@ -2,7 +2,7 @@
 // lock away, so a hidden browser has no stream. The next one resumes behind the last event that any tab has seen.
 
 import { effect, signal } from "@preact/signals";
-import { type ID, down } from "./api";
+import { type ID, type Stats, down } from "./api";
 import { type Value, parse } from "./exact";
 import { identity, may } from "./rights";
 import { apiURL, route } from "./route";
@@ -27,8 +27,14 @@ export const stream = signal<"live" | "connecting" | "off">("off");
 const maxRecent = 200;
 const gather = 250;
 
+/** counts is the last change of the numbers of queues, and counting says that such changes arrive. */
+export const counts = signal<StatsChange | null>(null);
+export const counting = signal(false);
+
+export interface StatsChange { body: Stats[]; deleted?: string[] }
+
 interface Batch { newest: Event[]; kinds: Record<string, number>; last: string }
-type Message = { batch: Batch } | { state: "live" | "connecting" };
+type Message = { batch: Batch } | { counts: StatsChange } | { state: "live" | "connecting" };
 
 let last = "";
 let stop: (() => void) | null = null;
@@ -81,10 +87,27 @@ function lead(namespace: string, send: (message: Message) => void): () => void {
     };
   };
   connect();
+
+  // The server reads the numbers once a second for all its viewers, and sends the queues that have changed.
+  let numbers: EventSource | null = null;
+  let numbersAgain = 0;
+  const count = () => {
+    const at = new URL(apiURL("/stats"));
+    at.searchParams.set("namespace", namespace);
+    numbers = new EventSource(at);
+    numbers.addEventListener("stats", (message) => send({ counts: parse(message.data) as unknown as StatsChange }));
+    numbers.onerror = () => {
+      counting.value = false;
+      if (numbers?.readyState === EventSource.CLOSED) numbersAgain = window.setTimeout(count, 5_000);
+    };
+  };
+  if (may("queue.read")) count();
   return () => {
     clearInterval(flush);
     clearTimeout(again);
+    clearTimeout(numbersAgain);
     source?.close();
+    numbers?.close();
   };
 }
 
@@ -94,7 +117,10 @@ function start(namespace: string): () => void {
   const channel = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
   const take = (message: Message) => {
     if ("batch" in message) accept(message);
-    else stream.value = message.state;
+    else if ("counts" in message) {
+      counting.value = true;
+      counts.value = message.counts;
+    } else stream.value = message.state;
   };
   const send = (message: Message) => {
     take(message);
@@ -123,6 +149,8 @@ function start(namespace: string): () => void {
     end();
     channel?.close();
     stream.value = "off";
+    counting.value = false;
+    counts.value = null;
   };
 }
 

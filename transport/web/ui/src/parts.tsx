@@ -259,6 +259,23 @@ export function Questions() {
   );
 }
 
+/** Filter is a text that applies on Enter, and when the focus leaves it. News on the page does not change a text that is being typed. */
+export function Filter({ title, value, apply, first, ...rest }: { title: string; value: string; apply: (value: string) => void; list?: string; placeholder?: string; disabled?: boolean; first?: boolean }) {
+  const text = useSignal(value);
+  useEffect(() => {
+    text.value = value;
+  }, [value]);
+  const more: object = { ...rest, ...(first ? { "data-filter": "" } : {}) };
+  const set = () => text.value !== value && apply(text.value);
+  return (
+    <label>
+      <span>{title}</span>
+      <input {...more} value={text.value} spellcheck={false} autoComplete="off" onInput={(event) => (text.value = event.currentTarget.value)}
+        onKeyDown={(event) => event.key === "Enter" && set()} onBlur={set} />
+    </label>
+  );
+}
+
 // Menus and copies.
 
 /** Menu is a button that opens a list of buttons. */

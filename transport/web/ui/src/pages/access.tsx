@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { type AuditEntry, type List, type Session, type Token, changes, holding, paths, query as parameters } from "../api";
 import { reload, useData } from "../data";
-import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart } from "../parts";
+import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart } from "../parts";
 import { identity, may } from "../rights";
 import { href, route, setQuery } from "../route";
 import { count } from "../words";
@@ -178,8 +178,8 @@ function Audit() {
         <>
           <div class="filters">
             <label><span>Outcome</span><select value={filter.outcome} onChange={(event) => set("outcome", event.currentTarget.value)}><option value="">any</option><option>ok</option><option>permission_denied</option><option>unauthenticated</option></select></label>
-            <label><span>Action</span><input data-filter value={filter.action} placeholder="any" spellcheck={false} autoComplete="off" onChange={(event) => set("action", event.currentTarget.value.trim())} /></label>
-            <label><span>Principal</span><input value={filter.principal} placeholder="any id" spellcheck={false} autoComplete="off" onChange={(event) => set("principal", event.currentTarget.value.trim())} /></label>
+            <Filter title="Action" first placeholder="any" value={filter.action} apply={(value) => set("action", value.trim())} />
+            <Filter title="Principal" placeholder="any id" value={filter.principal} apply={(value) => set("principal", value.trim())} />
           </div>
           {list.problem && !list.value ? <Trouble problem={list.problem}><p><a href={href("access", "", { tab: "audit" })}>Show the newest entries</a></p></Trouble>
             : !list.value ? <Loading />

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { type Bulk, type List, type Queue, type Task, changes, paths } from "../api";
 import { reload, useData } from "../data";
-import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Status, Trouble, When, say } from "../parts";
+import { Button, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Status, Trouble, When, say } from "../parts";
 import { fences, may } from "../rights";
 import { href, route, setQuery } from "../route";
 import { count, plural, statuses } from "../words";
@@ -160,20 +160,6 @@ const local = (at: string | null) => {
   const date = new Date(at);
   return Number.isNaN(date.getTime()) ? "" : new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 };
-
-/** Filter is a text that applies on Enter, and when the focus leaves it. */
-function Filter({ title, value, apply, ...rest }: { title: string; value: string; apply: (value: string) => void; list?: string; placeholder?: string; disabled?: boolean; first?: boolean }) {
-  const { first, ...others } = rest;
-  const more: object = { ...others, ...(first ? { "data-filter": "" } : {}) };
-  return (
-    <label>
-      <span>{title}</span>
-      <input {...more} value={value} spellcheck={false} autoComplete="off"
-        onKeyDown={(event) => event.key === "Enter" && apply(event.currentTarget.value)}
-        onChange={(event) => event.currentTarget.value !== value && apply(event.currentTarget.value)} />
-    </label>
-  );
-}
 
 function Filters({ queues }: { queues: string[] }) {
   const { query } = route.value;
