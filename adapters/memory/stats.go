@@ -60,7 +60,7 @@ func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
 		s.removeTask(r) // so that what cannot be seen is not counted either
 	}
 	st := &queue.QueueStats{
-		Namespace: l.queue.Namespace, Queue: l.queue.Name, Paused: l.queue.Paused,
+		Namespace: l.queue.Namespace, Queue: l.queue.Name, Paused: l.queue.Paused, Concurrency: l.queue.Concurrency,
 		Counts: make(map[queue.Status]int64, len(l.counts)),
 		Ready:  int64(l.ready.countItems()),
 

@@ -33,6 +33,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_queue_delayed_tasks":            {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queue_oldest_ready_age_seconds": {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queue_paused":                   {dto.MetricType_GAUGE, "namespace queue"},
+	"pgqueue_queue_wanted_slots":             {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queues":                         {dto.MetricType_GAUGE, ""},
 	"pgqueue_stats_up":                       {dto.MetricType_GAUGE, ""},
 	"pgqueue_stats_seconds":                  {dto.MetricType_GAUGE, ""},

@@ -21,6 +21,7 @@ var (
 	descAge   = prometheus.NewDesc("pgqueue_queue_oldest_ready_age_seconds", "How long the task that is ready the longest has been so; 0 when none is.",
 		[]string{"namespace", "queue"}, nil)
 	descPaused  = prometheus.NewDesc("pgqueue_queue_paused", "1 while the queue is paused.", []string{"namespace", "queue"}, nil)
+	descWanted  = prometheus.NewDesc("pgqueue_queue_wanted_slots", "Slots of workers that the queue has work for, to work off its ready tasks within 30 s.", []string{"namespace", "queue"}, nil)
 	descUp      = prometheus.NewDesc("pgqueue_stats_up", "1 when the last reading of the queues' stats went well.", nil, nil)
 	descSeconds = prometheus.NewDesc("pgqueue_stats_seconds", "How long the last reading of the queues' stats took.", nil, nil)
 	descQueues  = prometheus.NewDesc("pgqueue_queues", "Queues of all namespaces.", nil, nil)
@@ -60,7 +61,7 @@ type statsCollector struct {
 }
 
 func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descUp, descSeconds, descQueues} {
+	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descWanted, descUp, descSeconds, descQueues} {
 		ch <- d
 	}
 }
@@ -138,8 +139,8 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		byStatus[i] = labelPair("status", string(s))
 	}
 
-	out := make([]prometheus.Metric, 0, (len(statuses)+4)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
-	one := func(st *queue.QueueStats) {
+	out := make([]prometheus.Metric, 0, (len(statuses)+5)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
+	one := func(st *queue.QueueStats, wanted float64) {
 		labels := []*dto.LabelPair{labelPair("namespace", st.Namespace), labelPair("queue", st.Queue)}
 		add := func(d *prometheus.Desc, v float64) { out = append(out, &gauge{d, labels, v}) }
 		for i, s := range statuses {
@@ -149,33 +150,37 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		add(descLater, float64(st.Delayed))
 		add(descAge, st.OldestReadyAge.Seconds())
 		add(descPaused, boolToFloat(st.Paused))
+		add(descWanted, wanted)
 	}
 
 	if len(all) <= c.cfg.maxGaugeQueues {
 		for _, st := range all {
-			one(st)
+			one(st, queue.ScaleQueues(queue.DefaultScaleWithin, st).Slots)
 		}
 		return out
 	}
 
 	rest := &queue.QueueStats{Namespace: Other, Queue: Other, Counts: map[queue.Status]int64{}, Paused: true}
+	restWanted := 0.0
 	for i, st := range all {
+		wanted := queue.ScaleQueues(queue.DefaultScaleWithin, st).Slots
 		if i < c.cfg.maxGaugeQueues {
 			if st.Namespace != Other || st.Queue != Other { // that one is among the rest
-				one(st)
+				one(st, wanted)
 				continue
 			}
 		}
 		for s, n := range st.Counts {
 			rest.Counts[s] += n
 		}
+		restWanted += wanted
 		rest.Ready += st.Ready
 		rest.Delayed += st.Delayed
 		rest.OldestReadyAge = max(rest.OldestReadyAge, st.OldestReadyAge)
 		rest.Paused = rest.Paused && st.Paused
 	}
 
-	one(rest)
+	one(rest, restWanted)
 	return out
 }
 

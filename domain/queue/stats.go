@@ -17,6 +17,8 @@ type QueueStats struct {
 	CreatedPerSecond  float64
 	FinishedPerSecond float64
 	Paused            bool
+	// Concurrency is the most tasks that may be retained at once; 0 = no limit.
+	Concurrency int
 }
 
 // Worker is a process that holds tasks now.

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/expr-lang/expr"
-	"github.com/tidwall/gjson"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
@@ -394,7 +393,7 @@ func TestChart(t *testing.T) {
 			}
 		}
 	})
-	t.Run("KEDA asks for one slot for each running task and each ready task of a queue that is not paused", testScaling)
+	t.Run("KEDA asks the server for the slots that the queues have work for", testScaling)
 	for name, values := range map[string]string{
 		"existingSecret":                "{}",
 		"replicas":                      least + "server: {replicas: 0}",
@@ -427,16 +426,21 @@ func TestChart(t *testing.T) {
 type scaledObject struct {
 	Spec struct {
 		Advanced struct {
-			ScalingModifiers struct{ Formula, Target, MetricType string }
+			HorizontalPodAutoscalerConfig struct {
+				Behavior struct {
+					ScaleDown struct{ StabilizationWindowSeconds int }
+				}
+			}
 		}
 		Triggers []struct {
-			Type, Name string
-			Metadata   struct{ URL, ValueLocation, TargetValue string }
+			Type, MetricType string
+			Metadata         struct{ URL, ValueLocation, TargetValue, AuthMode string }
 		}
 	}
 }
 
-// testScaling evaluates the triggers and the formula like KEDA 2.18: gjson reads the values, expr computes the sum.
+// testScaling reads the trigger like KEDA 2.18, which takes a number at a path of the answer, and holds route, parameters and
+// field to the description of the REST API.
 func testScaling(t *testing.T) {
 	rendered, err := render(t, everything)
 	if err != nil {
@@ -447,64 +451,61 @@ func testScaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	var object scaledObject
-	if err := json.Unmarshal(text, &object); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&object); err != nil {
 		t.Fatal(err)
 	}
-	modifiers := object.Spec.Advanced.ScalingModifiers
-	if modifiers.MetricType != "AverageValue" || modifiers.Target != "50" {
-		t.Errorf("must divide the sum by the slots of a replica, got %+v", modifiers)
+	if window := object.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior.ScaleDown.StabilizationWindowSeconds; window != 300 || len(object.Spec.Triggers) != 1 {
+		t.Fatalf("must have one trigger and a window of 300 s, got %+v", object.Spec)
+	}
+	trigger := object.Spec.Triggers[0]
+	const want = "https://jobs-pgqueue-server.prod:8080/api/queue/hooks/scale?namespace=default&within=30s&queue=mail"
+	if m := trigger.Metadata; trigger.Type != "metrics-api" || trigger.MetricType != "AverageValue" || m.URL != want || m.TargetValue != "50" || m.AuthMode != "bearer" {
+		t.Errorf("must divide the slots of the queues by those of a replica, got %+v", trigger)
 	}
 
-	// The golden file of the command line holds the answer of a real server.
-	golden, err := os.ReadFile("../../apps/cli/internal/root/testdata/golden/stats.piped.txt")
+	source, err := os.ReadFile("../../transport/rest/openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := gjson.Get(strings.Split(string(golden), "\n")[1], "body.0").Raw
-
-	const url = "https://jobs-pgqueue-server.prod:8080/api/queue/%s/stats?namespace=default"
-	queues := []string{"hooks", "mail"}
-	evaluate := func(paused bool, retained, ready int) any {
-		changed := strings.NewReplacer(
-			`"retained":1`, fmt.Sprintf(`"retained":%d`, retained),
-			`"ready":1`, fmt.Sprintf(`"ready":%d`, ready),
-			`"paused":false`, fmt.Sprintf(`"paused":%v`, paused),
-		).Replace(answer)
-		values, names := map[string]float64{}, map[string]any{}
-		for i, trigger := range object.Spec.Triggers {
-			if want := fmt.Sprintf(url, queues[i/3]); trigger.Type != "metrics-api" || trigger.Metadata.URL != want || trigger.Metadata.TargetValue == "" {
-				t.Errorf("must ask %s, got %+v", want, trigger)
+	var api struct {
+		Paths map[string]struct {
+			Get struct {
+				Parameters []struct{ Name string }
+				Responses  map[string]struct {
+					Content map[string]struct {
+						Schema struct {
+							Ref string `json:"$ref"`
+						}
+					}
+				}
 			}
-			value := gjson.Get(changed, trigger.Metadata.ValueLocation)
-			if value.Type != gjson.Number {
-				t.Errorf("%s: must be a number, got %s", trigger.Metadata.ValueLocation, value.Type)
+		}
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct{ Type any }
 			}
-			values[trigger.Name], names[trigger.Name] = 0, value.Num
 		}
-		program, err := expr.Compile("float("+modifiers.Formula+")", expr.Env(values))
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum, err := expr.Run(program, names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sum
 	}
-
-	for _, x := range []struct {
-		paused          bool
-		retained, ready int
-		want            float64 // sum of two queues with equal counts
-	}{
-		{false, 0, 0, 0},
-		{false, 3, 0, 6}, // the last tasks still run, so no worker may end
-		{false, 3, 40, 86},
-		{true, 3, 40, 6},
-		{true, 0, 40, 0},
-	} {
-		if sum := evaluate(x.paused, x.retained, x.ready); sum != x.want {
-			t.Errorf("paused %v, %d retained, %d ready: got %v, want %v", x.paused, x.retained, x.ready, sum, x.want)
+	if err := sigsyaml.Unmarshal(source, &api); err != nil {
+		t.Fatal(err)
+	}
+	route := api.Paths["/queue/{name}/scale"].Get
+	known := map[string]bool{"namespace": true} // of every route
+	for _, p := range route.Parameters {
+		known[p.Name] = true
+	}
+	asked, err := url.Parse(trigger.Metadata.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range asked.Query() {
+		if !known[name] {
+			t.Errorf("the route has no parameter %s", name)
 		}
+	}
+	schema := strings.TrimPrefix(route.Responses["200"].Content["application/json"].Schema.Ref, "#/components/schemas/")
+	if kind := api.Components.Schemas[schema].Properties[trigger.Metadata.ValueLocation].Type; kind != "number" {
+		t.Errorf("%s of %q must be a number, got %v", trigger.Metadata.ValueLocation, schema, kind)
 	}
 }

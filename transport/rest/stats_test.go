@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -138,5 +139,53 @@ func TestDoctorOverREST(t *testing.T) {
 	}
 	if !slices.Equal(asked, []queue.Action{queue.ActionSystemRead, queue.ActionSystemRead}) {
 		t.Error(asked)
+	}
+}
+
+func TestScaleOfQueues(t *testing.T) {
+	m, err := manager.New(memory.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close(context.Background()) })
+	s := serve(t, m)
+	for _, name := range []string{"a", "b"} {
+		if _, err := m.CreateQueue(t.Context(), queue.QueueMeta{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := m.CreateTask(t.Context(), name, queue.TaskMeta{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Queues: []string{"b"}, Limit: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.UpdateQueue(t.Context(), "b", queue.QueueMeta{Paused: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+
+	for path, want := range map[string]string{
+		"/queue/a/scale":                    `{"slots":3,"ready":3,"retained":0,"active":true}`,
+		"/queue/b/scale?within=1m":          `{"slots":2,"ready":1,"retained":2,"active":true}`,
+		"/queue/a/scale?queue=b&within=30s": `{"slots":5,"ready":4,"retained":2,"active":true}`,
+		"/queue/a/scale?within=1ms":         `"field":"within"`,
+		"/queue/a/scale?queue=missing":      `"code":"not_found","subject":"queue missing"`,
+		"/queue/a/scale?queue=b&queue=%00":  `"field":"queue`,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/api"+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s %s (%v), want %s", path, resp.Status, body, err, want)
+		}
 	}
 }

@@ -442,6 +442,27 @@ func TestSQLTransactions(t *testing.T) {
 		}
 	})
 
+	t.Run("the view wants as many slots as the domain computes", func(t *testing.T) {
+		for _, change := range []string{
+			"create queue", "paused = true", "paused = false, concurrency = 7", "concurrency = 0",
+		} {
+			if change != "create queue" {
+				exec(t, "update pgqueue.queue set "+change+" where name = 'mail'")
+			}
+			stats, err := s.QueueStats(t.Context(), queue.DefaultNamespace, "mail")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wanted float64
+			var concurrency int
+			err = conn.QueryRow(t.Context(), "select wanted_slots, concurrency from pgqueue.queue_stats where queue = 'mail'").Scan(&wanted, &concurrency)
+			want := queue.ScaleQueues(queue.DefaultScaleWithin, stats...).Slots
+			if err != nil || wanted != want || concurrency != stats[0].Concurrency {
+				t.Errorf("%s: the view wants %v slots of at most %d, the domain %v of at most %d (%v)", change, wanted, concurrency, want, stats[0].Concurrency, err)
+			}
+		}
+	})
+
 	t.Run("the tasks are retained in their order, and counted", func(t *testing.T) {
 		stats, err := s.QueueStats(t.Context(), queue.DefaultNamespace, "mail")
 		if err != nil || stats[0].Ready != 1100 {

@@ -97,6 +97,20 @@ type QueueStats struct {
 	CreatedPerSecond  float64          `json:"created_per_second" doc:"Over the last minute" example:"12.5"`
 	FinishedPerSecond float64          `json:"finished_per_second" doc:"Over the last minute" example:"12.1"`
 	Paused            bool             `json:"paused" doc:"Whether the queue is paused" example:"false"`
+	Concurrency       int              `json:"concurrency" doc:"The most tasks that may be retained at once; 0 = no limit" example:"20"`
+}
+
+// Scale is the number of slots that queues have work for.
+type Scale struct {
+	Slots    float64 `json:"slots" doc:"The slots of workers that the tasks in hand use, and those that work off the ready tasks within the time" example:"12.3"`
+	Ready    int64   `json:"ready" doc:"Waiting tasks that could be retained now" example:"40"`
+	Retained int64   `json:"retained" doc:"Tasks in hand" example:"8"`
+	Active   bool    `json:"active" doc:"Whether the queues have work for a slot" example:"true"`
+}
+
+// ScaleOf converts s for the wire.
+func ScaleOf(s queue.Scale) Scale {
+	return Scale{Slots: s.Slots, Ready: s.Ready, Retained: s.Retained, Active: s.Slots > 0}
 }
 
 // StatsChange is an event of the stream of statistics.
@@ -114,7 +128,7 @@ func QueueStatsOf(s *queue.QueueStats) QueueStats {
 	return QueueStats{
 		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed,
 		OldestReadyAge: int64(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
-		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused,
+		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
 	}
 }
 
@@ -127,7 +141,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 	return &queue.QueueStats{
 		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed,
 		OldestReadyAge: time.Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
-		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused,
+		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
 	}
 }
 

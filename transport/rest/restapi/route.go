@@ -105,6 +105,7 @@ var (
 	ResumeQueue     = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
 	CleanQueue      = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
 	GetQueueStats   = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
+	ScaleQueue      = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/scale", "scale-queue", "Get the number of slots that queues have work for, for an autoscaler")
 	GetQueueHistory = routeNamed(queue.OpQueueHistory, http.MethodGet, "/queue/{name}/history", "get-queue-history", "Get the history of a queue, by minutes of the last day or hours of the last 30 days")
 	ListFailures    = routeOf(queue.OpListFailures, http.MethodGet, "/queue/{name}/failure")
 	ExplainQueue    = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")

@@ -2,6 +2,7 @@ package restserver
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -45,6 +46,11 @@ func (s *Server) registerQueues() {
 		text:  "Works for some seconds at most; with more in the answer repeat the call.",
 	}, cleanQueue)
 	registerOperation(s, operation{Route: restapi.GetQueueStats}, getQueueStats)
+	registerOperation(s, operation{
+		Route: restapi.ScaleQueue,
+		text: "The slots are those of the tasks in hand, and as many as work off the ready tasks within the time, by the measured time of a task. " +
+			"A paused queue wants those in hand alone, and its concurrency bounds a queue. Divide the slots by the concurrency of a worker.",
+	}, scaleQueue)
 }
 
 func listQueues(c *call, in *input.Page) (*output[restapi.List[restapi.Queue]], error) {
@@ -115,6 +121,33 @@ func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
 	return outputOf(func(n queue.Cleaned) restapi.Count {
 		return restapi.Count{Count: n.Count, More: n.More}
 	}, cleaned, err)
+}
+
+type scaleQueueInput struct {
+	input.Named
+	Within input.Duration `query:"within" example:"\"30s\"" doc:"The time in which to work off the ready tasks, 1s to 24h; 30s is the default"`
+	Queues []input.Name   `query:"queue,explode" example:"[\"hooks\"]" doc:"More queues of the same workers; may be repeated"`
+}
+
+func scaleQueue(c *call, in *scaleQueueInput) (*output[restapi.Scale], error) {
+	within, err := queue.CheckScaleWithin(in.Within.Value)
+	if err != nil {
+		return nil, err
+	}
+
+	if n := len(in.Queues) + 1; n > queue.MaxQueuesPerRetain {
+		return nil, queue.Invalid("queue", fmt.Sprintf("must be at most %d queues, got %d; ask for some of them at a time", queue.MaxQueuesPerRetain, n))
+	}
+
+	var all []*queue.QueueStats
+	for _, name := range append([]input.Name{in.Name}, in.Queues...) {
+		stats, err := c.svc.QueueStats(c.requestContext(), string(name))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, stats)
+	}
+	return outputOf(restapi.ScaleOf, queue.ScaleQueues(within, all...), nil)
 }
 
 func getQueueStats(c *call, in *input.Named) (*output[restapi.QueueStats], error) {

@@ -67,7 +67,7 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 	out := &pb.QueueStats{
 		Namespace: s.Namespace, Queue: s.Queue, Ready: s.Ready, Delayed: s.Delayed,
 		OldestReadyAge: Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
-		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused,
+		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: int32(s.Concurrency), //nolint:gosec // at most queue.MaxConcurrency
 	}
 	for _, status := range queue.Statuses() {
 		out.Counts = append(out.Counts, &pb.StatusCount{Status: statuses.numberOfWord(status), Count: s.Counts[status]})
@@ -83,7 +83,7 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 	out := &queue.QueueStats{
 		Namespace: s.GetNamespace(), Queue: s.GetQueue(), Counts: make(map[queue.Status]int64, len(s.GetCounts())),
 		Ready: s.GetReady(), Delayed: s.GetDelayed(), OldestReadyAge: r.Duration("oldest_ready_age", s.GetOldestReadyAge()),
-		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(),
+		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()),
 	}
 	for _, c := range s.GetCounts() {
 		out.Counts[statuses.wordOfNumber(c.GetStatus())] = c.GetCount()

@@ -512,7 +512,7 @@ with new as materialized (
     ) e
     group by e.queue_id
 )
-select q.id, q.namespace, q.name, q.paused, array[0, -- no status has the code 0
+select q.id, q.namespace, q.name, q.paused, q.concurrency, array[0, -- no status has the code 0
            coalesce(c.new, 0) + coalesce(n.by[1], 0), coalesce(c.retry, 0) + coalesce(n.by[2], 0),
            coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
            coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),

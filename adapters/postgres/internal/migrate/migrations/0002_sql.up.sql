@@ -487,9 +487,17 @@ from pgqueue.queue q where q.deleted_at is null;
 create view pgqueue.queue_stats as
 select k.namespace, k.name as queue, k.by_status[2] as new, k.by_status[3] as retry, k.by_status[4] as retained, k.by_status[5] as released,
        k.by_status[6] as failed, k.by_status[7] as expired, k.by_status[8] as cancelled, k.delayed,
-       greatest(k.by_status[2] + k.by_status[3] - k.delayed, 0) as ready,
-       k.created / k.seconds as created_per_second, k.finished / k.seconds as finished_per_second, k.paused
-from pgqueue.count_now k;
+       r.ready,
+       k.created / k.seconds as created_per_second, k.finished / k.seconds as finished_per_second, k.paused,
+       k.concurrency, -- the most tasks that may be retained at once; 0 = no limit
+       -- the slots that work off the ready tasks within 30 s; the rule is that of queue.ScaleQueues
+       case when k.paused or r.ready = 0 then k.by_status[4]::float8
+            when k.concurrency > 0 then greatest(k.by_status[4], least(s.slots, k.concurrency))
+            else s.slots end as wanted_slots
+from pgqueue.count_now k
+cross join lateral (select greatest(k.by_status[2] + k.by_status[3] - k.delayed, 0) as ready) r
+cross join lateral (select greatest(k.by_status[4] + r.ready *
+    case when k.finished > 0 then least(1, k.by_status[4] / (k.finished / k.seconds) / 30) else 1 end, 1) as slots) s;
 
 create view pgqueue.workers as
 select q.namespace, l.worker, sum(l.held)::bigint as held, min(l.retained_at) as since,

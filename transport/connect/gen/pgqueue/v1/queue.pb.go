@@ -471,7 +471,9 @@ type QueueStats struct {
 	// Over the last minute.
 	FinishedPerSecond float64 `protobuf:"fixed64,8,opt,name=finished_per_second,json=finishedPerSecond,proto3" json:"finished_per_second,omitempty"`
 	// Nothing is retained while true.
-	Paused        bool `protobuf:"varint,9,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,9,opt,name=paused,proto3" json:"paused,omitempty"`
+	// The most tasks that may be retained at once; 0 = no limit.
+	Concurrency   int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +569,13 @@ func (x *QueueStats) GetPaused() bool {
 		return x.Paused
 	}
 	return false
+}
+
+func (x *QueueStats) GetConcurrency() int32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
 }
 
 // StatusCount is how many tasks have a status.
@@ -2324,7 +2333,7 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\b_backoffB\x0e\n" +
 	"\f_concurrencyB\t\n" +
 	"\a_pausedB\t\n" +
-	"\a_events\"\xdc\x02\n" +
+	"\a_events\"\xfe\x02\n" +
 	"\n" +
 	"QueueStats\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -2335,7 +2344,9 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x10oldest_ready_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0eoldestReadyAge\x12,\n" +
 	"\x12created_per_second\x18\a \x01(\x01R\x10createdPerSecond\x12.\n" +
 	"\x13finished_per_second\x18\b \x01(\x01R\x11finishedPerSecond\x12\x16\n" +
-	"\x06paused\x18\t \x01(\bR\x06paused\"O\n" +
+	"\x06paused\x18\t \x01(\bR\x06paused\x12 \n" +
+	"\vconcurrency\x18\n" +
+	" \x01(\x05R\vconcurrency\"O\n" +
 	"\vStatusCount\x12*\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\"e\n" +
