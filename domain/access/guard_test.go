@@ -53,7 +53,9 @@ func fakeTicker(name string) (*queue.Ticker, error) {
 	if !ok {
 		return nil, queue.NotFoundTicker(name)
 	}
-	return &queue.Ticker{Namespace: "own", Name: name, Queue: q, Payload: content()}, nil
+	return &queue.Ticker{
+		Namespace: "own", Name: name, Queue: q, Payload: content(), Period: time.Hour, NextAt: time.Now().Add(time.Hour),
+	}, nil
 }
 
 func (f fakeService) Namespace() string { return f.namespace }
@@ -1109,5 +1111,19 @@ func TestGuardDecidesAboutSharedStats(t *testing.T) {
 	recorder.Close(t.Context())
 	if entries := log.take(); len(entries) != 2 {
 		t.Errorf("the audit has %+v", entries)
+	}
+}
+
+// TestGuardShowsUpcomingTicksOfVisibleQueues: a principal with grants for one queue sees the fires of its tickers alone.
+func TestGuardShowsUpcomingTicksOfVisibleQueues(t *testing.T) {
+	guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
+	u, err := guard.UpcomingTicks(as(t, "id", "observer@own/mail"), queue.UpcomingQuery{Limit: 3})
+	if err != nil || len(u.Ticks) != 3 || !u.More {
+		t.Fatalf("got %+v, %v", u, err)
+	}
+	for _, tick := range u.Ticks {
+		if tick.Ticker != "tmail" {
+			t.Errorf("got a fire of %s", tick.Ticker)
+		}
 	}
 }

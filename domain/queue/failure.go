@@ -94,12 +94,12 @@ func (g *FailureGrouper) Add(f Failure) bool {
 
 // findGroup returns the group of the fingerprint of f, which f begins if it is new.
 func (g *FailureGrouper) findGroup(f Failure) *FailureGroup {
-	print := FingerprintOf(f.Error)
-	group := g.groups[print.ID]
+	fingerprint := FingerprintOf(f.Error)
+	group := g.groups[fingerprint.ID]
 	if group == nil {
 		f.Error = slices.Clone(CleanJSON(f.Error, maxSampleBytes))
-		group = &FailureGroup{Fingerprint: print, FirstAt: f.At, LastAt: f.At, Sample: f}
-		g.groups[print.ID] = group
+		group = &FailureGroup{Fingerprint: fingerprint, FirstAt: f.At, LastAt: f.At, Sample: f}
+		g.groups[fingerprint.ID] = group
 	}
 	if len(f.Error) <= maxCachedError {
 		g.byErrors[string(f.Error)] = group

@@ -12,7 +12,7 @@ import (
 // TestExplain has a row for each state in which a task or a queue may not proceed.
 func TestExplain(t *testing.T) {
 	now := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
-	at := func(d time.Duration) time.Time { return now.Add(d) }
+	at := now.Add
 	hold := &queue.Hold{Task: 7, Worker: "secret-worker", Since: at(-41 * time.Minute), ExpiresAt: at(2 * time.Minute)}
 	lapsed := &queue.Hold{Task: 1, Worker: "secret-worker", Since: at(-time.Hour), ExpiresAt: at(-3 * time.Second)}
 	waiting := func(l queue.Life) *queue.Task {
