@@ -77,6 +77,39 @@ func TestLargeLists(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a text is found behind many steps of a search, which says how far it looked", func(t *testing.T) {
+		t.Parallel()
+		s := postgrestest.Open(t)
+		makeQueue(t, s, "tests", "mail")
+		const others = 5_000
+		found := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`{"to": "ann"}`)}}
+		made, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "tests", Tasks: []queue.NewTask{found}, Atomic: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		makeTask(t, s, "tests", slices.Repeat([]string{"mail"}, others)...)
+
+		var got []int64
+		var examined int64
+		for cursor, pages := "", 0; ; pages++ { // a slow machine needs more than one page
+			page := listed(t, s, queue.TaskFilter{Queue: "mail", Text: `"ann"`}, queue.Page{Cursor: cursor})
+			for _, task := range page.Tasks {
+				got = append(got, task.ID)
+			}
+			examined += page.Examined
+			if cursor = page.Next; cursor == "" || pages > others {
+				break
+			}
+		}
+		if !slices.Equal(got, []int64{made[0].Task.ID}) || examined < others {
+			t.Errorf("found %v of task %d, looked at %d", got, made[0].Task.ID, examined)
+		}
+
+		b, err := s.CancelTasks(t.Context(), "tests", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail", Text: `"ann"`}})
+		if err != nil || b.Moved != 1 || b.Next != "" {
+			t.Errorf("a cancel: %+v, %v", b, err)
+		}
+	})
 	t.Run("a time finds what was created before it and after it, whatever else there is", func(t *testing.T) {
 		t.Parallel()
 		s := postgrestest.Open(t, postgres.WithPartitionSize(1000))
