@@ -172,7 +172,7 @@ func exposedMetrics(t *testing.T) map[string]bool {
 	}
 	defer pool.Close()
 	h := telemetry.NewHealth()
-	for _, err := range []error{tel.WatchPool(func() telemetry.PoolStat { return pool.Stat() }), tel.WatchHealth(h)} {
+	for _, err := range []error{tel.WatchPool(func() telemetry.PoolStat { return pool.Stat() }), tel.WatchHealth(h), tel.WatchTokens(memory.New())} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,6 +207,7 @@ func exposedMetrics(t *testing.T) map[string]bool {
 	held := worker.Held{ID: got[0].ID, Namespace: got[0].Namespace, Queue: got[0].Queue, Attempt: got[0].Attempt}
 	obs.TaskStarted(held, 0)
 	obs.TaskFinished(held, worker.Finished{Outcome: queue.OutcomeSuccess})
+	tel.AccessRefused(queue.ActionTaskCreate, queue.KindDenied)
 	all, err := tel.Registry().Gather()
 	if err != nil {
 		t.Fatal(err)
