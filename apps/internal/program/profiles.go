@@ -24,7 +24,6 @@ const profilesFlag = "pprof-addr"
 func ProfilesFlag(fs *pflag.FlagSet, addr *string) {
 	fs.StringVar(addr, profilesFlag, *addr, "loopback `address` of profiles for go tool pprof, as localhost:6060 (default: none)")
 	FromEnvironment(fs, profilesFlag)
-	MayBeEmpty(fs, profilesFlag)
 }
 
 // ServeProfiles serves the profiles of this process below /debug/pprof/ at addr until the returned function is called; ""
