@@ -1,6 +1,7 @@
 package run
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -20,7 +21,8 @@ var rpcCodes = map[queue.Kind]struct{ connect, grpc string }{
 }
 
 // answerError answers a request that reaches no transport, in the protocol of the request. The status of gRPC is a
-// header, because gRPC clients read only headers here.
+// header, because gRPC clients read only headers here. A stream of Connect has its error in the last message, which is the
+// only one here, and always the status 200.
 func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.Error) {
 	h := w.Header()
 	text := err.Msg
@@ -28,10 +30,19 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 		text = err.Field + ": " + text
 	}
 
-	if media := r.Header.Get("Content-Type"); strings.HasPrefix(media, "application/grpc") {
+	switch media := r.Header.Get("Content-Type"); {
+	case strings.HasPrefix(media, "application/grpc"):
 		h.Set("Content-Type", media)
 		h.Set("Grpc-Status", rpcCodes[err.Kind].grpc)
 		h.Set("Grpc-Message", url.PathEscape(text))
+		return
+
+	case strings.HasPrefix(media, "application/connect+"):
+		// Texts always marshal.
+		end, _ := json.Marshal(map[string]any{"error": connectError(err, text)})
+		h.Set("Content-Type", media)
+		_, _ = w.Write(binary.BigEndian.AppendUint32([]byte{endOfStream}, uint32(len(end)))) //nolint:gosec // a short text
+		_, _ = w.Write(end)
 		return
 	}
 
@@ -45,12 +56,20 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 		// RPC clients expect the format of Connect.
 		media = restapi.MediaJSON
 		// Texts always marshal.
-		body, _ = json.Marshal(map[string]string{"code": rpcCodes[err.Kind].connect, "message": text})
+		body, _ = json.Marshal(connectError(err, text))
 	}
 
 	h.Set("Content-Type", media)
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// endOfStream marks the last message of a stream of Connect.
+const endOfStream = 2
+
+// connectError returns an error in the format of Connect.
+func connectError(err *queue.Error, text string) map[string]string {
+	return map[string]string{"code": rpcCodes[err.Kind].connect, "message": text}
 }
 
 // answerDomainError answers with an error of the domain and the status of its kind.

@@ -209,6 +209,24 @@ func TestCredentialsOverTransports(t *testing.T) {
 
 var errDone = errors.New("enough")
 
+// TestRefusedStreamsSayWhy: a stream that reaches no transport ends with the reason that a call gets, in each protocol.
+func TestRefusedStreamsSayWhy(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminTokenFile = writeTokens(t, access.NewSecret().Reveal())
+	s := start(t, cfg)
+	for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+		svc := dialAs(t, s, way, "garbage")
+		_, call := svc.GetQueue(t.Context(), "mail")
+		unary, _ := errors.AsType[*queue.Error](call)
+		stream, _ := errors.AsType[*queue.Error](svc.SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return errDone }))
+		if unary == nil || stream == nil || unary.Kind != queue.KindUnauthenticated || stream.Kind != unary.Kind || stream.Msg != unary.Msg {
+			t.Errorf("%s: a call ends with %v, a stream with %v", way, unary, stream)
+		}
+	}
+}
+
 // issueThrough makes a token of a viewer through the server.
 func issueThrough(t *testing.T, s *Server, admin string) access.IssuedToken {
 	t.Helper()

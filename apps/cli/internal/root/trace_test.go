@@ -23,7 +23,7 @@ func TestTraceOfTheEnvironment(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range c.env {
 				s.env[k] = v
-				defer delete(s.env, k)
+				t.Cleanup(func() { delete(s.env, k) })
 			}
 			if got := s.must(append([]string{"create-task", "mail", "--jq", ".headers"}, c.args...)...); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
