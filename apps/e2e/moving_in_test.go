@@ -201,21 +201,21 @@ func TestMovingIn(t *testing.T) {
 // moveBack takes the steps of the way back.
 func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, leave, insert string) {
 	t.Helper()
-	for _, program := range []string{"bash", "psql"} {
+	for _, program := range []string{"bash", "jq", "psql"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip("needs " + program + ": the way back was not tried")
 		}
 	}
-	url := serveStore(t, s)
+	url, dir := serveStore(t, s), t.TempDir()
 	shell := func(commands string) {
 		t.Helper()
 		env := append(os.Environ(), "PGQUEUE_URL="+url+"/api", "PATH="+programs(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
-		runDoc(t, t.TempDir(), env, "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(commands, "psql app", "psql '"+dsn+"'"))
+		runDoc(t, dir, env, "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(commands, "psql app", "psql '"+dsn+"'"))
 	}
 	executeOn(t, conn, "delete from river_job")
 	shell(leave)
 	executeOn(t, conn, insert)
-	shell("pgqueue delete-task --queue mail --status new --status retry")
+	shell("jq -r .id mail.ndjson | xargs pgqueue delete-task")
 
 	if n := numberOf(t, conn, "select count(*) from pgqueue.task_now"); n != 0 {
 		t.Errorf("%d tasks stay", n)

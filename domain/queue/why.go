@@ -245,7 +245,7 @@ func (f Facts) explainGates() []Reason {
 	if f.isFull() {
 		r := Reason{
 			Code: ReasonConcurrency, Hold: f.Oldest,
-			Text:   fmt.Sprintf("%d tasks are retained, and the concurrency of the queue is %d.", f.Stats.Counts[StatusRetained], f.Queue.Concurrency),
+			Text:   fmt.Sprintf("The number of retained tasks is %d, and the concurrency of the queue is %d.", f.Stats.Counts[StatusRetained], f.Queue.Concurrency),
 			Advice: "Wait for a release, look at the oldest hold, or raise the concurrency of the queue.",
 		}
 		if f.Oldest != nil {

@@ -43,6 +43,15 @@ func (r *run) recordChange(now time.Time) {
 func (l *slotPool) recordEmpty(names []string, found int, err error, from time.Time) {
 	unknown := queue.KindOf(err) == queue.KindNotFound
 	switch {
+	case err == nil || unknown:
+		l.failure, l.failingSince = nil, time.Time{}
+	case l.failingSince.IsZero():
+		l.failure, l.failingSince = err, from
+	default:
+		l.failure = err
+	}
+
+	switch {
 	case found > 0:
 		l.emptySince = time.Time{}
 	case err != nil && !unknown, l.pauses != nil && len(names) < len(l.queues), from.Before(l.run.changed):
@@ -53,6 +62,20 @@ func (l *slotPool) recordEmpty(names []string, found int, err error, from time.T
 
 // emptyWait bounds the wait of a retain at the service with WithUntilEmpty. A stop has to wait for that retain.
 const emptyWait = 500 * time.Millisecond
+
+// failPatience is the time for which a service may fail before it ends a run with WithUntilEmpty.
+const failPatience = time.Minute
+
+// hasFailed reports whether the service refuses the pool's retains, or has failed for failPatience. The caller holds run.mu.
+func (l *slotPool) hasFailed(now time.Time) bool {
+	switch queue.KindOf(l.failure) {
+	case "":
+		return false
+	case queue.KindUnauthenticated, queue.KindDenied, queue.KindInvalid:
+		return true
+	}
+	return now.Sub(l.failingSince) >= failPatience
+}
 
 // boundWait bounds the wait of a retain so that the pool learns in time that its queues stayed empty. The caller holds
 // run.mu.
@@ -78,22 +101,30 @@ func (l *slotPool) boundWait(wait time.Duration, now time.Time) time.Duration {
 	return min(wait, left)
 }
 
-// checkEnd ends the run when it has accepted all the tasks it may, or when all queues have been empty for long enough.
-// Nothing is under way then. The caller holds mu.
+// checkEnd ends the run when it has accepted all the tasks it may, or when each queue has been empty for long enough or its
+// retains have failed. Nothing is under way then. The caller holds mu.
 func (r *run) checkEnd(now time.Time) {
 	if r.cfg.maxTasks == 0 && !r.cfg.untilEmpty || r.running > 0 {
 		return
 	}
 
 	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
+	var failure error
 	for _, l := range r.pools {
 		if l.countReady() > 0 || l.starting > 0 {
 			return
 		}
 		asked += l.asked
+		if l.hasFailed(now) {
+			failure = l.failure
+			continue
+		}
 		empty = empty && !l.emptySince.IsZero() && now.Sub(l.emptySince) >= r.cfg.idle
 	}
 
+	if empty {
+		r.failure = failure
+	}
 	if empty || r.cfg.maxTasks > 0 && asked == 0 && r.accepted >= r.cfg.maxTasks {
 		r.finishSelf()
 	}

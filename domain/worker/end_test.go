@@ -173,6 +173,22 @@ func TestUntilEmpty(t *testing.T) {
 		})
 	})
 
+	t.Run("a service that refuses the worker ends it at once, one that fails ends it after a minute", func(t *testing.T) {
+		for kind, want := range map[queue.Kind]time.Duration{queue.KindUnauthenticated: 0, queue.KindDenied: 0, queue.KindUnavailable: time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.failRetain = func(int) error { return &queue.Error{Kind: kind, Msg: "no"} }
+				w := newWorker(f, worker.WithUntilEmpty(0))
+				w.Handle("mail", sleeper(0))
+				r, began := start(t, w), time.Now()
+				<-r.done
+				if took := time.Since(began); queue.KindOf(r.err) != kind || took < want || took > want+10*time.Second {
+					t.Errorf("%s: it ended with %v after %v, want %v", kind, r.err, took, want)
+				}
+			})
+		}
+	})
+
 	t.Run("a time below 0 is refused", func(t *testing.T) {
 		w := newWorker(newFake(), worker.WithUntilEmpty(-time.Second))
 		w.Handle("mail", sleeper(0))

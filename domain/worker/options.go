@@ -82,7 +82,8 @@ func WithMaxTasks(n int) Option { return func(c *config) { c.maxTasks = n } }
 // WithUntilEmpty makes Run return nil when no handler runs, all outcomes are recorded, and no queue has had a task to
 // take for the time idle. Tasks with a delay and retries that wait do not count, nor does a queue that is not there. A
 // queue that the worker has paused for a fault of its own keeps Run going. An idle of 0 ends Run at the first look that
-// finds nothing. Run returns up to a second later.
+// finds nothing. Run returns up to a second later. Run returns the error of the service when it refuses the retains, for want
+// of a credential, a right or a right setting, or fails for a minute.
 func WithUntilEmpty(idle time.Duration) Option {
 	return func(c *config) { c.untilEmpty, c.idle = true, idle }
 }

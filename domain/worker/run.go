@@ -56,6 +56,8 @@ type run struct {
 	mu       sync.Mutex
 	stopping bool
 	finished bool // ended is closed
+	// failure is the error of the service for which the run ended by itself.
+	failure error
 	// accepted counts the held tasks of this run, without those that were handed back.
 	accepted int
 	// changed is the time of the last end of a handler or a release; unused without WithUntilEmpty.
@@ -188,7 +190,7 @@ func (r *run) runUntilDone(ctx context.Context) error {
 	}
 
 	r.executors.Wait()
-	return nil
+	return r.failure
 }
 
 // stopRetaining ends the retains and hands back the tasks that have not started.

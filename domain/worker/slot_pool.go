@@ -67,6 +67,10 @@ type slotPool struct {
 	payload int64
 	// emptySince is the begin of the first retain that found the queues empty; zero = they are not known to be empty.
 	emptySince time.Time
+	// failure is the error of the last retain, and failingSince the begin of the first of a row that failed; unused without
+	// WithUntilEmpty.
+	failure      error
+	failingSince time.Time
 }
 
 // countReady returns the number of held tasks that wait for a slot.

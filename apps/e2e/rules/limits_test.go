@@ -69,6 +69,7 @@ var otherLimits = []struct{ why, names string }{
 		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout",
 	},
 	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait worker.emptyWait"},
+	{"the time after which a job ends with the error of a service that fails", "worker.failPatience"},
 	{
 		"the part of an error that decides about its fingerprint, or is shown; nothing is refused",
 		"queue.maxKindBytes queue.maxMessageBytes queue.maxSampleBytes",

@@ -21,8 +21,8 @@ var rpcCodes = map[queue.Kind]struct{ connect, grpc string }{
 }
 
 // answerError answers a request that reaches no transport, in the protocol of the request. The status of gRPC is a
-// header, because gRPC clients read only headers here. A stream of Connect has its error in the last message, which is the
-// only one here, and always the status 200.
+// header, because gRPC clients read only headers here. A stream of Connect has the error of a credential in its last message,
+// which is the only one here, and the status 200.
 func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.Error) {
 	h := w.Header()
 	text := err.Msg
@@ -37,7 +37,8 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 		h.Set("Grpc-Message", url.PathEscape(text))
 		return
 
-	case strings.HasPrefix(media, "application/connect+"):
+	// The checks of browsers keep their status: they refuse requests that no client of Connect makes.
+	case strings.HasPrefix(media, "application/connect+") && err.Kind == queue.KindUnauthenticated:
 		// Texts always marshal.
 		end, _ := json.Marshal(map[string]any{"error": connectError(err, text)})
 		h.Set("Content-Type", media)

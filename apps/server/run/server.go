@@ -92,11 +92,13 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 
-	stopProfiles, err := program.ServeProfiles(ctx, cfg.ProfilesAddr, s.log)
-	if err != nil {
-		return nil, err
+	if cfg.ProfilesAddr != "" {
+		stopProfiles, err := program.ServeProfiles(ctx, cfg.ProfilesAddr, s.log)
+		if err != nil {
+			return nil, err
+		}
+		s.prependStep("close the profiles", func(context.Context) error { stopProfiles(); return nil })
 	}
-	s.prependStep("close the profiles", func(context.Context) error { stopProfiles(); return nil })
 
 	if err := s.startTLS(); err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ type (
 		Until     input.Instant `query:"until" example:"2026-01-02T15:04:05Z" doc:"Before this time"`
 		Principal string        `query:"principal" example:"4fJd8sKq" doc:"The id of a principal"`
 		Action    string        `query:"action" example:"task.operate" doc:"A right"`
-		Outcome   string        `query:"outcome" example:"denied" doc:"ok, or the kind of an error"`
+		Outcome   string        `query:"outcome" example:"permission_denied" doc:"ok, or the kind of an error"`
 		Limit     input.Limit   `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most entries, 1 to 1000, default 100"`
 		Cursor    string        `query:"cursor" example:"abc.1" doc:"The next of the page before"`
 	}

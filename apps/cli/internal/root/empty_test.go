@@ -56,7 +56,7 @@ func argsOf(path []string) []string {
 		return []string{"bash"}
 	case "sql":
 		return []string{"up"}
-	case "run", "stats", "export", "doctor", "retain-task", "up", "down", "status", "validate":
+	case "run", "demo", "stats", "export", "doctor", "retain-task", "up", "down", "status", "validate":
 		return nil
 	}
 	return []string{"x"}

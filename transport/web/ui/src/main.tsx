@@ -106,13 +106,16 @@ function Namespaces() {
   );
 }
 
+// systemNamespace is the server's own. No caller may choose it.
+const systemNamespace = "pgqueue";
+
 function Choice() {
   const list = useData<List<string>>(paths.namespaces, { fixed: true });
   const close = () => (choosing.value = false);
   return (
     <Dialog title="Namespace" onClose={close}>
       <ul class="choices" onClick={close}>
-        {(list.value?.body ?? []).map((name) => (
+        {(list.value?.body ?? []).filter((name) => name !== systemNamespace).map((name) => (
           <li key={name}><a href={href("", "", undefined, name)} aria-current={name === route.value.namespace ? "true" : undefined}>{name}</a></li>
         ))}
       </ul>

@@ -1,4 +1,4 @@
-// Package serve has the commands that run a server and a worker.
+// Package serve has the commands that run a server, a worker and a demo of both.
 package serve
 
 import (
@@ -21,9 +21,9 @@ import (
 	workerrun "github.com/pgqueue/pgqueue/apps/worker/run"
 )
 
-// Commands returns the commands run and work.
+// Commands returns the commands run, work and demo.
 func Commands(f *factory.Factory) []*cobra.Command {
-	return []*cobra.Command{newRunCommand(f), newWorkCommand(f)}
+	return []*cobra.Command{newRunCommand(f), newWorkCommand(f), newDemoCommand(f)}
 }
 
 // newWorkCommand returns the program pgqueue-worker as a command, for machines that have pgqueue alone. The worker reads its

@@ -55,7 +55,7 @@ func (c *commands) newAuditCommand() *cobra.Command {
 		Use: "audit", Annotations: cmdutil.Calls(queue.OpListAudit, ""),
 		Long: "List the changes by operators, the changes of access and the refusals, newest first. Without --of it lists those of all\n" +
 			"namespaces. The next page needs the cursor of the JSON as --cursor.",
-		Example: "  pgqueue audit --outcome denied\n  pgqueue audit --principal 4fJd8sKq --action task.operate -o wide",
+		Example: "  pgqueue audit --outcome permission_denied\n  pgqueue audit --principal 4fJd8sKq --action task.operate -o wide",
 		Args:    cmdutil.Args(0, 0, ""),
 	}, func(ctx context.Context, admin access.Admin, p *output.Printer, _ []string) error {
 		f.Action, f.Namespace = queue.Action(action), of
@@ -79,7 +79,7 @@ func (c *commands) newAuditCommand() *cobra.Command {
 	fs.StringVar(&f.Principal, "principal", "", "only of the principal with this `id`")
 	fs.StringVar(&action, "action", "", "only of this `right`, as task.operate")
 	fs.StringVar(&of, "of", "", "only of this `namespace`")
-	fs.StringVar(&f.Outcome, "outcome", "", "only with this `outcome`: ok, or the kind of an error, as denied")
+	fs.StringVar(&f.Outcome, "outcome", "", "only with this `outcome`: ok, or the kind of an error, as permission_denied")
 	cmdutil.LimitVar(fs, &f.Limit, "most entries, 1 to 1000 (default 100)")
 	fs.StringVar(&f.Cursor, "cursor", "", "continue behind this `cursor`")
 	return cmd
