@@ -29,6 +29,7 @@ COPY apps/cli/go.mod apps/cli/go.sum apps/cli/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
 COPY domain domain
 COPY adapters/embedded adapters/embedded
+COPY adapters/memory adapters/memory
 COPY adapters/oidc adapters/oidc
 COPY adapters/postgres/*.go adapters/postgres/
 COPY adapters/postgres/internal adapters/postgres/internal
