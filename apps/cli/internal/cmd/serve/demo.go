@@ -49,7 +49,7 @@ func newDemoCommand(f *factory.Factory) *cobra.Command {
 		},
 	}
 
-	cmd.Flags().StringVar(&cfg.Addr, "addr", cfg.Addr, "listen on this loopback `host:port`; port 0 takes a free one")
+	cmd.Flags().StringVar(&cfg.Addr, "addr", cfg.Addr, "listen on this `host:port`; port 0 takes a free one")
 	return cmd
 }
 
