@@ -20,33 +20,48 @@ func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.
 	}
 
 	f := queue.StoreFacts{Now: now}
+	var id int64
+	if t != nil {
+		id = t.ID
+	}
+	s.readHolds(&f, l, id)
+	s.readDelays(&f, l, id)
+	return f, nil
+}
+
+// readHolds fills in the holds of a queue, and that of the task id; 0 = none.
+func (s *Store) readHolds(f *queue.StoreFacts, l *queueState, id int64) {
 	for _, r := range s.leased.order.items {
 		if r.lane != l {
 			continue
 		}
+
 		h := &queue.Hold{Task: r.task.ID, Worker: r.task.Worker, Since: r.task.StartedAt, ExpiresAt: r.lease.ExpiresAt}
-		if t != nil && t.ID == h.Task {
+		if h.Task == id {
 			f.Present = h
 		}
 		if f.Oldest == nil || h.Since.Before(f.Oldest.Since) || h.Since.Equal(f.Oldest.Since) && h.Task < f.Oldest.Task {
 			f.Oldest = h
 		}
-		if !now.Before(h.ExpiresAt) && (f.ExpiredAt.IsZero() || h.ExpiresAt.Before(f.ExpiredAt)) {
+		if !f.Now.Before(h.ExpiresAt) && (f.ExpiredAt.IsZero() || h.ExpiresAt.Before(f.ExpiredAt)) {
 			f.ExpiredAt = h.ExpiresAt
 		}
 	}
+}
 
+// readDelays fills in the first time of the delayed tasks of a queue, and whether the task id is due; 0 = none.
+func (s *Store) readDelays(f *queue.StoreFacts, l *queueState, id int64) {
 	for _, r := range s.delayed.order.items {
 		if r.lane != l {
 			continue
 		}
+
 		due := r.task.DelayedAt
 		if f.DueAt.IsZero() || due.Before(f.DueAt) {
 			f.DueAt = due
 		}
-		if t != nil && t.ID == r.task.ID && !now.Before(due) {
+		if r.task.ID == id && !f.Now.Before(due) {
 			f.Unpromoted = true
 		}
 	}
-	return f, nil
 }

@@ -299,6 +299,9 @@ func (l *listing) isBounded() bool {
 	return false
 }
 
+// searchesText reports whether l looks for a text in payloads.
+func (l *listing) searchesText() bool { return l.ways[0].walk == walkText }
+
 // walkArgs returns the arguments of a walk except for its range.
 func (l *listing) walkArgs(w way) []sqltext.Arg {
 	f := l.filter

@@ -153,15 +153,8 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, queue.WithOp(op, err)
 	}
 
-	walk := func() (found, error) { return s.walkRows(ctx, op, l, behind, q.Offset, q.Limit+1) }
-	searches := l.ways[0].walk == walkText
-	if searches {
-		walk = func() (f found, err error) {
-			f, page.Examined, err = s.searchText(ctx, op, l, behind, q.Offset, q.Limit+1)
-			return f, err
-		}
-	}
-	found, err := walk()
+	found, examined, err := s.findPage(ctx, op, l, behind, q.Offset, q.Limit+1)
+	page.Examined = examined
 	if err != nil {
 		return page, err
 	}
@@ -177,28 +170,43 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, err
 	}
 
-	// The next page starts behind the last task of this one, or behind the last row of a bounded walk.
-	switch {
-	case fit < seen:
-		page.Next = encodeCursor(found.tasks[fit-1].id, q.OldestFirst)
-	case !whole:
-		page.Next = encodeCursor(found.tasks[seen-1].id, q.OldestFirst)
-	case found.more:
-		page.Next = encodeCursor(found.end, q.OldestFirst)
+	if last := found.lastOfPage(fit, whole); last != 0 {
+		page.Next = encodeCursor(last, q.OldestFirst)
 	}
 
 	// A page that holds the whole list already shows the count. To count the rest of a search would be another search.
-	if searches {
-		page.Count, page.AtLeast = int64(len(page.Tasks)), page.Next != "" || q.Cursor != "" || q.Offset > 0
-		return page, nil
-	}
-	if !l.counted && q.Cursor == "" && q.Offset == 0 && whole {
+	isFirst := q.Cursor == "" && q.Offset == 0
+	switch {
+	case l.searchesText():
+		page.Count, page.AtLeast = int64(len(page.Tasks)), page.Next != "" || !isFirst
+	case !l.counted && isFirst && whole:
 		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
-		return page, nil
+	default:
+		page.Count, page.AtLeast, err = s.countRows(ctx, op, l)
+		page.Count = max(page.Count, int64(len(page.Tasks)))
 	}
-	page.Count, page.AtLeast, err = s.countRows(ctx, op, l)
-	page.Count = max(page.Count, int64(len(page.Tasks)))
 	return page, err
+}
+
+// lastOfPage returns the id behind which the next page starts; 0 = there is none. It is that of the last of the fit tasks that
+// the page has, or of the last row of a bounded walk. whole says that no task was left out by the limit.
+func (f found) lastOfPage(fit int, whole bool) int64 {
+	switch {
+	case fit < len(f.tasks) || !whole:
+		return f.tasks[fit-1].id
+	case f.more:
+		return f.end
+	}
+	return 0
+}
+
+// findPage finds at most limit tasks of a list behind an id, and returns how many payloads a search for a text looked at.
+func (s *Store) findPage(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (out found, examined int64, err error) {
+	if l.searchesText() {
+		return s.searchText(ctx, op, l, behind, offset, limit)
+	}
+	out, err = s.walkRows(ctx, op, l, behind, offset, limit)
+	return out, 0, err
 }
 
 // readTaskPage reads tasks in the order of places, from the front up to the bytes of a page. It returns the number of

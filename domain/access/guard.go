@@ -172,13 +172,17 @@ func deny(action queue.Action, namespace, name string) *queue.Error {
 		}
 	}
 
-	where := namespace
-	if name != "" {
-		where += "/" + name
+	where, scope := fmt.Sprintf("%.130q", namespace), "the whole namespace"
+	switch {
+	case name != "":
+		where, scope = fmt.Sprintf("%.130q", namespace+"/"+name), "this queue"
+	case namespace == "":
+		where, scope = "the installation", "the installation"
 	}
 	return &queue.Error{
 		Kind: queue.KindDenied,
-		Msg:  fmt.Sprintf("must have the right %s in %.130q, got a credential without it; ask for a grant of one of the roles %s", action, where, strings.Join(roles, ", ")),
+		Msg: fmt.Sprintf("must have the right %s in %s, got a credential without it; ask for a grant for %s of one of the roles %s",
+			action, where, scope, strings.Join(roles, ", ")),
 	}
 }
 

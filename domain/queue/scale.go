@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 )
@@ -19,13 +18,12 @@ type Scale struct {
 	Retained int64
 }
 
-// CheckScaleWithin returns the time of a scale, DefaultScaleWithin for 0. It must be from 1 second to 1 day.
-func CheckScaleWithin(within time.Duration) (time.Duration, error) {
-	within = cmp.Or(within, DefaultScaleWithin)
+// CheckScaleWithin checks the time of a scale: from 1 second to 1 day.
+func CheckScaleWithin(within time.Duration) error {
 	if within < time.Second || within > 24*time.Hour {
-		return 0, Invalid("within", fmt.Sprintf("must be from 1s to 24h, got %v; leave it out for %v", within, DefaultScaleWithin))
+		return Invalid("within", fmt.Sprintf("must be from 1s to 24h, got %v; leave it out for %v", within, DefaultScaleWithin))
 	}
-	return within, nil
+	return nil
 }
 
 // ScaleQueues returns the slots that the queues of stats want together, when their ready tasks are to be worked off within a

@@ -41,8 +41,8 @@ func TestScaleQueues(t *testing.T) {
 	if got := queue.ScaleQueues(30*time.Second, stats(2, 3, 0), stats(1, 1, 0)); got != (queue.Scale{Slots: 7, Ready: 4, Retained: 3}) {
 		t.Errorf("two queues: %+v", got)
 	}
-	for d, ok := range map[time.Duration]bool{0: true, time.Second: true, time.Millisecond: false, -1: false, 25 * time.Hour: false} {
-		if _, err := queue.CheckScaleWithin(d); (err == nil) != ok {
+	for d, ok := range map[time.Duration]bool{0: false, time.Second: true, time.Millisecond: false, -1: false, 25 * time.Hour: false} {
+		if err := queue.CheckScaleWithin(d); (err == nil) != ok {
 			t.Errorf("%v: %v", d, err)
 		}
 	}

@@ -26,20 +26,21 @@ func (r *run) countAllowed() int {
 	return n
 }
 
-// recordChange records that a handler or a release ended at now. It may have made a task ready, so each pool has to look
-// again before it is empty. The caller holds mu.
-func (r *run) recordChange(now time.Time) {
+// recordChange records that a handler or a release has ended. It may have made a task ready, so each pool has to look again
+// before it is empty. The caller holds mu.
+func (r *run) recordChange() {
 	if !r.cfg.untilEmpty {
 		return
 	}
-	r.changed = now
+	r.changed = time.Now()
 	for _, l := range r.pools {
 		l.emptySince = time.Time{}
 	}
 }
 
 // recordEmpty records whether a retain of names, which began at from, found the queues of the pool empty. A queue that is
-// not there is empty; one that the worker itself has paused is not. The caller holds run.mu.
+// not there is empty; one that the worker itself has paused is not. While the service fails, nothing is known. The caller
+// holds run.mu.
 func (l *slotPool) recordEmpty(names []string, found int, err error, from time.Time) {
 	unknown := queue.KindOf(err) == queue.KindNotFound
 	switch {
@@ -52,9 +53,9 @@ func (l *slotPool) recordEmpty(names []string, found int, err error, from time.T
 	}
 
 	switch {
-	case found > 0:
+	case found > 0, err != nil && !unknown:
 		l.emptySince = time.Time{}
-	case err != nil && !unknown, l.pauses != nil && len(names) < len(l.queues), from.Before(l.run.changed):
+	case l.pauses != nil && len(names) < len(l.queues), from.Before(l.run.changed):
 	case l.emptySince.IsZero():
 		l.emptySince = from
 	}
@@ -103,10 +104,11 @@ func (l *slotPool) boundWait(wait time.Duration, now time.Time) time.Duration {
 
 // checkEnd ends the run when it has accepted all the tasks it may, or when each queue has been empty for long enough or its
 // retains have failed. Nothing is under way then. The caller holds mu.
-func (r *run) checkEnd(now time.Time) {
+func (r *run) checkEnd() {
 	if r.cfg.maxTasks == 0 && !r.cfg.untilEmpty || r.running > 0 {
 		return
 	}
+	now := time.Now()
 
 	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
 	var failure error

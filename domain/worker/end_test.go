@@ -173,6 +173,27 @@ func TestUntilEmpty(t *testing.T) {
 		})
 	})
 
+	t.Run("a service that fails after an empty answer leaves the queues unknown", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.failRetain = func(n int) error {
+				if n > 3 && n < 12 {
+					return &queue.Error{Kind: queue.KindUnavailable, Msg: "down"}
+				}
+				return nil
+			}
+			w := newWorker(f, worker.WithUntilEmpty(10*time.Second))
+			w.Handle("mail", sleeper(0))
+			r := start(t, w)
+			for f.n().retains < 12 {
+				pass(100 * time.Millisecond)
+			}
+			if took := wantEnd(t, r); took < 9*time.Second {
+				t.Errorf("it ended %v after the service was back, want 10 s", took)
+			}
+		})
+	})
+
 	t.Run("a service that refuses the worker ends it at once, one that fails ends it after a minute", func(t *testing.T) {
 		for kind, want := range map[queue.Kind]time.Duration{queue.KindUnauthenticated: 0, queue.KindDenied: 0, queue.KindUnavailable: time.Minute} {
 			synctest.Test(t, func(t *testing.T) {

@@ -194,7 +194,7 @@ func (r *run) endTasks(done []*heldTask) {
 	// Retains pause while too many releases wait.
 	wasFull := r.unreleased > r.maxUnreleased
 	r.unreleased -= len(done)
-	r.recordChange(time.Now())
+	r.recordChange()
 	if wasFull {
 		for _, l := range r.pools {
 			l.startRetains()

@@ -173,7 +173,7 @@ func (l *slotPool) retainTasks(n int) {
 		l.acceptTasks(holds)
 		l.dry = len(tasks) < n
 		l.recordEmpty(names, len(tasks), err, from)
-		r.checkEnd(now)
+		r.checkEnd()
 		// A call that waited at the service measures the wait and not the round trip.
 		if wait == 0 && len(tasks) > 0 {
 			updateAverage(&l.tripTime, now.Sub(from), 4)
@@ -479,8 +479,8 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 		r.queueRelease(h, rel)
 	}
 
-	r.recordChange(time.Now())
-	r.checkEnd(r.changed)
+	r.recordChange()
+	r.checkEnd()
 
 	// A free slot may be the reason for the next retain, or the end that a stop waits for.
 	l.startRetains()

@@ -171,6 +171,7 @@ func TestScaleOfQueues(t *testing.T) {
 		"/queue/b/scale?within=1m":          `{"slots":2,"ready":1,"retained":2,"active":true}`,
 		"/queue/a/scale?queue=b&within=30s": `{"slots":5,"ready":4,"retained":2,"active":true}`,
 		"/queue/a/scale?within=1ms":         `"field":"within"`,
+		"/queue/a/scale?within=0s":          `"field":"within"`,
 		"/queue/a/scale?queue=missing":      `"code":"not_found","subject":"queue missing"`,
 		"/queue/a/scale?queue=b&queue=%00":  `"field":"queue`,
 	} {

@@ -138,7 +138,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	}
 	g.open.Store(d.open)
 	g.closesAtCredential.Store(d.untilCredential)
-	g.logAccess(ctx, &s.cfg, loopback, exists)
+	g.logAccess(ctx, &s.cfg, s.APIURL(), loopback, exists)
 
 	s.health.AddNotice("settings", s.files.check)
 	s.health.AddNotice("issuers", g.proofs.Check)
@@ -266,16 +266,22 @@ func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
 	return g.tokens.HasTokens(ctx)
 }
 
-// logAccess logs how the server is open or closed.
-func (g *accessControl) logAccess(ctx context.Context, cfg *Config, loopback, exists bool) {
+// logAccess logs how the server with an API at url is open or closed.
+func (g *accessControl) logAccess(ctx context.Context, cfg *Config, url string, loopback, exists bool) {
+	const create = "pgqueue create-token admin --grant 'system@*'"
+	at := ""
+	if url != program.DefaultServerURL {
+		at = " --url " + url
+	}
+
 	switch {
 	case g.open.Load() && loopback:
 		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
-			"command", "pgqueue create-token admin --grant system@*")
+			"command", create+at)
 	case g.open.Load():
 		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", "--insecure-open")
 	case !exists:
-		g.log.WarnContext(ctx, "closed, and no credential exists", "command", "pgqueue create-token admin --grant system@* --database-url URL")
+		g.log.WarnContext(ctx, "closed, and no credential exists", "command", create+" --database-url URL")
 	case !loopback && cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		g.log.WarnContext(ctx, "closed; credentials travel without encryption, unless a proxy in front adds TLS", "addr", cfg.Addr)
 	default:

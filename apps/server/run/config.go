@@ -136,59 +136,52 @@ func (c Config) fillDefaults() (Config, error) {
 		c.Log = slog.Default()
 	}
 
-	if err := c.Database.Validate(); err != nil {
-		return c, err
-	}
-
-	if err := c.checkTLS(); err != nil {
-		return c, err
-	}
-
-	if err := access.CheckAuditRetention(*c.AuditRetention); err != nil {
-		return c, err
-	}
-
-	if err := access.CheckSessionTimes(c.SessionLife, c.SessionIdle); err != nil {
-		return c, err
-	}
-	if _, err := c.publicURL(); err != nil {
-		return c, err
-	}
-
-	if err := c.checkLogin(); err != nil {
-		return c, err
-	}
-
-	switch {
-	case c.URL != "" && c.DataDir != "":
-		return c, queue.Invalid("data-dir", "must not come with a URL; leave one out")
-	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
-		return c, queue.Invalid("listen-url", "must come with a URL, as the embedded PostgreSQL has no pooler; give a URL too")
-	case c.IdleTimeout < time.Second || c.IdleTimeout > 24*time.Hour:
-		return c, queue.Invalid("idle-timeout", fmt.Sprintf("must be a duration from 1s to 24h, got %v", c.IdleTimeout))
-	case c.Auth != AuthAuto && c.Auth != AuthOn && c.Auth != AuthOff:
-		return c, queue.Invalid("auth", fmt.Sprintf("must be auto, on or off, got %.64q; choose one", c.Auth))
-	case c.StopTimeout < 0:
-		return c, queue.Invalid("stop-timeout", fmt.Sprintf("must be a duration of 0 or more, got %v", c.StopTimeout))
-	case c.DrainDelay < 0:
-		return c, queue.Invalid("drain-delay", fmt.Sprintf("must be a duration of 0 or more, got %v", c.DrainDelay))
-	}
-
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		return c, queue.Invalid("addr", fmt.Sprintf("must be a host and a port such as %s, got %.64q", DefaultAddr, c.Addr))
-	}
-
-	if !plainPath.MatchString(c.Prefix) {
-		return c, queue.Invalid("prefix", fmt.Sprintf("must be a plain path such as %s, got %.64q", DefaultPrefix, c.Prefix))
-	}
-
-	if err := c.checkUIPath(); err != nil {
-		return c, err
+	for _, check := range []func() error{
+		c.Database.Validate,
+		c.checkTLS,
+		func() error { return access.CheckAuditRetention(*c.AuditRetention) },
+		func() error { return access.CheckSessionTimes(c.SessionLife, c.SessionIdle) },
+		func() error { _, err := c.publicURL(); return err },
+		c.checkLogin,
+		c.checkBounds,
+		c.checkUIPath,
+	} {
+		if err := check(); err != nil {
+			return c, err
+		}
 	}
 
 	n, err := queue.NamespaceName(c.Namespace)
 	c.Namespace = n
 	return c, err
+}
+
+// checkBounds refuses settings that contradict each other, or are out of their bounds.
+func (c Config) checkBounds() error {
+	switch {
+	case c.URL != "" && c.DataDir != "":
+		return queue.Invalid("data-dir", "must not come with a URL; leave one out")
+	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
+		return queue.Invalid("listen-url", "must come with a URL, as the embedded PostgreSQL has no pooler; give a URL too")
+	case c.IdleTimeout < time.Second || c.IdleTimeout > 24*time.Hour:
+		return queue.Invalid("idle-timeout", fmt.Sprintf("must be a duration from 1s to 24h, got %v", c.IdleTimeout))
+	case c.Auth != AuthAuto && c.Auth != AuthOn && c.Auth != AuthOff:
+		return queue.Invalid("auth", fmt.Sprintf("must be auto, on or off, got %.64q; choose one", c.Auth))
+	case c.StopTimeout < 0:
+		return queue.Invalid("stop-timeout", fmt.Sprintf("must be a duration of 0 or more, got %v", c.StopTimeout))
+	case c.DrainDelay < 0:
+		return queue.Invalid("drain-delay", fmt.Sprintf("must be a duration of 0 or more, got %v", c.DrainDelay))
+	}
+
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return queue.Invalid("addr", fmt.Sprintf("must be a host and a port such as %s, got %.64q", DefaultAddr, c.Addr))
+	}
+
+	if !plainPath.MatchString(c.Prefix) {
+		return queue.Invalid("prefix", fmt.Sprintf("must be a plain path such as %s, got %.64q", DefaultPrefix, c.Prefix))
+	}
+
+	return nil
 }
 
 // publicURL returns PublicURL; nil without one.

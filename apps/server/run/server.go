@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -249,6 +250,11 @@ func (s *Server) URL() string {
 		return "https://" + net.JoinHostPort(host, port)
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// APIURL returns the URL of the REST API for this machine, as clients need it.
+func (s *Server) APIURL() string {
+	return strings.TrimRight(s.URL()+"/"+strings.Trim(s.cfg.Prefix, "/"), "/")
 }
 
 // Service returns the service that the server serves, for use in the same process. It makes no decision about access.

@@ -82,9 +82,13 @@ func refuseProbe(w http.ResponseWriter, _ *http.Request, status int, reason *que
 	http.Error(w, reason.Error(), status)
 }
 
-// serveProbes serves h at addr until the returned function is called. Allowed hosts are localhost, the host of addr and
+// serveProbes serves h at addr until the returned function is called; "" serves nothing. Allowed hosts are localhost, the host of addr and
 // hosts.
 func serveProbes(ctx context.Context, addr string, hosts []string, h http.Handler, log *slog.Logger) (func(), error) {
+	if addr == "" {
+		return func() {}, nil
+	}
+
 	checks, err := program.PortChecks(addr, httpaccess.Config{Hosts: hosts, Refuse: refuseProbe})
 	if err != nil {
 		return nil, usageError{err}

@@ -111,11 +111,9 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 		return err
 	}
 
-	// The last telemetry leaves after the work has ended.
+	// The last telemetry leaves after the work has ended. flush has its own bound.
 	defer func() {
-		// flush has its own bound.
-		ctx := context.WithoutCancel(ctx)
-		if err := flush(ctx); err != nil {
+		if err := flush(context.WithoutCancel(ctx)); err != nil {
 			log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
 		}
 	}()
@@ -127,12 +125,17 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 		return usageError{err}
 	}
 
+	stopProfiles, err := program.ServeProfiles(ctx, c.profilesAddr, log)
+	if err != nil {
+		return asUsage(err)
+	}
+	defer stopProfiles()
+
 	// Signals are handled before the service opens, because that wait may take long.
 	supervisor := program.Supervised(log)
 	defer supervisor.Close()
 	var draining atomic.Bool
-	// running is nil until the service is open: there is no worker to drain before.
-	var running atomic.Pointer[worker.Worker]
+	var running atomic.Pointer[worker.Worker] // nil until the service is open: there is no worker to drain before
 	unwatch := program.WatchSignals(signals, program.Reactions{Level: c.log.Level, Dump: stderr, Stop: func(sig os.Signal, atOnce bool) {
 		draining.Store(true)
 		supervisor.Stopping()
@@ -147,9 +150,8 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	log.DebugContext(ctx, "opening", "at", c.describe())
 	svc, closeService, err := openService(ctx, c, log)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // a signal stopped it during the start
 			log.InfoContext(ctx, "stopped")
-			// A signal stopped it during the start.
 			return nil
 		}
 		return asUsage(err)
@@ -166,28 +168,25 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 
 	// Probes start before Ready, so that an orchestrator finds them.
 	p := &probes{svc: svc, resting: w.PausedQueues, draining: &draining}
-	if c.metricsAddr != "" {
-		unserve, err := serveProbes(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
-		if err != nil {
-			return err
-		}
-		defer unserve()
-	}
-
-	stopProfiles, err := program.ServeProfiles(ctx, c.profilesAddr, log)
+	unserve, err := serveProbes(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 	if err != nil {
-		return asUsage(err)
+		return err
 	}
-	defer stopProfiles()
+	defer unserve()
 
 	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.queueNames(), "at", c.describe())
 	err = w.Run(ctx)
+	c.logEnd(ctx, log, err)
+	return asUsage(err)
+}
+
+// logEnd logs that the worker has stopped, and whether it ended by itself.
+func (c *config) logEnd(ctx context.Context, log *slog.Logger, err error) {
 	if err == nil && ctx.Err() == nil {
-		log.InfoContext(ctx, "finished", "reason", "the queues are empty, or --max-tasks is reached")
+		log.InfoContext(ctx, "finished", "max_tasks", c.maxTasks, "until_empty", c.ends)
 	}
 	log.InfoContext(ctx, "stopped")
-	return asUsage(err)
 }
 
 // workerOptions returns the settings of the worker.

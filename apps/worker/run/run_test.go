@@ -259,6 +259,25 @@ func TestProgram(t *testing.T) {
 		})
 	}
 
+	t.Run("a job that the server refuses ends with the exit code 1", func(t *testing.T) {
+		guard := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+		guard.Config.Protocols = new(http.Protocols)
+		guard.Config.Protocols.SetHTTP1(true)
+		guard.Config.Protocols.SetUnencryptedHTTP2(true)
+		guard.Start()
+		t.Cleanup(guard.Close)
+		for _, protocol := range []string{"rest", "connect"} {
+			p := startProgram(t, "--url", guard.URL+"/api", "--protocol", protocol, "-q", "mail", "--exec", "cat", "--until-empty")
+			p.says("pgqueue-worker: .*retain")
+			for range p.log { // to the end: Wait closes the pipe
+			}
+			_ = p.cmd.Wait() // the exit code is read below
+			if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+				t.Errorf("%s: exit code %d, want 1", protocol, code)
+			}
+		}
+	})
+
 	t.Run("shows its token to what stands before the server", func(t *testing.T) {
 		m, backend := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})

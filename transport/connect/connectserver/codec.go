@@ -74,10 +74,9 @@ func describeDecodeError(err error, body []byte, m proto.Message) error {
 			name = plain
 		}
 
-		known := appendFieldNames(nil, m.ProtoReflect().Descriptor(), nil)
 		return &queue.Error{
 			Kind: queue.KindInvalid, Field: strings.ToValidUTF8(name[:min(len(name), maxFieldName)], ""),
-			Msg: "must be a field of this message, got an unknown field" + queue.SuggestName(name, known), Err: err,
+			Msg: "must be a field of this message, got an unknown field; " + suggestField(name, m.ProtoReflect().Descriptor()), Err: err,
 		}
 	}
 
@@ -95,6 +94,24 @@ func describeDecodeError(err error, body []byte, m proto.Message) error {
 		Kind: queue.KindInvalid, Field: fieldBefore(body, text[at[2]:at[3]], text[at[4]:at[5]]),
 		Msg: fmt.Sprintf("must be %s, got %.64s", rule, found[3]), Err: err,
 	}
+}
+
+// suggestField returns the remedy for an unknown field: a similar name, or the fields of the message. It does not suggest a name
+// that the message has at another place.
+func suggestField(name string, m protoreflect.MessageDescriptor) string {
+	known := appendFieldNames(nil, m, nil)
+	if similar := queue.SuggestName(name, known); similar != "" && !slices.Contains(known, name) {
+		return strings.TrimPrefix(similar, "; ")
+	}
+
+	var fields []string
+	for i := range m.Fields().Len() {
+		fields = append(fields, m.Fields().Get(i).JSONName())
+	}
+	if len(fields) == 0 {
+		return "the message has none"
+	}
+	return "the message takes " + strings.Join(fields, ", ")
 }
 
 // fieldBefore returns the last name of a field in body before a position, or "" if body ends before it.

@@ -237,7 +237,7 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 	case errors.As(err, &dial) && dial.Op == "dial":
 		k, msg = queue.KindUnavailable, "the server cannot be reached"
 	case isErrorOf[*tls.CertificateVerificationError](err):
-		k, msg = queue.KindDenied, "the server's certificate is not accepted"
+		k, msg = queue.KindDenied, "the server's certificate is not accepted; check the URL and the authorities"
 	case errors.As(err, &dial) && dial.Op == "remote error":
 		k, msg = queue.KindDenied, "the server refuses the TLS connection; check the client certificate"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -130,8 +130,11 @@ type scaleQueueInput struct {
 }
 
 func scaleQueue(c *call, in *scaleQueueInput) (*output[restapi.Scale], error) {
-	within, err := queue.CheckScaleWithin(in.Within.Value)
-	if err != nil {
+	within := queue.DefaultScaleWithin
+	if in.Within.Given {
+		within = in.Within.Value
+	}
+	if err := queue.CheckScaleWithin(within); err != nil {
 		return nil, err
 	}
 

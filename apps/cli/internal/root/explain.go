@@ -59,6 +59,11 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 
 		return "try again in a while"
 
+	case queue.KindDenied:
+		if strings.Contains(text, "certificate is not accepted") {
+			return "--ca-file names the file of its authority"
+		}
+
 	case queue.KindNotFound:
 		switch {
 		case strings.Contains(text, "no such queue"):

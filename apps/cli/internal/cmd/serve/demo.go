@@ -43,8 +43,8 @@ func newDemoCommand(f *factory.Factory) *cobra.Command {
 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDemo(cmd.Context(), cfg, func(s *run.Server) {
-				fmt.Fprintf(f.IO.Out, "the dashboard:  %s/ui/\nin a terminal:  %s top --url %s%s\nCtrl-C ends the demo; it keeps nothing\n",
-					s.URL(), typedProgramName(), s.URL(), cfg.Prefix)
+				fmt.Fprintf(f.IO.Out, "the dashboard:  %s%s/\nin a terminal:  %s top --url %s\nCtrl-C ends the demo; it keeps nothing\n",
+					s.URL(), cfg.UIPath, typedProgramName(), s.APIURL())
 			})
 		},
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
@@ -98,7 +97,7 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 			ctx := context.WithoutCancel(cmd.Context())
 			program.WarnUnread(cfg.Log, cmd.Flags())
 
-			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { suggestNextCommands(f, s, cfg.Prefix) })
+			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { suggestNextCommands(f, s) })
 		},
 	}
 
@@ -122,10 +121,10 @@ func showWaiting(f *factory.Factory, err error, left time.Duration) {
 }
 
 // suggestNextCommands writes three commands to type next.
-func suggestNextCommands(f *factory.Factory, s *run.Server, prefix string) {
+func suggestNextCommands(f *factory.Factory, s *run.Server) {
 	self := typedProgramName()
 	at := ""
-	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != program.DefaultServerURL {
+	if url := s.APIURL(); url != program.DefaultServerURL {
 		at = " --url " + url
 	}
 

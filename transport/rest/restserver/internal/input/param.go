@@ -82,11 +82,16 @@ func (f *Flag) UnmarshalText(text []byte) (err error) {
 func (Flag) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
 
 // Duration is an integer of nanoseconds, or text such as "1m30s"; absent is 0.
-type Duration struct{ Value time.Duration }
+type Duration struct {
+	Value time.Duration
+	// Given: the parameter is there, maybe as 0.
+	Given bool
+}
 
 // UnmarshalText reads a duration.
 func (d *Duration) UnmarshalText(text []byte) (err error) {
 	d.Value, err = restapi.ParseDuration("", string(text))
+	d.Given = true
 	return messageOf(err)
 }
 
