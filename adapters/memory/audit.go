@@ -88,7 +88,8 @@ func (a *Audit) ListAudit(ctx context.Context, f access.AuditFilter) (access.Aud
 func selectsEntry(f access.AuditFilter, e access.AuditEntry) bool {
 	return (f.Since.IsZero() || !e.At.Before(f.Since)) && (f.Until.IsZero() || e.At.Before(f.Until)) &&
 		(f.Principal == "" || f.Principal == e.PrincipalID) && (f.Action == "" || f.Action == e.Action) &&
-		(f.Namespace == "" || f.Namespace == e.Namespace) && (f.Outcome == "" || f.Outcome == e.Outcome)
+		(f.Namespace == "" || f.Namespace == e.Namespace) &&
+		(f.Queue == "" || f.Queue == e.Queue) && (f.Outcome == "" || f.Outcome == e.Outcome)
 }
 
 // PruneAudit removes entries that are older than age.

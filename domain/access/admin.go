@@ -115,14 +115,28 @@ func requireManage(ctx context.Context) (*Principal, error) {
 // CreateToken makes a token, and records it.
 func (a *admin) CreateToken(ctx context.Context, r TokenRequest) (IssuedToken, error) {
 	issued, err := a.createToken(ctx, r)
-	a.recordChange(ctx, queue.OpCreateToken, issued.ID, err)
+	var changes []AuditChange
+	if err == nil {
+		changes = settingsOfToken(issued.Token)
+	}
+	a.recordChange(ctx, queue.OpCreateToken, issued.ID, err, changes...)
 	return issued, err
 }
 
+// settingsOfToken returns the settings of a new token for the audit. A token that never expires has no expiry.
+func settingsOfToken(t Token) []AuditChange {
+	changes := []AuditChange{{Field: "name", New: t.Name}, {Field: "grants", New: strings.Join(FormatGrants(t.Grants), ",")}}
+	if !t.ExpiresAt.IsZero() {
+		changes = append(changes, AuditChange{Field: "expires_at", New: t.ExpiresAt.UTC().Format(time.RFC3339)})
+	}
+	return changes
+}
+
 // recordChange records an operation on the token with id.
-func (a *admin) recordChange(ctx context.Context, op queue.Op, id string, err error) {
+func (a *admin) recordChange(ctx context.Context, op queue.Op, id string, err error, changes ...AuditChange) {
 	e := entryOf(op, "", "")
 	e.Token = id
+	e.Changes = changes
 	a.Audit.Record(ctx, e, err)
 }
 
@@ -205,7 +219,12 @@ func (a *admin) ListTokens(ctx context.Context) ([]Token, error) {
 // RotateToken makes a token in place of the one with id, and records the id of the former one.
 func (a *admin) RotateToken(ctx context.Context, id string, r Rotation) (IssuedToken, error) {
 	issued, err := a.rotateToken(ctx, id, r)
-	a.recordChange(ctx, queue.OpRotateToken, auditedTokenID(id), err)
+	var changes []AuditChange
+	if err == nil {
+		changes = append(changes, AuditChange{Field: "token", Old: id, New: issued.ID})
+		changes = append(changes, settingsOfToken(issued.Token)...)
+	}
+	a.recordChange(ctx, queue.OpRotateToken, auditedTokenID(id), err, changes...)
 	return issued, err
 }
 

@@ -23,6 +23,8 @@ const (
 	MinAuditRetention = 30 * 24 * time.Hour
 	// MaxAuditText is the largest number of bytes of a text of an entry. Longer texts are cut.
 	MaxAuditText = 500
+	// MaxAuditChanges is the largest number of changes of an entry. Further ones are left out.
+	MaxAuditChanges = 20
 	// AuditPruneStep is the largest number of entries that one PruneAudit removes.
 	AuditPruneStep = 5_000
 )
@@ -63,6 +65,9 @@ type AuditEntry struct {
 	IDs    int
 	DryRun bool
 
+	// Changes are the settings that the operation changed, in the order of the settings; at most [MaxAuditChanges].
+	Changes []AuditChange
+
 	// Outcome is [AuditOK] or the kind of the error.
 	Outcome string
 	// Calls is the number of calls that the entry stands for: above 1 for equal refusals of a minute.
@@ -70,6 +75,14 @@ type AuditEntry struct {
 	// Matched and Moved are the numbers of tasks of the operation.
 	Matched int64
 	Moved   int64
+}
+
+// AuditChange is a setting before and after a change, as text. A new object has "" before, and a deleted one "" after. A payload
+// shows as its number of bytes.
+type AuditChange struct {
+	Field string
+	Old   string
+	New   string
 }
 
 // AuditOK is the outcome of a call without an error.
@@ -96,7 +109,9 @@ type AuditFilter struct {
 	Principal string
 	Action    queue.Action
 	Namespace string
-	Outcome   string
+	// Queue is the name of a queue. Operations by ids name none.
+	Queue   string
+	Outcome string
 	// Limit is the most entries of a page, 0 for [queue.DefaultPage].
 	Limit int
 	// Cursor is the Next of the page before; "" starts with the newest entry.
@@ -136,6 +151,12 @@ func (f AuditFilter) Normalize() (AuditFilter, error) {
 	if f.Namespace != "" {
 		var err error
 		if f.Namespace, err = queue.NamespaceName(f.Namespace); err != nil {
+			return f, err
+		}
+	}
+	if f.Queue != "" {
+		var err error
+		if f.Queue, err = queue.QueueName(f.Queue); err != nil {
 			return f, err
 		}
 	}
@@ -191,6 +212,11 @@ func (e AuditEntry) Clean() AuditEntry {
 		*text = cleanText(*text)
 	}
 	e.Calls = max(e.Calls, 1)
+
+	e.Changes = slices.Clone(e.Changes[:min(len(e.Changes), MaxAuditChanges)])
+	for i, c := range e.Changes {
+		e.Changes[i] = AuditChange{Field: cleanText(c.Field), Old: cleanText(c.Old), New: cleanText(c.New)}
+	}
 	return e
 }
 

@@ -171,7 +171,54 @@ func (s *auditedService) UpdateQueue(ctx context.Context, name string, meta queu
 	if pausesQueue(meta) {
 		e.Action = queue.ActionQueuePause
 	}
-	q, err := s.next.UpdateQueue(ctx, name, meta)
+	return s.auditQueue(ctx, e, name, meta, func() (*queue.Queue, error) { return s.next.UpdateQueue(ctx, name, meta) })
+}
+
+// RegisterQueue records which settings the call has set.
+func (s *auditedService) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	e := entryOf(queue.OpRegisterQueue, s.next.namespace, meta.Name)
+	return s.auditQueue(ctx, e, meta.Name, meta, func() (*queue.Queue, error) { return s.next.RegisterQueue(ctx, meta) })
+}
+
+// auditQueue records a call that sets meta on a queue. It reads the former settings first. The caller does not get them, so
+// it needs no right to them.
+func (s *auditedService) auditQueue(ctx context.Context, e AuditEntry, name string, meta queue.QueueMeta, set func() (*queue.Queue, error)) (*queue.Queue, error) {
+	var before *queue.Queue
+	if mayOperate(ctx, e) {
+		before, _ = s.next.next.GetQueue(ctx, name) // without it the entry has no former values
+	}
+	q, err := set()
+	if err == nil {
+		e.Changes = changesOfQueue(meta, before, q)
+	}
+	s.audit.Record(ctx, e, err)
+	return q, err
+}
+
+// mayOperate reports whether the principal of ctx has the right of e in any part of its namespace. A refused call reads nothing.
+func mayOperate(ctx context.Context, e AuditEntry) bool {
+	_, err := findActionScope(ctx, e.Action, e.Namespace)
+	return err == nil
+}
+
+// CreateQueue records the settings of the new queue.
+func (s *auditedService) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	e := entryOf(queue.OpCreateQueue, s.next.namespace, meta.Name)
+	q, err := s.next.CreateQueue(ctx, meta)
+	if err == nil {
+		e.Changes = changesOfQueue(meta, nil, q)
+	}
+	s.audit.Record(ctx, e, err)
+	return q, err
+}
+
+// DeleteQueue records the settings of the former queue.
+func (s *auditedService) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+	e := entryOf(queue.OpDeleteQueue, s.next.namespace, name)
+	q, err := s.next.DeleteQueue(ctx, name, only...)
+	if err == nil {
+		e.Changes = changesOfQueue(queue.QueueMeta{}, q, nil)
+	}
 	s.audit.Record(ctx, e, err)
 	return q, err
 }
@@ -182,7 +229,47 @@ func (s *auditedService) UpdateTicker(ctx context.Context, name string, meta que
 	if pausesTicker(meta) {
 		e.Action = queue.ActionQueuePause
 	}
-	t, err := s.next.UpdateTicker(ctx, name, meta)
+	return s.auditTicker(ctx, e, name, meta, func() (*queue.Ticker, error) { return s.next.UpdateTicker(ctx, name, meta) })
+}
+
+// RegisterTicker is [auditedService.RegisterQueue] for a ticker.
+func (s *auditedService) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	e := entryOf(queue.OpRegisterTicker, s.next.namespace, meta.Name)
+	return s.auditTicker(ctx, e, meta.Name, meta, func() (*queue.Ticker, error) { return s.next.RegisterTicker(ctx, meta) })
+}
+
+// auditTicker is [auditedService.auditQueue] for a ticker.
+func (s *auditedService) auditTicker(ctx context.Context, e AuditEntry, name string, meta queue.TickerMeta, set func() (*queue.Ticker, error)) (*queue.Ticker, error) {
+	var before *queue.Ticker
+	if mayOperate(ctx, e) {
+		before, _ = s.next.next.GetTicker(ctx, name)
+	}
+	t, err := set()
+	if err == nil {
+		e.Changes = changesOfTicker(meta, before, t)
+	}
+	s.audit.Record(ctx, e, err)
+	return t, err
+}
+
+// CreateTicker records the settings of the new ticker.
+func (s *auditedService) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	e := entryOf(queue.OpCreateTicker, s.next.namespace, meta.Name)
+	t, err := s.next.CreateTicker(ctx, meta)
+	if err == nil {
+		e.Changes = changesOfTicker(meta, nil, t)
+	}
+	s.audit.Record(ctx, e, err)
+	return t, err
+}
+
+// DeleteTicker records the settings of the former ticker.
+func (s *auditedService) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	e := entryOf(queue.OpDeleteTicker, s.next.namespace, name)
+	t, err := s.next.DeleteTicker(ctx, name, only...)
+	if err == nil {
+		e.Changes = changesOfTicker(queue.TickerMeta{}, t, nil)
+	}
 	s.audit.Record(ctx, e, err)
 	return t, err
 }

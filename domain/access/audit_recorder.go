@@ -288,5 +288,8 @@ func logAttrs(e AuditEntry) []slog.Attr {
 	if e.DryRun {
 		attrs = append(attrs, slog.Bool("dry_run", true))
 	}
+	for _, c := range e.Changes {
+		attrs = append(attrs, slog.Group("changes", slog.Group(c.Field, slog.String("old", c.Old), slog.String("new", c.New))))
+	}
 	return attrs
 }

@@ -133,6 +133,7 @@ func TestAuditRecordsRefusals(t *testing.T) {
 // TestAuditDetails: an entry has the fields of its operation.
 func TestAuditDetails(t *testing.T) {
 	from := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	unsetPause := []access.AuditChange{{Field: "paused", New: "false"}} // the fake service changes nothing, and has no versions
 	for name, c := range map[string]struct {
 		call func(ctx context.Context, s queue.Service)
 		want access.AuditEntry
@@ -164,19 +165,19 @@ func TestAuditDetails(t *testing.T) {
 			func(ctx context.Context, s queue.Service) {
 				_, _ = s.UpdateQueue(ctx, "mail", queue.QueueMeta{Paused: new(true)})
 			},
-			access.AuditEntry{Action: queue.ActionQueuePause, Operation: "update_queue", Queue: "mail"},
+			access.AuditEntry{Action: queue.ActionQueuePause, Operation: "update_queue", Queue: "mail", Changes: unsetPause},
 		},
 		"a pause of a ticker has its own action": {
 			func(ctx context.Context, s queue.Service) {
 				_, _ = s.UpdateTicker(ctx, "tmail", queue.TickerMeta{Paused: new(false)})
 			},
-			access.AuditEntry{Action: queue.ActionQueuePause, Operation: "update_ticker", Ticker: "tmail"},
+			access.AuditEntry{Action: queue.ActionQueuePause, Operation: "update_ticker", Ticker: "tmail", Changes: unsetPause},
 		},
 		"a change of a ticker names it": {
 			func(ctx context.Context, s queue.Service) {
 				_, _ = s.UpdateTicker(ctx, "tmail", queue.TickerMeta{Queue: new("mail")})
 			},
-			access.AuditEntry{Action: queue.ActionTickerManage, Operation: "update_ticker", Ticker: "tmail"},
+			access.AuditEntry{Action: queue.ActionTickerManage, Operation: "update_ticker", Ticker: "tmail", Changes: []access.AuditChange{{Field: "queue", New: "mail"}}},
 		},
 		"a clean has the number of tasks": {
 			func(ctx context.Context, s queue.Service) { _, _ = s.CleanQueue(ctx, "mail") },

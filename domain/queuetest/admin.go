@@ -277,6 +277,7 @@ func testAdminAuditFilter(t *testing.T, s AdminStack) {
 		{Principal: "token001"},
 		{Action: queue.ActionTaskOperate},
 		{Namespace: "default"},
+		{Queue: "mail"},
 		{Outcome: access.AuditOK},
 		{Since: now.Add(-time.Hour)},
 		{Until: now.Add(time.Hour)},
@@ -289,6 +290,7 @@ func testAdminAuditFilter(t *testing.T, s AdminStack) {
 		{Principal: "token002"},
 		{Action: queue.ActionQueueManage},
 		{Namespace: "billing"},
+		{Queue: "other"},
 		{Outcome: string(queue.KindDenied)},
 		{Since: now.Add(time.Hour)},
 		{Until: now.Add(-time.Hour)},
@@ -298,7 +300,7 @@ func testAdminAuditFilter(t *testing.T, s AdminStack) {
 		}
 	}
 	for field, f := range map[string]access.AuditFilter{
-		"principal": {Principal: strings.Repeat("x", access.MaxAuditText+1)}, "action": {Action: "task.fly"}, "namespace": {Namespace: "1"},
+		"principal": {Principal: strings.Repeat("x", access.MaxAuditText+1)}, "action": {Action: "task.fly"}, "namespace": {Namespace: "1"}, "queue": {Queue: "no name"},
 		"outcome": {Outcome: "fine"}, "limit": {Limit: queue.MaxPage + 1}, "cursor": {Cursor: "x"},
 	} {
 		_, err := s.ListAudit(t.Context(), f)

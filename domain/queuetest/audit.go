@@ -48,6 +48,7 @@ func fullEntry() access.AuditEntry {
 		Caller: access.Caller{RequestID: "request-1", Via: access.ViaREST, Remote: "192.0.2.1:4711", Reason: "bad deployment"},
 		Action: queue.ActionTaskOperate, Operation: "cancel_tasks", Namespace: "default", Queue: "mail", Ticker: "hourly", Task: 7, Token: "token002",
 		Filter: "queue=mail status=failed", IDs: 3, DryRun: true, Outcome: access.AuditOK, Calls: 2, Matched: 3, Moved: 1 << 40,
+		Changes: []access.AuditChange{{Field: "concurrency", Old: "1", New: "é\"2"}, {Field: "paused", New: "true"}, {Field: "cron", Old: "@daily"}},
 	}
 }
 
@@ -164,9 +165,9 @@ func testAuditPagesShift(t *testing.T, s AuditStore) {
 
 func testAuditFilters(t *testing.T, s AuditStore) {
 	for i, e := range []access.AuditEntry{
-		{PrincipalID: "a", Action: queue.ActionTaskOperate, Namespace: "default", Outcome: access.AuditOK},
+		{PrincipalID: "a", Action: queue.ActionTaskOperate, Namespace: "default", Queue: "mail", Outcome: access.AuditOK},
 		{PrincipalID: "b", Action: queue.ActionTaskOperate, Namespace: "default", Outcome: string(queue.KindDenied)},
-		{PrincipalID: "a", Action: queue.ActionQueueManage, Namespace: "billing", Outcome: access.AuditOK},
+		{PrincipalID: "a", Action: queue.ActionQueueManage, Namespace: "billing", Queue: "mail", Outcome: access.AuditOK},
 		{PrincipalID: "b", Action: queue.ActionQueueManage, Namespace: "billing", Outcome: "not_found"},
 	} {
 		e.Operation = fmt.Sprint("op", i)
@@ -183,6 +184,8 @@ func testAuditFilters(t *testing.T, s AuditStore) {
 		"principal":              {access.AuditFilter{Principal: "a"}, []string{"op2", "op0"}},
 		"action":                 {access.AuditFilter{Action: queue.ActionTaskOperate}, []string{"op1", "op0"}},
 		"namespace":              {access.AuditFilter{Namespace: "billing"}, []string{"op3", "op2"}},
+		"queue":                  {access.AuditFilter{Queue: " MAIL "}, []string{"op2", "op0"}},
+		"queue and namespace":    {access.AuditFilter{Queue: "mail", Namespace: "billing"}, []string{"op2"}},
 		"outcome":                {access.AuditFilter{Outcome: string(queue.KindDenied)}, []string{"op1"}},
 		"since is inclusive":     {access.AuditFilter{Since: at(2)}, []string{"op3", "op2"}},
 		"until is exclusive":     {access.AuditFilter{Until: at(2)}, []string{"op1", "op0"}},
@@ -209,6 +212,7 @@ func testAuditFilterRefused(t *testing.T, s AuditStore) {
 		"outcome":   {Outcome: "fine"},
 		"namespace": {Namespace: "no name"},
 		"principal": {Principal: "a\x00"},
+		"queue":     {Queue: "no name"},
 		"since":     {Since: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)},
 		"until":     {Until: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
@@ -256,10 +260,15 @@ func testAuditClean(t *testing.T, s AuditStore) {
 	secret := access.NewSecret()
 	recordAudit(t, s, access.AuditEntry{
 		PrincipalName: "a\x00b\xff", Queue: strings.Repeat("é", access.MaxAuditText), Caller: access.Caller{Reason: "see " + secret.Reveal() + "\n"},
+		Changes: slices.Repeat([]access.AuditChange{{Field: "cron", Old: secret.Reveal(), New: "a\x00" + strings.Repeat("é", access.MaxAuditText)}}, access.MaxAuditChanges+1),
 	})
 	got := listAudit(t, s, access.AuditFilter{})[0]
 	if got.PrincipalName != "a b\uFFFD" || got.Queue != strings.Repeat("é", access.MaxAuditText/2) {
 		t.Errorf("got the name %q and %d bytes of the queue", got.PrincipalName, len(got.Queue))
+	}
+	want := access.AuditChange{Field: "cron", Old: secret.String(), New: "a " + strings.Repeat("é", access.MaxAuditText/2-1)}
+	if len(got.Changes) != access.MaxAuditChanges || got.Changes[0] != want {
+		t.Errorf("got %d changes, the first %+v", len(got.Changes), got.Changes[0])
 	}
 	if want := "see " + secret.String() + " "; got.Reason != want {
 		t.Errorf("got the reason %q, want %q", got.Reason, want)

@@ -4,7 +4,7 @@
 -- The table sets id and at
 insert into pgqueue.audit ({{audit}})
 values (@principal_id, @principal_name, @principal_kind, @issuer, @subject, @request_id, @via, @remote, @reason, @action, @operation,
-        @namespace, @queue, @ticker, @task, @token, @filter, @ids, @dry_run, @outcome, @calls, @matched, @moved)
+        @namespace, @queue, @ticker, @task, @token, @filter, @ids, @dry_run, @outcome, @calls, @matched, @moved, @changes)
 
 -- name: audit.list
 -- @since, @until and @before are null without a bound; @before and @before_id are the last entry of the page before
@@ -13,7 +13,8 @@ from pgqueue.audit a
 where a.at >= coalesce(@since, '-infinity'::timestamptz) and a.at < coalesce(@until, 'infinity'::timestamptz)
   and (a.at, a.id) < (coalesce(@before, 'infinity'::timestamptz), @before_id::bigint)
   and (@principal::text = '' or a.principal_id = @principal) and (@action::text = '' or a.action = @action)
-  and (@namespace::text = '' or a.namespace = @namespace) and (@outcome::text = '' or a.outcome = @outcome)
+  and (@namespace::text = '' or a.namespace = @namespace) and (@queue::text = '' or a.queue = @queue)
+  and (@outcome::text = '' or a.outcome = @outcome)
 order by a.at desc, a.id desc
 limit @limit
 

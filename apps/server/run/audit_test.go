@@ -80,6 +80,9 @@ func TestServerAudits(t *testing.T) {
 	if slip.Token != "" || slip.Outcome != string(queue.KindInvalid) || created.Operation != "create_token" || created.Token != admin.ID {
 		t.Errorf("the other changes are %+v and %+v", slip, created)
 	}
+	if want := (access.AuditChange{Field: "grants", New: "system@*"}); !slices.Contains(created.Changes, want) {
+		t.Errorf("the new token has the changes %+v, want %+v among them", created.Changes, want)
+	}
 	refusal, change := page.Entries[3], page.Entries[4]
 	if refusal.PrincipalID != unknown.ID() || refusal.Outcome != string(queue.KindUnauthenticated) || refusal.Remote == "" {
 		t.Errorf("the refusal is %+v", refusal)
@@ -310,6 +313,52 @@ func TestSecretsOfTokensAreInOneAnswerAlone(t *testing.T) {
 		// The random letters alone too, as an escaped text would have them.
 		if strings.Contains(everything, text[len("pgq_12345678_"):]) {
 			t.Errorf("the secret of token %s is in a log, a metric, a list or the audit", text[4:12])
+		}
+	}
+}
+
+// TestAuditOfAQueueShowsItsChanges: over REST and Connect the audit of one queue shows each change of its settings with the
+// values before and after, and nothing of another queue.
+func TestAuditOfAQueueShowsItsChanges(t *testing.T) {
+	secret := access.NewSecret()
+	cfg, _ := auditedConfig(io.Discard, secret)
+	s := start(t, cfg)
+	svc := dialAs(t, s, "rest", secret.Reveal())
+	for _, name := range []string{"mail", "other"} {
+		if _, err := svc.CreateQueue(t.Context(), queue.QueueMeta{Name: name, Concurrency: new(1)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := svc.UpdateQueue(t.Context(), name, queue.QueueMeta{Concurrency: new(5), Paused: new(true)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issued, err := svc.(access.Admin).CreateToken(t.Context(), access.TokenRequest{Name: "a", Grants: []string{"viewer@default"}, Never: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := svc.(access.Admin).RotateToken(t.Context(), issued.ID, access.Rotation{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, way := range []string{"rest", "connect"} {
+		admin := dialAs(t, s, way, secret.Reveal()).(access.Admin)
+		page, err := admin.ListAudit(t.Context(), access.AuditFilter{Queue: "mail"})
+		if err != nil || len(page.Entries) != 2 {
+			t.Fatalf("%s: got %+v, %v; want the create and the update", way, page, err)
+		}
+		want := []access.AuditChange{{Field: "concurrency", Old: "1", New: "5"}, {Field: "paused", Old: "false", New: "true"}}
+		if got := page.Entries[0]; !slices.Equal(got.Changes, want) || got.Queue != "mail" {
+			t.Errorf("%s: the update is %+v, want the changes %+v", way, got, want)
+		}
+		if !slices.Contains(page.Entries[1].Changes, access.AuditChange{Field: "concurrency", New: "1"}) {
+			t.Errorf("%s: the create is %+v", way, page.Entries[1])
+		}
+
+		rotated, err := admin.ListAudit(t.Context(), access.AuditFilter{Limit: 1})
+		wanted := []access.AuditChange{{Field: "token", Old: issued.ID, New: next.ID}, {Field: "name", New: "a"}, {Field: "grants", New: "viewer@default"}}
+		if err != nil || !slices.Equal(rotated.Entries[0].Changes, wanted) {
+			t.Errorf("%s: the rotation is %+v, %v; want the changes %+v", way, rotated, err, wanted)
 		}
 	}
 }

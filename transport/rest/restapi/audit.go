@@ -34,6 +34,15 @@ type AuditEntry struct {
 	Calls         int       `json:"calls" doc:"The number of calls that the entry stands for" example:"1"`
 	Matched       int64     `json:"matched,omitempty" doc:"The tasks that it selected" example:"10"`
 	Moved         int64     `json:"moved,omitempty" doc:"The tasks that it changed" example:"10"`
+
+	Changes []AuditChange `json:"changes,omitempty" doc:"The settings that it changed"`
+}
+
+// AuditChange is a setting before and after a change.
+type AuditChange struct {
+	Field string `json:"field" doc:"The setting" example:"concurrency"`
+	Old   string `json:"old,omitempty" doc:"The value before; absent for a new object, and where it is not known" example:"10"`
+	New   string `json:"new,omitempty" doc:"The value after; absent for a deleted object" example:"20"`
 }
 
 // AuditEntryOf converts e for the wire.
@@ -43,19 +52,23 @@ func AuditEntryOf(e access.AuditEntry) AuditEntry {
 		Issuer: e.Issuer, Subject: e.Subject, RequestID: e.RequestID, Via: string(e.Via), Remote: e.Remote, Reason: e.Reason,
 		Action: string(e.Action), Operation: e.Operation, Namespace: e.Namespace, Queue: e.Queue, Ticker: e.Ticker, Task: e.Task,
 		Token: e.Token, Filter: e.Filter, IDs: e.IDs, DryRun: e.DryRun, Outcome: e.Outcome, Calls: e.Calls, Matched: e.Matched,
-		Moved: e.Moved,
+		Moved: e.Moved, Changes: Each(e.Changes, func(c access.AuditChange) AuditChange { return AuditChange(c) }),
 	}
 }
 
 // Domain returns the entry that e describes.
 func (e AuditEntry) Domain() access.AuditEntry {
+	var changes []access.AuditChange
+	for _, c := range e.Changes {
+		changes = append(changes, access.AuditChange(c))
+	}
 	return access.AuditEntry{
 		ID: e.ID, At: e.At, PrincipalID: e.PrincipalID, PrincipalName: e.PrincipalName, PrincipalKind: access.Kind(e.PrincipalKind),
 		Issuer: e.Issuer, Subject: e.Subject,
 		Caller: access.Caller{RequestID: e.RequestID, Via: access.Via(e.Via), Remote: e.Remote, Reason: e.Reason},
 		Action: queue.Action(e.Action), Operation: e.Operation, Namespace: e.Namespace, Queue: e.Queue, Ticker: e.Ticker, Task: e.Task,
 		Token: e.Token, Filter: e.Filter, IDs: e.IDs, DryRun: e.DryRun, Outcome: e.Outcome, Calls: e.Calls, Matched: e.Matched,
-		Moved: e.Moved,
+		Moved: e.Moved, Changes: changes,
 	}
 }
 

@@ -71,6 +71,7 @@ func (c *Client) ListAudit(ctx context.Context, f access.AuditFilter) (access.Au
 	query := url.Values{}
 	setTextValue(query, "principal", f.Principal)
 	setTextValue(query, "action", string(f.Action))
+	setTextValue(query, "queue", f.Queue)
 	setTextValue(query, "outcome", f.Outcome)
 	setTextValue(query, "cursor", f.Cursor)
 	setTimeValue(query, "since", f.Since)

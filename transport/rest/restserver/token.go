@@ -19,6 +19,7 @@ type (
 		Until     input.Instant `query:"until" example:"2026-01-02T15:04:05Z" doc:"Before this time"`
 		Principal string        `query:"principal" example:"4fJd8sKq" doc:"The id of a principal"`
 		Action    string        `query:"action" example:"task.operate" doc:"A right"`
+		Queue     string        `query:"queue" example:"mail" doc:"A queue"`
 		Outcome   string        `query:"outcome" example:"permission_denied" doc:"ok, or the kind of an error"`
 		Limit     input.Limit   `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most entries, 1 to 1000, default 100"`
 		Cursor    string        `query:"cursor" example:"abc.1" doc:"The next of the page before"`
@@ -95,7 +96,7 @@ func decideRight(c *call, in *canInput) (*output[restapi.Decision], error) {
 func listAudit(c *call, in *auditInput) (*output[restapi.AuditPage], error) {
 	page, err := c.cfg.Admin.ListAudit(c.requestContext(), access.AuditFilter{
 		Since: in.Since.Value, Until: in.Until.Value, Principal: in.Principal, Action: queue.Action(in.Action), Namespace: namespaceOf(c.r),
-		Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
+		Queue: in.Queue, Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
 	})
 	return outputOf(func(p access.AuditPage) restapi.AuditPage {
 		return restapi.AuditPage{Body: restapi.Each(p.Entries, restapi.AuditEntryOf), Next: p.Next}

@@ -72,8 +72,24 @@ func AuditEntry(e access.AuditEntry) *pb.AuditEntry {
 		Issuer: e.Issuer, Subject: e.Subject, RequestId: e.RequestID, Via: string(e.Via), Remote: e.Remote, Reason: e.Reason,
 		Action: string(e.Action), Operation: e.Operation, Namespace: e.Namespace, Queue: e.Queue, Ticker: e.Ticker, Task: e.Task,
 		Token: e.Token, Filter: e.Filter, Ids: int64(e.IDs), DryRun: e.DryRun, Outcome: e.Outcome, Calls: int64(e.Calls),
-		Matched: e.Matched, Moved: e.Moved,
+		Matched: e.Matched, Moved: e.Moved, Changes: auditChanges(e.Changes),
 	}
+}
+
+func auditChanges(changes []access.AuditChange) []*pb.AuditChange {
+	var all []*pb.AuditChange
+	for _, c := range changes {
+		all = append(all, &pb.AuditChange{Field: c.Field, Old: c.Old, New: c.New})
+	}
+	return all
+}
+
+func readAuditChanges(all []*pb.AuditChange) []access.AuditChange {
+	var changes []access.AuditChange
+	for _, c := range all {
+		changes = append(changes, access.AuditChange{Field: c.GetField(), Old: c.GetOld(), New: c.GetNew()})
+	}
+	return changes
 }
 
 // AuditEntry reads e from the wire.
@@ -87,6 +103,7 @@ func (r *Reader) AuditEntry(e *pb.AuditEntry) access.AuditEntry {
 		Action: queue.Action(e.GetAction()), Operation: e.GetOperation(), Namespace: e.GetNamespace(), Queue: e.GetQueue(),
 		Ticker: e.GetTicker(), Task: e.GetTask(), Token: e.GetToken(), Filter: e.GetFilter(), IDs: r.Int("ids", e.GetIds()),
 		DryRun: e.GetDryRun(), Outcome: e.GetOutcome(), Calls: r.Int("calls", e.GetCalls()), Matched: e.GetMatched(), Moved: e.GetMoved(),
+		Changes: readAuditChanges(e.GetChanges()),
 	}
 }
 
@@ -94,7 +111,7 @@ func (r *Reader) AuditEntry(e *pb.AuditEntry) access.AuditEntry {
 func AuditFilter(f access.AuditFilter) *pb.ListAuditRequest {
 	return &pb.ListAuditRequest{
 		Since: Time(f.Since), Until: Time(f.Until), Principal: f.Principal, Action: string(f.Action), Namespace: f.Namespace,
-		Outcome: f.Outcome, Limit: int64(f.Limit), Cursor: f.Cursor,
+		Queue: f.Queue, Outcome: f.Outcome, Limit: int64(f.Limit), Cursor: f.Cursor,
 	}
 }
 
@@ -102,7 +119,7 @@ func AuditFilter(f access.AuditFilter) *pb.ListAuditRequest {
 func (r *Reader) AuditFilter(f *pb.ListAuditRequest) access.AuditFilter {
 	return access.AuditFilter{
 		Since: r.readFilterTime("since", f.GetSince()), Until: r.readFilterTime("until", f.GetUntil()), Principal: f.GetPrincipal(),
-		Action: queue.Action(f.GetAction()), Namespace: f.GetNamespace(), Outcome: f.GetOutcome(), Limit: r.Int("limit", f.GetLimit()),
+		Action: queue.Action(f.GetAction()), Namespace: f.GetNamespace(), Queue: f.GetQueue(), Outcome: f.GetOutcome(), Limit: r.Int("limit", f.GetLimit()),
 		Cursor: f.GetCursor(),
 	}
 }

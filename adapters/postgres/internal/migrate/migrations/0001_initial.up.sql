@@ -418,7 +418,8 @@ create table pgqueue.audit (
     outcome        text        not null,
     calls          integer     not null,
     matched        bigint      not null,
-    moved          bigint      not null
+    moved          bigint      not null,
+    changes        json        -- [{"field", "old", "new"}]; null for none
 );
 create index audit_at on pgqueue.audit (at, id);
 

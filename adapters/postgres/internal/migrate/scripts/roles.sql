@@ -82,7 +82,7 @@ begin
     -- The audit is append-only. The table sets id and time, and the function removes what is past the least retention.
     revoke insert, update, delete on pgqueue.audit from pgqueue_server;
     grant insert (principal_id, principal_name, principal_kind, issuer, subject, request_id, via, remote, reason, action, operation, namespace,
-                  queue, ticker, task, token, filter, ids, dry_run, outcome, calls, matched, moved)
+                  queue, ticker, task, token, filter, ids, dry_run, outcome, calls, matched, moved, changes)
         on pgqueue.audit to pgqueue_server;
 
     -- Functions. PUBLIC may execute none of them. A view runs its functions with the rights of its reader.

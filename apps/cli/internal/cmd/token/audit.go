@@ -2,7 +2,9 @@ package token
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,7 @@ func auditColumns(now time.Time) []output.Column[restapi.AuditEntry] {
 		{Head: "MOVED", Right: true, Cell: func(e row) string { return strconv.FormatInt(e.Moved, 10) }},
 		{Head: "VIA", Wide: true, Cell: func(e row) string { return output.Dash(e.Via) }},
 		{Head: "REMOTE", Wide: true, Cell: func(e row) string { return output.Dash(output.Clean(e.Remote)) }},
+		{Head: "CHANGES", Wide: true, Cell: formatChanges},
 		{Head: "FILTER", Wide: true, Cell: func(e row) string { return output.Dash(output.Clean(e.Filter)) }},
 		{Head: "REASON", Cell: func(e row) string { return output.Dash(output.Clean(e.Reason)) }},
 	}
@@ -48,6 +51,22 @@ func formatTarget(e restapi.AuditEntry) string {
 	return output.Dash(output.Clean(target))
 }
 
+// formatChanges returns the changes of an entry for people.
+func formatChanges(e restapi.AuditEntry) string {
+	parts := make([]string, len(e.Changes))
+	for i, c := range e.Changes {
+		switch {
+		case c.Old == "":
+			parts[i] = fmt.Sprintf("%s=%s", c.Field, c.New)
+		case c.New == "":
+			parts[i] = fmt.Sprintf("%s was %s", c.Field, c.Old)
+		default:
+			parts[i] = fmt.Sprintf("%s %s->%s", c.Field, c.Old, c.New)
+		}
+	}
+	return output.Dash(output.Clean(strings.Join(parts, ", ")))
+}
+
 func (c *commands) newAuditCommand() *cobra.Command {
 	var f access.AuditFilter
 	var action, of string
@@ -55,7 +74,7 @@ func (c *commands) newAuditCommand() *cobra.Command {
 		Use: "audit", Annotations: cmdutil.Calls(queue.OpListAudit, ""),
 		Long: "List the changes by operators, the changes of access and the refusals, newest first. Without --of it lists those of all\n" +
 			"namespaces. The next page needs the cursor of the JSON as --cursor.",
-		Example: "  pgqueue audit --outcome permission_denied\n  pgqueue audit --principal 4fJd8sKq --action task.operate -o wide",
+		Example: "  pgqueue audit --outcome permission_denied\n  pgqueue audit --principal 4fJd8sKq --action task.operate -o wide\n  pgqueue audit --of billing --queue mail -o wide",
 		Args:    cmdutil.Args(0, 0, ""),
 	}, func(ctx context.Context, admin access.Admin, p *output.Printer, _ []string) error {
 		f.Action, f.Namespace = queue.Action(action), of
@@ -79,6 +98,7 @@ func (c *commands) newAuditCommand() *cobra.Command {
 	fs.StringVar(&f.Principal, "principal", "", "only of the principal with this `id`")
 	fs.StringVar(&action, "action", "", "only of this `right`, as task.operate")
 	fs.StringVar(&of, "of", "", "only of this `namespace`")
+	fs.StringVar(&f.Queue, "queue", "", "only of this `queue`")
 	fs.StringVar(&f.Outcome, "outcome", "", "only with this `outcome`: ok, or the kind of an error, as permission_denied")
 	cmdutil.LimitVar(fs, &f.Limit, "most entries, 1 to 1000 (default 100)")
 	fs.StringVar(&f.Cursor, "cursor", "", "continue behind this `cursor`")

@@ -873,7 +873,9 @@ type AuditEntry struct {
 	// The tasks that it selected.
 	Matched int64 `protobuf:"varint,24,opt,name=matched,proto3" json:"matched,omitempty"`
 	// The tasks that it changed.
-	Moved         int64 `protobuf:"varint,25,opt,name=moved,proto3" json:"moved,omitempty"`
+	Moved int64 `protobuf:"varint,25,opt,name=moved,proto3" json:"moved,omitempty"`
+	// The settings that it changed.
+	Changes       []*AuditChange `protobuf:"bytes,26,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1083,6 +1085,77 @@ func (x *AuditEntry) GetMoved() int64 {
 	return 0
 }
 
+func (x *AuditEntry) GetChanges() []*AuditChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// AuditChange is a setting before and after a change.
+type AuditChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The setting, as concurrency.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// The value before; empty for a new object, and where it is not known.
+	Old string `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	// The value after; empty for a deleted object.
+	New           string `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditChange) Reset() {
+	*x = AuditChange{}
+	mi := &file_pgqueue_v1_access_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditChange) ProtoMessage() {}
+
+func (x *AuditChange) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_access_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditChange.ProtoReflect.Descriptor instead.
+func (*AuditChange) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_access_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AuditChange) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *AuditChange) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *AuditChange) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
 // The request of AccessService.ListAudit. A field that is not set does not filter.
 type ListAuditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,14 +1174,16 @@ type ListAuditRequest struct {
 	// The most entries; 0 = 100.
 	Limit int64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
 	// The next of the previous page. Opaque.
-	Cursor        string `protobuf:"bytes,8,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor string `protobuf:"bytes,8,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// A queue. Operations by ids name none.
+	Queue         string `protobuf:"bytes,9,opt,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_pgqueue_v1_access_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_access_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1195,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_access_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_access_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1208,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_access_proto_rawDescGZIP(), []int{15}
+	return file_pgqueue_v1_access_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListAuditRequest) GetSince() *timestamppb.Timestamp {
@@ -1192,6 +1267,13 @@ func (x *ListAuditRequest) GetCursor() string {
 	return ""
 }
 
+func (x *ListAuditRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
 // The response of AccessService.ListAudit.
 type ListAuditResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1205,7 +1287,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_pgqueue_v1_access_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_access_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1299,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_access_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_access_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1312,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_access_proto_rawDescGZIP(), []int{16}
+	return file_pgqueue_v1_access_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -1304,7 +1386,7 @@ const file_pgqueue_v1_access_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
 	"\x05queue\x18\x03 \x01(\tR\x05queue\"'\n" +
 	"\vCanResponse\x12\x18\n" +
-	"\aallowed\x18\x01 \x01(\bR\aallowed\"\x9b\x05\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\"\xce\x05\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12*\n" +
@@ -1333,7 +1415,12 @@ const file_pgqueue_v1_access_proto_rawDesc = "" +
 	"\aoutcome\x18\x16 \x01(\tR\aoutcome\x12\x14\n" +
 	"\x05calls\x18\x17 \x01(\x03R\x05calls\x12\x18\n" +
 	"\amatched\x18\x18 \x01(\x03R\amatched\x12\x14\n" +
-	"\x05moved\x18\x19 \x01(\x03R\x05moved\"\xa8\x02\n" +
+	"\x05moved\x18\x19 \x01(\x03R\x05moved\x121\n" +
+	"\achanges\x18\x1a \x03(\v2\x17.pgqueue.v1.AuditChangeR\achanges\"G\n" +
+	"\vAuditChange\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\tR\x03new\"\xbe\x02\n" +
 	"\x10ListAuditRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12&\n" +
@@ -1343,7 +1430,8 @@ const file_pgqueue_v1_access_proto_rawDesc = "" +
 	"\aoutcome\x18\x06 \x01(\tR\aoutcome\x12 \n" +
 	"\x05limit\x18\a \x01(\x03B\n" +
 	"\xbaH\a\"\x05\x18\xe8\a(\x00R\x05limit\x12\x16\n" +
-	"\x06cursor\x18\b \x01(\tR\x06cursor\"Y\n" +
+	"\x06cursor\x18\b \x01(\tR\x06cursor\x12\x14\n" +
+	"\x05queue\x18\t \x01(\tR\x05queue\"Y\n" +
 	"\x11ListAuditResponse\x120\n" +
 	"\aentries\x18\x01 \x03(\v2\x16.pgqueue.v1.AuditEntryR\aentries\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next2\xa8\x04\n" +
@@ -1372,7 +1460,7 @@ func file_pgqueue_v1_access_proto_rawDescGZIP() []byte {
 	return file_pgqueue_v1_access_proto_rawDescData
 }
 
-var file_pgqueue_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_pgqueue_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_pgqueue_v1_access_proto_goTypes = []any{
 	(*Token)(nil),                 // 0: pgqueue.v1.Token
 	(*IssuedToken)(nil),           // 1: pgqueue.v1.IssuedToken
@@ -1389,47 +1477,49 @@ var file_pgqueue_v1_access_proto_goTypes = []any{
 	(*CanRequest)(nil),            // 12: pgqueue.v1.CanRequest
 	(*CanResponse)(nil),           // 13: pgqueue.v1.CanResponse
 	(*AuditEntry)(nil),            // 14: pgqueue.v1.AuditEntry
-	(*ListAuditRequest)(nil),      // 15: pgqueue.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),     // 16: pgqueue.v1.ListAuditResponse
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*AuditChange)(nil),           // 15: pgqueue.v1.AuditChange
+	(*ListAuditRequest)(nil),      // 16: pgqueue.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),     // 17: pgqueue.v1.ListAuditResponse
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
 }
 var file_pgqueue_v1_access_proto_depIdxs = []int32{
-	17, // 0: pgqueue.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	17, // 1: pgqueue.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 2: pgqueue.v1.Token.used_at:type_name -> google.protobuf.Timestamp
-	17, // 3: pgqueue.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	17, // 4: pgqueue.v1.Token.now:type_name -> google.protobuf.Timestamp
+	18, // 0: pgqueue.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	18, // 1: pgqueue.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 2: pgqueue.v1.Token.used_at:type_name -> google.protobuf.Timestamp
+	18, // 3: pgqueue.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	18, // 4: pgqueue.v1.Token.now:type_name -> google.protobuf.Timestamp
 	0,  // 5: pgqueue.v1.IssuedToken.token:type_name -> pgqueue.v1.Token
-	18, // 6: pgqueue.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Duration
+	19, // 6: pgqueue.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Duration
 	1,  // 7: pgqueue.v1.CreateTokenResponse.issued:type_name -> pgqueue.v1.IssuedToken
 	0,  // 8: pgqueue.v1.ListTokensResponse.tokens:type_name -> pgqueue.v1.Token
-	18, // 9: pgqueue.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	19, // 9: pgqueue.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
 	1,  // 10: pgqueue.v1.RotateTokenResponse.issued:type_name -> pgqueue.v1.IssuedToken
 	0,  // 11: pgqueue.v1.RevokeTokenResponse.token:type_name -> pgqueue.v1.Token
-	17, // 12: pgqueue.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	17, // 13: pgqueue.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
-	17, // 14: pgqueue.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
-	14, // 15: pgqueue.v1.ListAuditResponse.entries:type_name -> pgqueue.v1.AuditEntry
-	2,  // 16: pgqueue.v1.AccessService.CreateToken:input_type -> pgqueue.v1.CreateTokenRequest
-	4,  // 17: pgqueue.v1.AccessService.ListTokens:input_type -> pgqueue.v1.ListTokensRequest
-	6,  // 18: pgqueue.v1.AccessService.RotateToken:input_type -> pgqueue.v1.RotateTokenRequest
-	8,  // 19: pgqueue.v1.AccessService.RevokeToken:input_type -> pgqueue.v1.RevokeTokenRequest
-	10, // 20: pgqueue.v1.AccessService.WhoAmI:input_type -> pgqueue.v1.WhoAmIRequest
-	12, // 21: pgqueue.v1.AccessService.Can:input_type -> pgqueue.v1.CanRequest
-	15, // 22: pgqueue.v1.AccessService.ListAudit:input_type -> pgqueue.v1.ListAuditRequest
-	3,  // 23: pgqueue.v1.AccessService.CreateToken:output_type -> pgqueue.v1.CreateTokenResponse
-	5,  // 24: pgqueue.v1.AccessService.ListTokens:output_type -> pgqueue.v1.ListTokensResponse
-	7,  // 25: pgqueue.v1.AccessService.RotateToken:output_type -> pgqueue.v1.RotateTokenResponse
-	9,  // 26: pgqueue.v1.AccessService.RevokeToken:output_type -> pgqueue.v1.RevokeTokenResponse
-	11, // 27: pgqueue.v1.AccessService.WhoAmI:output_type -> pgqueue.v1.WhoAmIResponse
-	13, // 28: pgqueue.v1.AccessService.Can:output_type -> pgqueue.v1.CanResponse
-	16, // 29: pgqueue.v1.AccessService.ListAudit:output_type -> pgqueue.v1.ListAuditResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	18, // 12: pgqueue.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	15, // 13: pgqueue.v1.AuditEntry.changes:type_name -> pgqueue.v1.AuditChange
+	18, // 14: pgqueue.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	18, // 15: pgqueue.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	14, // 16: pgqueue.v1.ListAuditResponse.entries:type_name -> pgqueue.v1.AuditEntry
+	2,  // 17: pgqueue.v1.AccessService.CreateToken:input_type -> pgqueue.v1.CreateTokenRequest
+	4,  // 18: pgqueue.v1.AccessService.ListTokens:input_type -> pgqueue.v1.ListTokensRequest
+	6,  // 19: pgqueue.v1.AccessService.RotateToken:input_type -> pgqueue.v1.RotateTokenRequest
+	8,  // 20: pgqueue.v1.AccessService.RevokeToken:input_type -> pgqueue.v1.RevokeTokenRequest
+	10, // 21: pgqueue.v1.AccessService.WhoAmI:input_type -> pgqueue.v1.WhoAmIRequest
+	12, // 22: pgqueue.v1.AccessService.Can:input_type -> pgqueue.v1.CanRequest
+	16, // 23: pgqueue.v1.AccessService.ListAudit:input_type -> pgqueue.v1.ListAuditRequest
+	3,  // 24: pgqueue.v1.AccessService.CreateToken:output_type -> pgqueue.v1.CreateTokenResponse
+	5,  // 25: pgqueue.v1.AccessService.ListTokens:output_type -> pgqueue.v1.ListTokensResponse
+	7,  // 26: pgqueue.v1.AccessService.RotateToken:output_type -> pgqueue.v1.RotateTokenResponse
+	9,  // 27: pgqueue.v1.AccessService.RevokeToken:output_type -> pgqueue.v1.RevokeTokenResponse
+	11, // 28: pgqueue.v1.AccessService.WhoAmI:output_type -> pgqueue.v1.WhoAmIResponse
+	13, // 29: pgqueue.v1.AccessService.Can:output_type -> pgqueue.v1.CanResponse
+	17, // 30: pgqueue.v1.AccessService.ListAudit:output_type -> pgqueue.v1.ListAuditResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_access_proto_init() }
@@ -1443,7 +1533,7 @@ func file_pgqueue_v1_access_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_access_proto_rawDesc), len(file_pgqueue_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
