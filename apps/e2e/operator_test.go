@@ -79,6 +79,13 @@ func TestOperator(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("create-token works on the embedded database by its folder, past the server", func(t *testing.T) {
+		token := pgqueue(t, program.ExitDone, "", "create-token", "admin", "--grant", "system@*", "--data-dir", n.data, "--jq", ".token")
+		t.Setenv("PGQUEUE_AUTH_TOKEN", strings.TrimSpace(token))
+		if got := pgqueue(t, program.ExitDone, "", "can", "access.manage", "--jq", ".allowed"); got != "true\n" {
+			t.Error(got)
+		}
+	})
 	t.Run("a folder of a process that has ended is reported", func(t *testing.T) {
 		n.stop(t)
 		pgqueue(t, program.ExitUsage, "no PostgreSQL runs there", "doctor", "--data-dir", n.data)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/oidc"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
@@ -49,9 +50,13 @@ func decideAccess(cfg *Config, loopback, exists bool) (portAccess, error) {
 	case !loopback && cfg.Auth == AuthOff:
 		return portAccess{}, queue.Invalid("auth", fmt.Sprintf("must be auto or on at an address that other machines reach, got off at %.64q; add --insecure-open to open the server to all of them", cfg.Addr))
 	case !loopback && !exists:
+		remedy := "create a token (pgqueue create-token admin --grant system@* --database-url URL), give"
+		if cfg.URL == "" && cfg.Store == nil { // the embedded PostgreSQL does not run before the server
+			remedy = "give"
+		}
 		return portAccess{}, queue.Invalid("addr", fmt.Sprintf(
-			"must be a loopback address as long as no credential exists, got %.64q, which would be open to every machine; create a token "+
-				"(pgqueue create-token admin --grant system@* --database-url URL), give --admin-token-file, or add --insecure-open", cfg.Addr))
+			"must be a loopback address as long as no credential exists, got %.64q, which would be open to every machine; %s "+
+				"--admin-token-file (pgqueue generate-token makes a token), or add --insecure-open", cfg.Addr, remedy))
 	case cfg.Auth == AuthOff:
 		return portAccess{open: true}, nil
 	case cfg.Auth == AuthOn || exists:
@@ -281,12 +286,24 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, url string, 
 	case g.open.Load():
 		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", "--insecure-open")
 	case !exists:
-		g.log.WarnContext(ctx, "closed, and no credential exists", "command", create+" --database-url URL")
+		g.log.WarnContext(ctx, "closed, and no credential exists", "command", create+databaseFlag(cfg))
 	case !loopback && cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		g.log.WarnContext(ctx, "closed; credentials travel without encryption, unless a proxy in front adds TLS", "addr", cfg.Addr)
 	default:
 		g.log.InfoContext(ctx, "closed: each request needs a credential", "addr", cfg.Addr)
 	}
+}
+
+// databaseFlag returns the flag by which a command works on the database of the server.
+func databaseFlag(cfg *Config) string {
+	dir := cfg.DataDir
+	if cfg.URL != "" {
+		return " --database-url URL"
+	}
+	if dir == "" {
+		dir, _ = embedded.DefaultDataDir() // the server has started in it
+	}
+	return " --data-dir " + dir
 }
 
 // noticeReport follows the report of a change of tokens, which another server or the command line may have made.

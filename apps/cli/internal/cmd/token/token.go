@@ -138,10 +138,12 @@ func (c *commands) newCreateCommand() *cobra.Command {
 		Use: "create-token NAME", Annotations: cmdutil.Calls(queue.OpCreateToken, ""),
 		Long: "Create a token, and show it once. A grant is ROLE@NAMESPACE or ROLE@NAMESPACE/QUEUE; a * stands for all namespaces, or ends\n" +
 			"the start of queue names. Roles: producer, worker, observer, viewer, operator, admin, system, metrics.\n" +
-			"The first token of an open server closes it and must have system@*. Beside a server, --database-url works too.",
+			"The first token of an open server closes it and must have system@*. To write it into the database directly, give --database-url,\n" +
+			"or --data-dir for the PostgreSQL that a running pgqueue run has started by itself.",
 		Example: "  pgqueue create-token admin --grant 'system@*'\n" +
 			"  pgqueue create-token 'mail workers' --grant 'worker@default/mail*' --expires 30d\n" +
-			"  pgqueue create-token admin --grant 'system@*' --database-url postgres://app@db.example.org/app",
+			"  pgqueue create-token admin --grant 'system@*' --database-url postgres://app@db.example.org/app\n" +
+			"  pgqueue create-token admin --grant 'system@*' --data-dir ./data",
 		Args: cmdutil.Args(1, 1, "a name for people"),
 	}, func(ctx context.Context, admin access.Admin, p *output.Printer, args []string) error {
 		request.Name = args[0]
@@ -243,8 +245,9 @@ func (c *commands) newWhoAmICommand() *cobra.Command {
 func (c *commands) newCanCommand() *cobra.Command {
 	return c.run(&cobra.Command{
 		Use: "can ACTION [NAMESPACE[/QUEUE]]", Annotations: cmdutil.Calls(queue.OpCan, ""),
-		Long: "Show whether the caller has a right, as yes or no; the exit code of no is 1. Without a queue it asks for the namespace as a\n" +
-			"whole, and without a namespace for that of the settings.",
+		Long: "Show whether the caller has a right, as yes or no. The exit code of yes is 0 and that of no is 3; without an answer it is\n" +
+			"another one. Without a queue it asks for the namespace as a whole, and without a namespace for that of the settings.\n" +
+			"The rights: " + listActions() + ".",
 		Example: "  pgqueue can task.create\n  pgqueue can task.work billing/mail",
 		Args:    cmdutil.Args(1, 2, "an action, and a namespace with a queue"),
 	}, func(ctx context.Context, admin access.Admin, p *output.Printer, args []string) error {
@@ -258,6 +261,9 @@ func (c *commands) newCanCommand() *cobra.Command {
 		}
 
 		allowed, err := admin.Can(ctx, q)
+		if queue.KindOf(err) == queue.KindNotFound && !strings.Contains(err.Error(), "no such route") {
+			err = &queue.Error{Op: queue.OpCan.String(), Kind: queue.KindInternal, Msg: err.Error(), Err: err} // its exit code is that of no
+		}
 		if err != nil {
 			return err
 		}
@@ -267,10 +273,30 @@ func (c *commands) newCanCommand() *cobra.Command {
 			err = p.Value(restapi.Decision{Allowed: allowed})
 		}
 		if err == nil && !allowed {
-			return &cmdutil.Exit{Code: program.ExitFailed}
+			return &cmdutil.Exit{Code: program.ExitNotFound}
 		}
 		return err
 	})
+}
+
+// listActions lists the actions for the help, in lines of its width.
+func listActions() string {
+	var text strings.Builder
+	width := len("The rights: ")
+	for i, action := range access.Actions() {
+		word := string(action)
+		if i > 0 {
+			if width+len(word) > 110 {
+				text.WriteString(",\n")
+				width = 0
+			} else {
+				text.WriteString(", ")
+			}
+		}
+		text.WriteString(word)
+		width += len(word) + 2
+	}
+	return text.String()
 }
 
 func newGenerateCommand(f *factory.Factory) *cobra.Command {
