@@ -44,16 +44,21 @@ type Issuer struct {
 
 // Validate reports the first wrong field of i as KindInvalid. The URL has the scheme https; over http only this machine may
 // vouch for callers.
-func (i Issuer) Validate() error {
+func (i Issuer) Validate() error { return firstFault(i.Faults()) }
+
+// Faults returns each broken rule of i; each is KindInvalid. A field has one at most.
+func (i Issuer) Faults() []error {
+	var faults []error
 	if !isIssuerURL(i.URL) {
-		return queue.Invalid("issuer", fmt.Sprintf("must be a URL such as https://id.example.com, got %.64q; copy the claim iss of a JWT", i.URL))
+		faults = append(faults, queue.Invalid("issuer", fmt.Sprintf("must be a URL such as https://id.example.com, got %.64q; copy the claim iss of a JWT", i.URL)))
 	}
 	if i.KeysURL != "" && !isIssuerURL(i.KeysURL) {
-		return queue.Invalid("keys_url", fmt.Sprintf("must be a URL such as https://id.example.com/keys, got %.64q; copy jwks_uri of the issuer", i.KeysURL))
+		faults = append(faults, queue.Invalid("keys_url", fmt.Sprintf("must be a URL such as https://id.example.com/keys, got %.64q; copy jwks_uri of the issuer", i.KeysURL)))
 	}
 	if i.TokenFile != "" && i.CAFile == "" {
-		return queue.Invalid("token_file", fmt.Sprintf("must come with ca_file, got %.64q alone, which any host with a public certificate could get; name the certificates of the issuer", i.TokenFile))
+		faults = append(faults, queue.Invalid("token_file", fmt.Sprintf("must come with ca_file, got %.64q alone, which any host with a public certificate could get; name the certificates of the issuer", i.TokenFile)))
 	}
+
 	for _, field := range []struct{ name, text string }{
 		{"issuer", i.URL},
 		{"audience", i.Audience},
@@ -62,17 +67,30 @@ func (i Issuer) Validate() error {
 		{"token_file", i.TokenFile},
 		{"keys_url", i.KeysURL},
 	} {
-		if field.name != "audience" && field.text == "" {
+		if field.name != "audience" && field.text == "" || hasFault(faults, field.name) {
 			continue
 		}
-		if err := validateMatch(field.name, field.text); err != nil {
-			return err
-		}
-		if strings.Contains(field.text, "*") {
-			return queue.Invalid(field.name, fmt.Sprintf("must be a whole text, got %.64q; leave out the *", field.text))
+		if err := validateWhole(field.name, field.text); err != nil {
+			faults = append(faults, err)
 		}
 	}
-	return nil
+	return faults
+}
+
+// firstFault returns the first of faults; nil without any.
+func firstFault(faults []error) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return faults[0]
+}
+
+// hasFault reports whether a fault is of the field called name.
+func hasFault(faults []error, name string) bool {
+	return slices.ContainsFunc(faults, func(fault error) bool {
+		e, ok := errors.AsType[*queue.Error](fault)
+		return ok && e.Field == name
+	})
 }
 
 // isIssuerURL reports whether text is a URL with https, or one of this machine.
@@ -118,31 +136,39 @@ type Rule struct {
 
 // Validate reports the first wrong field of r as KindInvalid. An empty text is refused: it would match a claim that an
 // issuer left empty.
-func (r Rule) Validate() error {
-	if r.Certificate != "" {
-		if r.Issuer != "" || r.Claim != "" || r.Is != "" {
-			return queue.Invalid("cert", fmt.Sprintf("must not come with issuer, claim and is, got %.64q; make two rules", r.Certificate))
-		}
-		if err := validateMatch("cert", r.Certificate); err != nil {
-			return err
-		}
-		return r.validateGrants()
-	}
+func (r Rule) Validate() error { return firstFault(r.Faults()) }
 
-	for _, field := range []struct{ name, text string }{{"issuer", r.Issuer}, {"claim", r.Claim}, {"is", r.Is}} {
-		if err := validateMatch(field.name, field.text); err != nil {
-			return err
+// Faults returns each broken rule of r; each is KindInvalid. A field has one at most.
+func (r Rule) Faults() []error {
+	var faults []error
+	report := func(err error) {
+		if err != nil {
+			faults = append(faults, err)
 		}
 	}
-	if strings.Contains(r.Issuer, "*") || strings.Contains(r.Claim, "*") {
-		return queue.Invalid("issuer", fmt.Sprintf("must be a whole text, as must the claim, got %.64q and %.64q; leave out the *", r.Issuer, r.Claim))
+	switch {
+	case r.Certificate != "" && (r.Issuer != "" || r.Claim != "" || r.Is != ""):
+		report(queue.Invalid("cert", fmt.Sprintf("must not come with issuer, claim and is, got %.64q; make two rules", r.Certificate)))
+	case r.Certificate != "":
+		report(validateMatch("cert", r.Certificate))
+	default:
+		report(validateWhole("issuer", r.Issuer))
+		report(validateWhole("claim", r.Claim))
+		report(validateMatch("is", r.Is))
 	}
-	return r.validateGrants()
+	if len(r.Grants) == 0 || len(r.Grants) > MaxGrants {
+		report(queue.Invalid("grant", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(r.Grants))))
+	}
+	return faults
 }
 
-func (r Rule) validateGrants() error {
-	if len(r.Grants) == 0 || len(r.Grants) > MaxGrants {
-		return queue.Invalid("grant", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(r.Grants)))
+// validateWhole is [validateMatch] for a text that is compared as a whole.
+func validateWhole(field, text string) error {
+	if err := validateMatch(field, text); err != nil {
+		return err
+	}
+	if strings.Contains(text, "*") {
+		return queue.Invalid(field, fmt.Sprintf("must be a whole text, got %.64q; leave out the *", text))
 	}
 	return nil
 }

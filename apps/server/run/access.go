@@ -162,29 +162,87 @@ func isLoopback(addr net.Addr) bool {
 	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
-// readStatic reads the admin token of the environment, and the tokens of the file now and at each reload.
-func (s *Server) readStatic(g *accessControl) error {
-	var fixed []access.StaticToken
-	if s.cfg.AdminToken != "" {
-		one, err := access.ParseStaticTokens(program.Variable("admin-token"), s.cfg.AdminToken)
+// The names of the settings of access that are files.
+const (
+	adminTokenField = "admin-token-file"
+	accessFileField = "access-file"
+)
+
+// checkAccess refuses wrong settings and files of access before a database starts, which takes seconds. The parts that use them
+// read them again.
+func (s *Server) checkAccess() error {
+	const exists = true // the store decides about that later
+	if _, err := decideAccess(&s.cfg, isLoopback(s.ln.Addr()), exists); err != nil {
+		return err
+	}
+	if _, err := s.cfg.readAdminToken(); err != nil {
+		return err
+	}
+	if s.cfg.AdminTokenFile != "" {
+		content, err := program.ReadSecret(adminTokenField, s.cfg.AdminTokenFile)
 		if err != nil {
 			return err
 		}
-		fixed = one
+		if _, err := access.ParseStaticTokens(adminTokenField, content); err != nil {
+			return err
+		}
+	}
+	if s.cfg.AccessFile != "" {
+		content, err := s.cfg.readAccessFile()
+		if err != nil {
+			return err
+		}
+		if _, err := checkAccessFile(content); err != nil {
+			return err
+		}
+	}
+	return s.checkLogin()
+}
+
+// readAdminToken returns the admin token of the environment.
+func (c *Config) readAdminToken() ([]access.StaticToken, error) {
+	if c.AdminToken == "" {
+		return nil, nil
+	}
+	return access.ParseStaticTokens(program.Variable("admin-token"), c.AdminToken)
+}
+
+func (c *Config) readAccessFile() (string, error) {
+	return program.ReadFile(accessFileField, c.AccessFile, maxAccessFileBytes)
+}
+
+// checkAccessFile parses the content of an access file, and checks the files that it names.
+func checkAccessFile(content string) (accessFile, error) {
+	file, err := parseAccessFile(content)
+	if err != nil {
+		return file, err
+	}
+	for _, i := range file.issuers {
+		if err := oidc.CheckFiles(i); err != nil {
+			return file, queue.At(accessFileField, err)
+		}
+	}
+	return file, nil
+}
+
+// readStatic reads the admin token of the environment, and the tokens of the file now and at each reload.
+func (s *Server) readStatic(g *accessControl) error {
+	fixed, err := s.cfg.readAdminToken()
+	if err != nil {
+		return err
 	}
 	g.acceptStatic(fixed)
 	if s.cfg.AdminTokenFile == "" {
 		return nil
 	}
 
-	const field = "admin-token-file"
 	var present string
-	return s.files.add(field, s.cfg.AdminTokenFile, func() (bool, error) {
-		content, err := program.ReadSecret(field, s.cfg.AdminTokenFile)
+	return s.files.add(adminTokenField, s.cfg.AdminTokenFile, func() (bool, error) {
+		content, err := program.ReadSecret(adminTokenField, s.cfg.AdminTokenFile)
 		if err != nil || content == present {
 			return false, err
 		}
-		tokens, err := access.ParseStaticTokens(field, content)
+		tokens, err := access.ParseStaticTokens(adminTokenField, content)
 		if err != nil {
 			return false, err
 		}
@@ -200,22 +258,16 @@ func (s *Server) readRules(g *accessControl) error {
 		return nil
 	}
 
-	const field = "access-file"
 	present := ""
 	isRead := false // an empty file at the start differs from one that was not read
-	return s.files.add(field, s.cfg.AccessFile, func() (bool, error) {
-		content, err := program.ReadFile(field, s.cfg.AccessFile, maxAccessFileBytes)
+	return s.files.add(accessFileField, s.cfg.AccessFile, func() (bool, error) {
+		content, err := s.cfg.readAccessFile()
 		if err != nil || isRead && content == present {
 			return false, err
 		}
-		file, err := parseAccessFile(content)
+		file, err := checkAccessFile(content)
 		if err != nil {
 			return false, err
-		}
-		for _, i := range file.issuers {
-			if err := oidc.CheckFiles(i); err != nil {
-				return false, queue.At(field, err)
-			}
 		}
 		g.issuers.Store(&file.issuers)
 		g.proofs.Replace(file.issuers)

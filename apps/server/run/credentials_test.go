@@ -96,21 +96,22 @@ func TestStartOfAccess(t *testing.T) {
 		change  func(*Config)
 		refused string // a part of the message of a refused start
 		closed  bool
+		late    bool // only the store can decide
 	}{
 		"loopback without a credential is open":     {addr: "127.0.0.1:0"},
 		"loopback by name without a credential":     {addr: "localhost:0"},
 		"loopback with an admin token is closed":    {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminToken = token }, closed: true},
 		"loopback with a file is closed":            {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, token) }, closed: true},
 		"loopback with auth on is closed":           {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth = AuthOn }, closed: true},
-		"any address without a credential":          {addr: "0.0.0.0:0", refused: "pgqueue create-token admin"},
-		"no host without a credential":              {addr: ":0", refused: "--insecure-open"},
+		"any address without a credential":          {addr: "0.0.0.0:0", refused: "pgqueue create-token admin", late: true},
+		"no host without a credential":              {addr: ":0", refused: "--insecure-open", late: true},
 		"any address with auth off":                 {addr: "0.0.0.0:0", change: func(c *Config) { c.Auth = AuthOff }, refused: "--insecure-open"},
 		"any address with an admin token is closed": {addr: "0.0.0.0:0", change: func(c *Config) { c.AdminToken = token }, closed: true},
 		"any address that is opened":                {addr: "0.0.0.0:0", change: func(c *Config) { c.InsecureOpen = true }},
 		"loopback with an issuer is closed":         {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, issuersAlone) }, closed: true},
 		"loopback with rules of no issuer is open":  {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }},
 		"any address with an issuer is closed":      {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, issuersAlone) }, closed: true},
-		"any address with rules of no issuer":       {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }, refused: "--insecure-open"},
+		"any address with rules of no issuer":       {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }, refused: "--insecure-open", late: true},
 		"auth off with an issuer":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile, c.Auth = writeFile(t, issuersAlone), AuthOff }},
 		"a wrong access file":                       {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []\nusers: []") }, refused: "access-file, line 2"},
 		"an empty access file":                      {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "") }, refused: "rules: []"},
@@ -120,14 +121,30 @@ func TestStartOfAccess(t *testing.T) {
 		"an empty file of tokens":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, "") }, refused: "write the secret into it"},
 		"a file with an unknown role":               {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, token+" root@*") }, refused: "line 1"},
 		"a file that does not exist":                {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = "/nowhere/tokens" }, refused: "check the path"},
-		"an unknown mode":                           {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth = "maybe" }, refused: "must be auto, on or off"},
-		"opened and closed at once":                 {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth, c.InsecureOpen = AuthOn, true }, refused: "leave one out"},
+		"a secret of a client that is missing": {addr: "127.0.0.1:0", change: func(c *Config) {
+			c.OIDCIssuer, c.OIDCClientID, c.OIDCClientSecretFile = "https://id.example.com", "pgqueue", "/nowhere/secret"
+			c.AccessFile = writeFile(t, "rules: []")
+		}, refused: "check the path"},
+		"a sign-in without an address for browsers": {addr: "0.0.0.0:0", change: func(c *Config) {
+			c.OIDCIssuer, c.OIDCClientID, c.OIDCClientSecret = "https://id.example.com", "pgqueue", "x"
+			c.AccessFile = writeFile(t, "rules: []")
+		}, refused: "public-url"},
+		"a certificate that does not exist": {addr: "127.0.0.1:0", change: func(c *Config) {
+			c.TLSCertFile, c.TLSKeyFile = "/nowhere/tls.crt", "/nowhere/tls.key"
+		}, refused: "check the path"},
+		"an unknown mode":           {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth = "maybe" }, refused: "must be auto, on or off"},
+		"opened and closed at once": {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth, c.InsecureOpen = AuthOn, true }, refused: "leave one out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newSlow()
 			close(store.leave)
 			cfg := store.config(io.Discard)
 			cfg.Addr = c.addr
+			open, opened := cfg.Store, false
+			cfg.Store = func(ctx context.Context) (queue.Store, func(context.Context) error, error) {
+				opened = true
+				return open(ctx)
+			}
 			if c.change != nil {
 				c.change(&cfg)
 			}
@@ -137,6 +154,9 @@ func TestStartOfAccess(t *testing.T) {
 			if c.refused != "" {
 				if queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), c.refused) || strings.Contains(err.Error(), "s3cret") {
 					t.Errorf("%v, want a refused start with %q", err, c.refused)
+				}
+				if opened != c.late {
+					t.Errorf("the store was opened: %v, want %v; a database takes seconds to start", opened, c.late)
 				}
 				return
 			}

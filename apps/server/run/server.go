@@ -112,6 +112,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 
 	s.serveRequests()
+	if err := s.checkAccess(); err != nil {
+		return nil, err
+	}
 	if err := s.assemble(ctx); err != nil {
 		return nil, err
 	}

@@ -48,8 +48,6 @@ func (s *Server) startLogin(g *accessControl) error {
 	base := s.URL()
 	if g.cookie.PublicURL != nil {
 		base = g.cookie.PublicURL.String()
-	} else if !isLoopback(s.ln.Addr()) {
-		return queue.Invalid("public-url", fmt.Sprintf("must come with --oidc-issuer at an address that other machines reach, got %.64q without it; give the address of this server for browsers", s.cfg.Addr))
 	}
 
 	flow := oidc.NewCodeFlow(oidc.Client{
@@ -76,6 +74,20 @@ func (s *Server) startLogin(g *accessControl) error {
 		},
 	}
 	s.log.InfoContext(context.Background(), "users sign in at the identity provider", "issuer", s.cfg.OIDCIssuer, "redirect_uri", base+s.prefix()+callbackPath)
+	return nil
+}
+
+// checkLogin refuses wrong settings of the sign-in at an identity provider.
+func (s *Server) checkLogin() error {
+	if s.cfg.OIDCIssuer == "" {
+		return nil
+	}
+	if _, err := s.cfg.readClientSecret(); err != nil {
+		return err
+	}
+	if s.cfg.PublicURL == "" && !isLoopback(s.ln.Addr()) {
+		return queue.Invalid("public-url", fmt.Sprintf("must come with --oidc-issuer at an address that other machines reach, got %.64q without it; give the address of this server for browsers", s.cfg.Addr))
+	}
 	return nil
 }
 
