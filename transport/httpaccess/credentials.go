@@ -45,7 +45,8 @@ type Credentials struct {
 
 // The limits of refused credentials: the answer is 429 to the requests with a wrong credential beyond refusedPerMinute from
 // one address (an IPv4 address, or the /64 of an IPv6 one) in one minute. A valid credential always passes: many workers
-// share the address of a proxy.
+// share the address of a proxy. Each kind of credential has its own count, so the wrong token of a worker does not keep a browser
+// whose session has ended from the sign-in.
 const (
 	refusedPerMinute = 20
 	maxAddresses     = 10_000
@@ -160,7 +161,7 @@ func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, he
 		return
 	}
 
-	if wait, exceeded := c.Refusals.Count(r.RemoteAddr, time.Now()); exceeded {
+	if wait, exceeded := c.Refusals.Count(r.RemoteAddr, header, time.Now()); exceeded {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
 		c.Refuse(w, r, http.StatusTooManyRequests, TooManyRefusals(header))
 		return
@@ -204,23 +205,32 @@ func TooManyRefusals(field string) *queue.Error {
 	}
 }
 
-// Refusals counts refused credentials by address in the present minute. It is safe for concurrent use.
+// Refusals counts refused credentials by address and kind in the present minute. It is safe for concurrent use.
 type Refusals struct {
 	mu     sync.Mutex
 	start  time.Time
-	counts map[netip.Prefix]int
+	counts map[refusalSource]int
 }
 
-// Count counts a refusal. It reports whether the address has exceeded its limit, and the rest of the minute.
-func (l *Refusals) Count(remote string, now time.Time) (wait time.Duration, exceeded bool) {
+// refusalSource is an address with the kind of credential that was refused there.
+type refusalSource struct {
+	network netip.Prefix
+	kind    string
+}
+
+// RefusedSignIn is the kind of credentials of sign-ins, which are in a body or come from an identity provider.
+const RefusedSignIn = "sign-in"
+
+// Count counts a refusal of a credential of a kind, such as the name of its header. It reports whether the address has exceeded its limit, and the rest of the minute.
+func (l *Refusals) Count(remote, kind string, now time.Time) (wait time.Duration, exceeded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.start) >= time.Minute || len(l.counts) >= maxAddresses {
 		l.start = now
-		l.counts = map[netip.Prefix]int{}
+		l.counts = map[refusalSource]int{}
 	}
 
-	from := networkOf(remote)
+	from := refusalSource{networkOf(remote), kind}
 	l.counts[from]++
 	return time.Minute - now.Sub(l.start), l.counts[from] > refusedPerMinute
 }

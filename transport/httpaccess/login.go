@@ -109,7 +109,7 @@ func (l Login) Callback(w http.ResponseWriter, r *http.Request) {
 	case queue.KindUnauthenticated:
 		status = http.StatusUnauthorized
 		if l.Refusals != nil {
-			if wait, exceeded := l.Refusals.Count(r.RemoteAddr, time.Now()); exceeded {
+			if wait, exceeded := l.Refusals.Count(r.RemoteAddr, RefusedSignIn, time.Now()); exceeded {
 				status, err = http.StatusTooManyRequests, TooManyRefusals("sign-in")
 				w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
 			}

@@ -116,9 +116,9 @@ func (s *Server) isSignIn(r *http.Request) bool {
 	return r.Method == http.MethodGet && s.control.login != nil && (below == loginPath || below == callbackPath)
 }
 
-// countRefusal counts a sign-in that failed, together with the refused credentials of headers.
+// countRefusal counts a sign-in that failed.
 func (g *accessControl) countRefusal(r *http.Request) (wait time.Duration, reason *queue.Error) {
-	wait, exceeded := g.refusals.Count(r.RemoteAddr, time.Now())
+	wait, exceeded := g.refusals.Count(r.RemoteAddr, httpaccess.RefusedSignIn, time.Now())
 	if !exceeded {
 		return 0, nil
 	}

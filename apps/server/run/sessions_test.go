@@ -417,3 +417,29 @@ func TestJWTSignsIn(t *testing.T) {
 	_, urls := startClosed(t, 0)
 	(&page{T: t, url: urls[0]}).want(http.StatusUnauthorized, "POST", "/api/session", `{"token":"`+issuer.Mint(claims)+`"}`)
 }
+
+// TestAnEndedSessionGetsASignIn: a browser whose session has ended is asked for a new sign-in, and gets it, while the programs
+// behind its address have used up the refusals of their wrong tokens.
+func TestAnEndedSessionGetsASignIn(t *testing.T) {
+	token, urls := startClosed(t, 0)
+	p := &page{T: t, url: urls[0]}
+	ended := p.signIn(token)
+	p.want(http.StatusNoContent, "DELETE", "/api/session", "")
+
+	wrong := access.NewSecret().Reveal()
+	worker := &page{T: t, url: urls[0]}
+	for range 20 {
+		worker.want(http.StatusUnauthorized, "GET", "/api/queue", "", "Authorization", "Bearer "+wrong)
+	}
+	worker.want(http.StatusTooManyRequests, "GET", "/api/queue", "", "Authorization", "Bearer "+wrong)
+
+	p.cookies = []*http.Cookie{ended}
+	refused := p.want(http.StatusUnauthorized, "GET", "/api/queue", "")
+	if len(refused.Cookies()) != 1 || refused.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("the refusal of an ended session must remove its cookie, got %v", refused.Cookies())
+	}
+	p.cookies = nil
+	p.want(http.StatusUnauthorized, "GET", "/api/queue", "")
+	p.signIn(token)
+	p.want(http.StatusOK, "GET", "/api/queue", "")
+}
