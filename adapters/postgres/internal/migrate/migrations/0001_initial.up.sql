@@ -9,7 +9,9 @@
 --
 -- Moving is delete + insert in one statement or transaction. Statuses are smallint: 1 new, 2 retry, 3 retained,
 -- 4 released, 5 failed, 6 expired, 7 cancelled; 0 stands for "not there". Durations are bigint nanoseconds.
--- Every hot table carries queue_id, first in its key, so that the schema can be distributed by queue.
+--
+-- Never distribute these tables by queue_id. Retains address rows by ctid, which is unique within one table of one server: on
+-- several they would delete rows of other queues. More servers carry more schemas (docs/adr/0016-cells.md).
 
 -- Views and the bodies of functions are read once, here, where the search path is pg_catalog: no path of a caller's gives an
 -- operator in them another meaning. Texts in indexes are compared byte by byte (collate "C"): an index in the order of a
