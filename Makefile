@@ -93,6 +93,10 @@ test-postgres: $(POSTGRES_OTHERS) ## run the store's tests on each major version
 # Both take an hour. MODEL_MEMORY and MODEL_POSTGRES are numbers of operations.
 MODEL_MEMORY ?= 1000000
 MODEL_POSTGRES ?= 100000
+.PHONY: test-citus
+test-citus: ## run the store's tests on the Citus that PGQUEUE_TEST_CITUS_URL names by its coordinator
+	$(GOTEST) -count 1 -timeout 60m -v -run '^TestCitus' ./adapters/postgres/postgrestest
+
 .PHONY: test-model
 test-model: ## run the model of the contract at length: a million operations in memory, a hundred thousand on PostgreSQL
 	PGQUEUE_TEST_MODEL=$(MODEL_MEMORY) go test -timeout 3h -run '^TestModel$$' $(TESTFLAGS) ./adapters/memory

@@ -369,8 +369,8 @@ func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
 		}
 	}
 
-	queueRows(t, keepLeases, keptLeaseColumns, kept)
-	queueRows(t, insertLeases, newPartColumns, split)
+	kept.queueUpdate(t)
+	split.queueInsert(t)
 
 	h.queueBeatDeletion(t, taken.merged)
 	if len(taken.beats) > 0 {

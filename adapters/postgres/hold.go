@@ -316,13 +316,15 @@ func (h *lockedLeases) shrinkLeases(t *txn.Tx) {
 	if len(gone) > 0 {
 		t.Queue(dropLeases, arg("rows", gone))
 	}
-	queueRows(t, keepLeases, keptLeaseColumns, kept)
+	kept.queueUpdate(t)
 }
 
-// writtenLease is a lease row to be written. Arrays travel as text, because one parameter cannot contain arrays of
+// writtenLease is a lease row to be written. The arrays of a new row travel as text, because one parameter cannot contain arrays of
 // unequal length.
 type writtenLease struct {
 	ctid       pgtype.TID // of the row before the write; none of a new row
+	placeIDs   []int64    `col:"-"` // 0 where a task has left
+	cancelIDs  []int64    `col:"-"`
 	token      int64
 	part       int16
 	queueID    int32
@@ -340,9 +342,22 @@ var writtenLeaseColumns = table.Of[writtenLease]()
 
 // The columns of a statement that updates lease rows, and of one that inserts them.
 var (
-	keptLeaseColumns = writtenLeaseColumns.Only("ctid", "held", "ids", "cancels", "expires_at", "granted")
+	keptLeaseColumns = table.Of[keptLease]()
 	newPartColumns   = writtenLeaseColumns.Without("ctid")
 )
+
+// keptLease is a lease row to be updated. Its arrays are parts of two parameters, which PostgreSQL need not parse. Places
+// count from 1, and both ends belong to the part.
+type keptLease struct {
+	ctid        pgtype.TID
+	held        int16
+	firstID     int32
+	lastID      int32
+	firstCancel int32
+	lastCancel  int32
+	expiresAt   time.Time
+	granted     int64 // 0 is stored as null
+}
 
 // leaseRows are lease rows to be written.
 type leaseRows []writtenLease
@@ -373,10 +388,35 @@ func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) boo
 		}
 	}
 
-	row.ids = encodeArray(ids)
+	row.placeIDs, row.cancelIDs = ids, cancels
 	row.attempts = arrayTextPointer(l.attempts)
-	row.cancels = arrayTextPointer(cancels)
 	*r = append(*r, row)
+}
+
+// queueUpdate queues the update of rows that exist.
+func (r leaseRows) queueUpdate(t *txn.Tx) {
+	var ids, cancels []int64
+	kept := make([]keptLease, len(r))
+
+	for i, row := range r {
+		kept[i] = keptLease{
+			ctid: row.ctid, held: row.held, expiresAt: row.expiresAt, granted: row.granted,
+			firstID: int32(len(ids)) + 1, firstCancel: int32(len(cancels)) + 1,
+		}
+		ids = append(ids, row.placeIDs...)
+		cancels = append(cancels, row.cancelIDs...)
+		kept[i].lastID, kept[i].lastCancel = int32(len(ids)), int32(len(cancels))
+	}
+	queueRows(t, keepLeases, keptLeaseColumns, kept, arg("task_ids", ids), arg("cancel_ids", cancels))
+}
+
+// queueInsert queues the insert of new rows.
+func (r leaseRows) queueInsert(t *txn.Tx) {
+	for i := range r {
+		r[i].ids = encodeArray(r[i].placeIDs)
+		r[i].cancels = arrayTextPointer(r[i].cancelIDs)
+	}
+	queueRows(t, insertLeases, newPartColumns, r)
 }
 
 func arrayTextPointer[N int16 | int64](s []N) *string {

@@ -410,6 +410,7 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 	var (
 		ready   []readyRow
 		delayed []delayedRow
+		rest    []readyRow // of the runs of ready tasks
 		done    []taskPlace
 		held    []heldPlace
 	)
@@ -445,14 +446,36 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 	}
 
 	if len(ready) > 0 {
-		t.QueueQuery(takeReady, each, takenReadyColumns.Arrays(nil, ready)...)
+		t.QueueQuery(takeReady, scanTakenReady(taken, &rest), takenReadyColumns.Arrays(nil, ready)...)
 	}
 
 	if len(done) > 0 {
 		t.QueueQuery(takeDone, each, placeColumns.Arrays(nil, done)...)
 	}
 
-	return taken, t.Flush(ctx)
+	if err := t.Flush(ctx); err != nil {
+		return taken, err
+	}
+	queueRows(t, insertReady, readyColumns, rest)
+	return taken, nil
+}
+
+// scanTakenReady returns a function that reads the rows of take.ready: taken tasks, and the rest of their runs.
+func scanTakenReady(taken map[int64]bool, rest *[]readyRow) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var row readyRow
+		var isTaken bool
+		if err := rows.Scan(readyColumns.Targets([]any{&isTaken}, &row)...); err != nil {
+			return err
+		}
+
+		if isTaken {
+			taken[row.taskID] = true
+		} else {
+			*rest = append(*rest, row)
+		}
+		return nil
+	}
 }
 
 // wasDelayed is the token of a row that was among the delayed rows.

@@ -17,6 +17,7 @@ type Option func(*options)
 type options struct {
 	schema         string
 	listenURL      string
+	ddlURL         string
 	pooler         bool
 	maxConns       int32
 	callTimeout    time.Duration
@@ -57,6 +58,10 @@ func WithSchema(name string) Option { return func(o *options) { o.schema = name 
 // WithListenURL sets a direct connection string for LISTEN. It is needed if the main connection goes through a pooler
 // in transaction mode, which accepts LISTEN and never delivers.
 func WithListenURL(url string) Option { return func(o *options) { o.listenURL = url } }
+
+// WithDDLURL sets the connection string for commands that create, change and drop partitions: that of the coordinator, where
+// the schema is a distributed schema of Citus and the main connection leads to another node. Default: the main connection.
+func WithDDLURL(url string) Option { return func(o *options) { o.ddlURL = url } }
 
 // WithPooler declares that the main connection goes through a transaction pooler such as pgbouncer. The store then
 // describes statements instead of preparing them by name. It sends only the start-up parameters that poolers know:

@@ -28,6 +28,8 @@ type partCount struct {
 	TaskID  int64     `json:"task_id"`  // of the last counted row
 	Sums    []partSum `json:"sums"`
 	IsWhole bool      `json:"whole"` // no row follows
+	// IsSubtracted means that the counts have lost the tasks: only the tables are left.
+	IsSubtracted bool `json:"subtracted,omitempty"`
 }
 
 // partSum is the sum of the finished tasks of one queue and status.

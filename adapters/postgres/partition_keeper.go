@@ -230,12 +230,41 @@ func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, e
 	// The short lock timeout keeps the hot path from queueing behind the new partition.
 	for last.upper <= id {
 		last.lower, last.upper = last.upper, last.upper+size
-		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
-		queueDDL(t, createPart, last.lower, last.upper)
-		t.Queue(insertPart, partColumns.Only("lower", "upper").Values(nil, &last)...)
+		err := s.changeTables(ctx, t, func(t *txn.Tx) {
+			t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
+			queueDDL(t, createPart, last.lower, last.upper)
+			t.Queue(insertPart, partColumns.Only("lower", "upper").Values(nil, &last)...)
+		})
+		if err != nil {
+			return partition{}, err
+		}
 	}
 
 	return last, nil
+}
+
+// changeTables queues commands that change tables in t. Where they need another server (WithDDLURL) it runs them there, in a
+// transaction of their own.
+func (s *Store) changeTables(ctx context.Context, t *txn.Tx, queueCommands func(*txn.Tx)) error {
+	if s.opt.ddlURL == "" {
+		queueCommands(t)
+		return nil
+	}
+
+	cfg, err := pgx.ParseConfig(s.opt.ddlURL)
+	if err != nil {
+		return &queue.Error{Kind: queue.KindInvalid, Field: "ddl_url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
+	}
+	s.opt.connectorTo(s.opt.ddlURL).Prepare(cfg, false)
+	conn, err := txn.Connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer txn.Disconnect(ctx, conn)
+	return s.db.TryOn(ctx, conn, func(_ context.Context, t *txn.Tx) error {
+		queueCommands(t)
+		return nil
+	})
 }
 
 // extendAside is extendTo on a connection of its own, outside of the pool. It serves callers with a transaction, which
@@ -340,10 +369,8 @@ func ofPart(text string, lower, upper int64) string {
 
 // queueDDL queues the statements of a text about one partition.
 func queueDDL(t *txn.Tx, s sqltext.Statement, lower, upper int64) {
-	for text := range strings.SplitSeq(ofPart(t.Text().Of(s), lower, upper), ";") {
-		if text = strings.TrimSpace(sqltext.StripComments(text)); text != "" {
-			t.QueueText(text)
-		}
+	for _, command := range sqltext.SplitCommands(ofPart(t.Text().Of(s), lower, upper)) {
+		t.QueueText(command)
 	}
 }
 
@@ -517,8 +544,11 @@ func (s *Store) halvePartStep(ctx context.Context, err error) bool {
 // closePart closes a partition to new rows, because a transaction may still hold ids of it.
 func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest, error) {
 	closed, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-		queueDDL(t, closePartTable, p.lower, p.upper)
-		return t.Flush(ctx)
+		err := s.changeTables(ctx, t, func(t *txn.Tx) {
+			t.QueueText("set local lock_timeout = '" + dropPatience + "'")
+			queueDDL(t, closePartTable, p.lower, p.upper)
+		})
+		return errors.Join(err, t.Flush(ctx))
 	})
 	if !closed {
 		return partNeeded, err
@@ -534,7 +564,7 @@ func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest
 // hot path wait only while the two tables are dropped.
 func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, error) {
 	isDropped := false
-	_, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+	done, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		isDropped = false
 		queueDDL(t, freezePart, p.lower, p.upper)
 		count, err := lockPartCount(ctx, t, p)
@@ -542,6 +572,10 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 			return err
 		}
 		if count == nil || !count.IsWhole {
+			return txn.ErrNothing
+		}
+		if count.IsSubtracted {
+			isDropped = true
 			return txn.ErrNothing
 		}
 
@@ -568,11 +602,32 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 			}
 		}
 		events{}.insertCounts(t, changes, tasks)
-		queueDDL(t, dropPartTables, p.lower, p.upper)
 		isDropped = true
+		if s.opt.ddlURL != "" {
+			t.Queue(saveCount, arg("counted", &partCount{IsWhole: true, IsSubtracted: true}), arg("lower", p.lower))
+			return nil
+		}
+		queueDDL(t, dropPartTables, p.lower, p.upper)
 		return nil
 	})
+	if done && isDropped && s.opt.ddlURL != "" {
+		return s.dropSubtracted(ctx, op, p)
+	}
 	return isDropped && err == nil, err
+}
+
+// dropSubtracted drops a partition by the server of WithDDLURL. The counts have lost its tasks in a transaction before, which
+// the row of the partition records: a process that ends in between leaves a partition that the next one only drops.
+func (s *Store) dropSubtracted(ctx context.Context, op string, p partition) (bool, error) {
+	err := s.changeTables(ctx, nil, func(t *txn.Tx) {
+		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
+		queueDDL(t, dropPartTables, p.lower, p.upper)
+	})
+	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
+		s.partitions.dropLater()
+		return false, nil
+	}
+	return err == nil, txn.Translate(op, err)
 }
 
 // changePart runs a change of a partition's tables in a transaction; one process at a time changes any. The change needs

@@ -30,6 +30,7 @@ var statementSet = parseStatements()
 // parseStatements reads the embedded files and derives the ascending list statements.
 func parseStatements() *sqltext.Set {
 	lists := sqltext.Lists{
+		"covering_done":          table.CoveringDone,
 		"task_bytes":             sumTaskBytes,
 		"state_bytes":            sumStateBytes,
 		"fitting_present":        listFittingPresent,
@@ -56,6 +57,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "delayed", delayedColumns)
 	addRowType(lists, "taken_delayed", takenDelayedColumns)
 	addRowType(lists, "lease", leaseColumns)
+	addRowType(lists, "kept_lease", keptLeaseColumns)
 	addRowType(lists, "new_lease", newLeaseColumns)
 	addRowType(lists, "state", stateColumns)
 	addRowType(lists, "done", doneColumns)

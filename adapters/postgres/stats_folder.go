@@ -14,6 +14,7 @@ import (
 // The statements of the stats folder.
 var (
 	lockFold       = statement("fold.lock")
+	readFoldNow    = statement("fold.now")
 	foldEvents     = statement("fold")
 	listFoldQueues = statement("fold.queues")
 	findNextFold   = statement("fold.next")
@@ -78,7 +79,13 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 			return txn.ErrNothing
 		}
 
-		t.QueueQuery(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) }, arg("passed_queue_ids", passed))
+		var now, own string
+		if err := t.Query(ctx, readFoldNow, func(rows pgx.Rows) error { return rows.Scan(&now, &own) }); err != nil {
+			return err
+		}
+
+		t.QueueQuery(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) },
+			arg("now", now), arg("own", own), arg("passed_queue_ids", passed))
 		if !trial {
 			return nil
 		}

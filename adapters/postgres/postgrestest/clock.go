@@ -30,6 +30,12 @@ func Advance(t testing.TB, s *postgres.Store, d time.Duration) {
 // AdvanceURL is Advance for the default schema of the database at url: for programs that were started on it.
 func AdvanceURL(t testing.TB, url string, d time.Duration) {
 	t.Helper()
+	AdvanceSchema(t, url, postgres.DefaultSchema, d)
+}
+
+// AdvanceSchema is AdvanceURL for another schema.
+func AdvanceSchema(t testing.TB, url, schema string, d time.Duration) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
@@ -37,7 +43,7 @@ func AdvanceURL(t testing.TB, url string, d time.Duration) {
 		t.Fatal(err)
 	}
 	defer conn.Close(ctx)
-	advance(ctx, t, conn, postgres.DefaultSchema, d)
+	advance(ctx, t, conn, schema, d)
 }
 
 // offsetOf finds by how much the function was moved before.
@@ -64,8 +70,8 @@ func advance(ctx context.Context, t testing.TB, conn *pgx.Conn, schema string, d
 			}
 			offset += before
 		}
-		_, err = tx.Exec(ctx, fmt.Sprintf("create or replace function %s.clock() returns timestamptz language sql volatile parallel safe "+
-			"as $$select pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %d / 1000000.0)$$", quote(schema), offset))
+		_, err = tx.Exec(ctx, fmt.Sprintf("create or replace function %s.clock() returns timestamptz language plpgsql stable parallel safe "+
+			"as $$begin return pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %d / 1000000.0); end$$", quote(schema), offset))
 		return err
 	})
 	if err != nil {

@@ -258,7 +258,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	rows := value[int](t, conn, "select count(*) from pgqueue.event")
 	end := value[string](t, conn, "select pg_current_snapshot()::text")
 	events := func(snapshot string) int64 {
-		return p.explain(t, "event.list", true, "'"+snapshot+"'", "'tests'", "''", "'0'", "0", "null", "'{}'", "100").buffers()
+		return p.explain(t, "event.list", true, "'"+end+"'", "'"+snapshot+"'", "'tests'", "''", "'0'", "0", "'{}'", "100").buffers()
 	}
 	for name, n := range map[string]int64{
 		"the counts": p.explain(t, "counts", true, "''", "''").buffers(), "a page of the feed": events(seen), "a look at its end": events(end),

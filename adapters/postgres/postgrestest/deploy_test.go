@@ -321,7 +321,7 @@ func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *
 	sql(t, admin, in("delete from pgqueue.event where xid < '1000000000'"))
 
 	// Of the moment before that retain, and of a replication, which carries no sequences along.
-	sql(t, admin, in("select setval('pgqueue.token', 1, false), setval('pgqueue.turn', 1, false), setval('pgqueue.queue_id_seq', 1, false)"))
+	sql(t, admin, in("select setval('pgqueue.token', 1, false), setval('pgqueue.turn', 1, false), setval('pgqueue.number', 1, false)"))
 	run(admin, s)
 	t.Run("tokens of the time that was lost are not given out again", func(t *testing.T) {
 		if after := retain(t, s, 1)[0]; after.Lease.Token <= lost.Lease.Token {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // connect is a plain connection to the database at url.
-func connect(t *testing.T, dsn string) *pgx.Conn {
+func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
@@ -39,7 +39,7 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 }
 
 // sql runs statements that give nothing back.
-func sql(t *testing.T, conn *pgx.Conn, statements ...string) {
+func sql(t testing.TB, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, q := range statements {
 		if _, err := conn.Exec(t.Context(), q); err != nil {
@@ -49,7 +49,7 @@ func sql(t *testing.T, conn *pgx.Conn, statements ...string) {
 }
 
 // value is the only value that a query gives.
-func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
+func value[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 	t.Helper()
 	var v T
 	if err := conn.QueryRow(t.Context(), query, args...).Scan(&v); err != nil {

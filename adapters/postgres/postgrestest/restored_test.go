@@ -94,8 +94,8 @@ func TestRestoredInPart(t *testing.T) {
 		"the sequence of ids":                  {"alter sequence pgqueue.turn restart", "turn"},
 		"the sequence of tokens":               {"alter sequence pgqueue.token restart", "token"},
 		"a token that is not a multiple (X1)":  {"select setval('pgqueue.token', 1000000)", "token"},
-		"the sequence of queues":               {"alter sequence pgqueue.queue_id_seq restart", "queue_id_seq"},
-		"all that a dump of the rows has left": {"delete from pgqueue.fold; delete from pgqueue.part; alter sequence pgqueue.turn restart; alter sequence pgqueue.token restart; alter sequence pgqueue.queue_id_seq restart", "fold"},
+		"the sequence of queues":               {"alter sequence pgqueue.number restart", "number"},
+		"all that a dump of the rows has left": {"delete from pgqueue.fold; delete from pgqueue.part; alter sequence pgqueue.turn restart; alter sequence pgqueue.token restart; alter sequence pgqueue.number restart", "fold"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -265,7 +265,7 @@ func TestProducerRole(t *testing.T) {
 			"select error from pgqueue.task_error", "select payload from pgqueue.ticker", "select payload from pgqueue.tick",
 			"select fingerprint from pgqueue.task_key", "select digest from pgqueue.access_token", "select id from pgqueue.access_token", "select digest from pgqueue.session", "select id from pgqueue.audit",
 			"insert into pgqueue.task (queue_id, id, payload, created_at, priority, retries) values (1, 1, '1', now(), 1, 1) returning payload",
-			"select pgqueue.prune_audit(0, 1)", "select * from pgqueue.done_of(1, 1)", "delete from pgqueue.task_key",
+			"select pgqueue.prune_audit(0, 1)", "select * from pgqueue.done", "delete from pgqueue.task_key",
 			"update pgqueue.queue set paused = true", "create table pgqueue.x (i int)",
 		} {
 			_, err := conn.Exec(t.Context(), q)

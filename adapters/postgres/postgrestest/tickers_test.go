@@ -323,9 +323,9 @@ func TestManyTickers(t *testing.T) {
 	makeQueue(t, s, "tests", "mail")
 	makeTicker(t, s, "first", time.Hour)
 	conn := connect(t, dsn)
-	sql(t, conn, `insert into pgqueue.ticker (namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
+	sql(t, conn, `insert into pgqueue.ticker (id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
 			payload_bytes, next_at, due_at, planned_at, anchor, created_at, updated_at)
-		select namespace, 't' || i, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
+		select nextval('pgqueue.number'), namespace, 't' || i, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
 			payload_bytes, next_at + i * interval '1 ms', next_at + i * interval '1 ms', planned_at, anchor + i * interval '1 ms', created_at, updated_at
 		from pgqueue.ticker, generate_series(1, 10000) i`)
 	pooled, err := s.Pool().Acquire(t.Context())

@@ -17,7 +17,7 @@ insert into pgqueue.delayed ({{delayed}}) select {{delayed i}} from {{delayed_ro
 -- name: create.lane
 insert into pgqueue.lane (queue_id, priority)
 select i.queue_id, i.priority from {{lane_rows i}}
-where not exists (select 1 from pgqueue.lane l where l.queue_id = i.queue_id and l.priority = i.priority)
+where (i.queue_id, i.priority) not in (select l.queue_id, l.priority from pgqueue.lane l where l.queue_id = any (@queue_id))
 
 -- name: create.keys
 -- Claims keys, in their order, so that two batches cannot deadlock. Returns the keys that are new

@@ -2,9 +2,12 @@
 
 -- name: history.claim
 -- The minute that has just ended, for one process. It waits for the row of fold, because folds write queue_count too.
-update pgqueue.fold set sampled_at = date_trunc('minute', pgqueue.clock())
-where sampled_at < date_trunc('minute', pgqueue.clock())
-returning sampled_at - interval '1 min'
+with claimed as (
+    update pgqueue.fold set sampled_at = date_trunc('minute', pgqueue.clock())
+    where sampled_at < date_trunc('minute', pgqueue.clock())
+    returning sampled_at
+)
+select sampled_at - interval '1 min' from claimed
 
 -- name: history.write
 -- Moves what the sums have gained since the last minute into rows of @at and of its hour, with the ready tasks by queue.

@@ -109,11 +109,15 @@ where {{task_bytes t}} + {{state_bytes s}} <= i.most
 delete from pgqueue.lease where ctid = any (@rows::tid[])
 
 -- name: hold.keep
--- Rewrites lease rows that this transaction has locked, by ctid
+-- Rewrites lease rows that this transaction has locked, by ctid. @task_ids and @cancel_ids have the arrays of all rows, one after
+-- the other, and the rows name their parts of them, from 1
 update pgqueue.lease l
-set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at, granted = nullif(i.granted, 0)
-from unnest(@ctid::tid[], @held::smallint[], @ids::text[], @cancels::text[], @expires_at::timestamptz[], @granted::bigint[])
-    i (ctid, held, ids, cancels, expires_at, granted)
+set held = i.held, task_ids = i.task_ids, cancels = i.cancels, expires_at = i.expires_at, granted = nullif(i.granted, 0)
+from (
+    select i.*, (@task_ids::bigint[])[i.first_id : i.last_id] as task_ids,
+           case when i.last_cancel >= i.first_cancel then (@cancel_ids::bigint[])[i.first_cancel : i.last_cancel] end as cancels
+    from {{kept_lease_rows i}}
+) i
 where l.ctid = i.ctid
 
 -- name: hold.split

@@ -55,8 +55,8 @@ delete from pgqueue.task_error where ctid = any (array(
     ) e))
 
 -- name: take.ready
--- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs goes
--- back as shorter runs.
+-- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs is
+-- returned as shorter runs, which the caller inserts: with an insert beside it Citus has no ctid.
 with i as materialized (select * from {{taken_ready_rows i}}),
 run as (
     delete from pgqueue.ready where ctid = any (array(
@@ -76,13 +76,14 @@ member as materialized (
     cross join lateral generate_series(0, r.n - 1) g
     left join i on i.queue_id = r.queue_id and i.priority = r.priority and i.turn = r.turn + g
 ),
-_rest as (
-    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
-    select min(turn), min(task_id), queue_id, priority, min(attempt), count(*), min(dies_at)
+rest as (
+    select min(turn) as turn, min(task_id) as task_id, queue_id, priority, min(attempt) as attempt, count(*)::smallint as n, min(dies_at) as dies_at
     from (select m.*, turn - row_number() over (partition by queue_id, priority, of order by turn) as island from member m where not taken) m
     group by queue_id, priority, of, island
 )
-select task_id from member where taken
+select true, m.turn, m.task_id, m.queue_id, m.priority, m.attempt, 1::smallint, m.dies_at from member m where m.taken
+union all
+select false, {{ready r}} from rest r
 
 -- name: take.delayed
 delete from pgqueue.delayed where ctid = any (array(
@@ -100,7 +101,7 @@ with i as materialized (select * from {{place_rows i}}),
 run as (
     delete from pgqueue.done d
     where d.queue_id = any (@queue_id::integer[])
-      and d.task_id = any (array(select o.task_id from i cross join lateral pgqueue.done_of(i.queue_id, i.id) o))
+      and d.task_id = any (array(select o.task_id from i cross join lateral {{covering_done i}} o))
     returning d.*
 ),
 member as materialized (

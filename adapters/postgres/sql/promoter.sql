@@ -4,14 +4,21 @@
 -- Due delayed rows become ready, in the order in which they were due. @passed_task_ids and @passed_queue_ids are refused
 -- rows and queues, which the step passes over.
 with due as materialized (
-    select y.ctid as at, y.* from pgqueue.delayed y
+    select y.* from pgqueue.delayed y
     where y.due_at > @watermark and y.due_at <= (select pgqueue.clock())
       and y.task_id <> all (@passed_task_ids::bigint[]) and y.queue_id <> all (@passed_queue_ids::integer[])
     order by y.due_at, y.task_id
     limit @limit
     for update skip locked
 ),
-_delayed as (delete from pgqueue.delayed where ctid = any (array(select at from due))),
+-- The bound is that of the batch: without it a plan that was made while the table was small reads all of it.
+_delayed as (
+    delete from pgqueue.delayed y using due
+    where y.due_at = due.due_at and y.task_id = due.task_id
+      and y.due_at >= (select min(d.due_at) from due d)
+      and (y.due_at, y.task_id) <= ((select d.due_at from due d order by d.due_at desc, d.task_id desc limit 1),
+                                    (select d.task_id from due d order by d.due_at desc, d.task_id desc limit 1))
+),
 turned as materialized (select due.*, nextval('pgqueue.turn') as turn from due),
 _ready as (
     insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)

@@ -105,12 +105,18 @@ delete from pgqueue.lease_beat where ctid = any (array(
 
 -- name: prune.events
 -- Deletes old events that the counts include. @age in ns
-with gone as (
-    delete from pgqueue.event where ctid = any (array(
-        select o.ctid from pgqueue.event o
-        where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos(@age))
-        order by o.xid, o.id limit @limit))
-    returning xid
+with old as materialized (
+    select o.xid, o.id from pgqueue.event o
+    where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos(@age))
+    order by o.xid, o.id limit @limit
+),
+-- The bound is that of the batch: without it a plan that was made while the table was small reads all of it.
+gone as (
+    delete from pgqueue.event e using old
+    where e.xid = old.xid and e.id = old.id
+      and (e.xid, e.id) <= ((select o.xid from old o order by o.xid desc, o.id desc limit 1),
+                            (select o.id from old o order by o.xid desc, o.id desc limit 1))
+    returning e.xid
 ),
 top as (select max(xid::text::bigint) as xid, count(*) as n from gone),
 _fold as (

@@ -25,11 +25,11 @@ for update
 
 -- name: queue.insert
 insert into pgqueue.queue (
-    namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
+    id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
     created_at, updated_at)
-select @namespace, @name, @ttl, @retries, @retry_delay, @backoff, @retry_max_delay, @lease, @concurrency, @retention, @paused, @events,
+select nextval('pgqueue.number'), @namespace, @name, @ttl, @retries, @retry_delay, @backoff, @retry_max_delay, @lease, @concurrency, @retention, @paused, @events,
     now.at, now.at
-from (select pgqueue.clock() as at) now
+from (select pgqueue.clock() as at offset 0) now
 on conflict (namespace, name) where deleted_at is null do nothing
 returning id, version, created_at, updated_at
 

@@ -2,10 +2,13 @@
 
 -- name: request.claim
 -- Locks the row of a request and makes it if need be. A repeat waits for the call that it repeats
-insert into pgqueue.request (namespace, worker, request_id, arguments, expires_at, end_at, ids, tokens, leases)
-values (@namespace, @worker, @request_id, '', pgqueue.clock(), pgqueue.clock(), '{}', '{}', '{}')
-on conflict (namespace, worker, request_id) do update set given = request.given
-returning {{request}}, expires_at > pgqueue.clock(), lost >= given and given > 0
+with claimed as (
+    insert into pgqueue.request as r (namespace, worker, request_id, arguments, expires_at, end_at, ids, tokens, leases)
+    values (@namespace, @worker, @request_id, '', pgqueue.clock(), pgqueue.clock(), '{}', '{}', '{}')
+    on conflict (namespace, worker, request_id) do update set given = r.given
+    returning *
+)
+select {{request r}}, r.expires_at > pgqueue.clock(), r.lost >= r.given and r.given > 0 from claimed r
 
 -- name: request.ends
 -- The ends of leases

@@ -33,11 +33,14 @@ order by l.expires_at limit @limit
 
 -- name: rescue.postpone
 -- Postpones a lease row that cannot be rescued by @delay ns, so that it does not hold up the others. The granted length stays
-update pgqueue.lease
-set expires_at = pgqueue.clock() + pgqueue.nanos(@delay), granted = coalesce(granted, extract(epoch from expires_at - retained_at) * 1e9)
-where ctid = any (array(
-    select l.ctid from pgqueue.lease l where l.token = @token and l.part = @part and l.expires_at <= (select pgqueue.clock())))
-returning (select q.namespace from pgqueue.queue q where q.id = queue_id), (select q.name from pgqueue.queue q where q.id = queue_id), task_ids
+with postponed as (
+    update pgqueue.lease
+    set expires_at = pgqueue.clock() + pgqueue.nanos(@delay), granted = coalesce(granted, extract(epoch from expires_at - retained_at) * 1e9)
+    where token = @token and part = @part and expires_at <= (select pgqueue.clock())
+    returning queue_id, task_ids
+)
+select (select q.namespace from pgqueue.queue q where q.id = p.queue_id), (select q.name from pgqueue.queue q where q.id = p.queue_id), p.task_ids
+from postponed p
 
 -- name: rescue.next
 -- The time at which the next lease lapses, within 5 s, or the next request ends. The rescuer looks again within 5 s in any case.

@@ -32,7 +32,7 @@ with made as (
     insert into pgqueue.session as s (id, digest, is_code, principal_id, kind, name, grants, issuer, subject, created_at, expires_at, ends_at, idle, used_at)
     select @id, @digest, @is_code, @principal_id, @kind, @name, @grants, @issuer, @subject, c.now, c.now + pgqueue.nanos(@life),
            case when @within::bigint > 0 then c.now + pgqueue.nanos(@within) end, @idle, c.now
-    from (select pgqueue.clock() as now) c
+    from (select pgqueue.clock() as now offset 0) c
     on conflict do nothing
     returning s.*
 )
@@ -44,8 +44,8 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 -- The digest of the code is gone afterwards, so a second use finds nothing
 with made as (
     update pgqueue.session s
-    set id = @id, digest = @digest, is_code = false, created_at = c.now, expires_at = c.now + pgqueue.nanos(@life), idle = @idle, used_at = c.now
-    from (select pgqueue.clock() as now) c
+    set id = @id, digest = @digest, is_code = false, created_at = c.now, expires_at = c.end_at, idle = @idle, used_at = c.now
+    from (select n.now, n.now + pgqueue.nanos(@life) as end_at from (select pgqueue.clock() as now offset 0) n) c
     where s.digest = @code and s.is_code and s.ended_at is null and s.expires_at > c.now and coalesce(s.ends_at > c.now, true)
     returning s.*
 )
@@ -55,7 +55,8 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 
 -- name: session.end
 with done as (
-    update pgqueue.session s set ended_at = coalesce(s.ended_at, pgqueue.clock())
+    update pgqueue.session s set ended_at = coalesce(s.ended_at, c.now)
+    from (select pgqueue.clock() as now offset 0) c
     where s.id = @id and not s.is_code
     returning s.*
 )
@@ -66,7 +67,10 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 -- name: session.touch
 -- A use does not revive an ended session
 update pgqueue.session s set used_at = pgqueue.clock()
-where s.id = @id and s.ended_at is null and s.expires_at > pgqueue.clock() and s.used_at + pgqueue.nanos(s.idle) > pgqueue.clock()
+where s.id = @id and s.id in (
+    select l.id from pgqueue.session l
+    where l.id = @id and l.ended_at is null and l.expires_at > pgqueue.clock() and l.used_at + pgqueue.nanos(l.idle) > pgqueue.clock()
+    for update)
 
 -- name: session.prune
 -- @age ns since the end. A locked session is in use

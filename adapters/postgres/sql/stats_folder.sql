@@ -5,6 +5,11 @@
 -- Whether the last minute has no history yet.
 select f.sampled_at < date_trunc('minute', pgqueue.clock()) from pgqueue.fold f for update skip locked
 
+-- name: fold.now
+-- The present snapshot, and the id of this transaction. Each read of the snapshot is a statement without tables: on Citus the
+-- tables may lie on a server with other transaction ids.
+select pg_current_snapshot()::text, pg_current_xact_id()::text
+
 -- name: fold.next
 -- The present time if there are event rows to add, or a minute without a history; else null.
 select case when exists (
@@ -14,7 +19,8 @@ select case when exists (
 -- name: fold
 -- Adds the new event rows to the counts and keeps the snapshot. The caller has locked the row of fold. The sums of the queues
 -- to pass over become new event rows of this transaction, which the kept snapshot does not contain.
-with seen as materialized (select pg_current_snapshot() as now, pgqueue.clock() as t),
+-- @now and @own are the snapshot of fold.now and its transaction, which the snapshot does not list.
+with seen as materialized (select @now::text::pg_snapshot as now, pgqueue.clock() as t),
 new as materialized (
     select e.queue_id,
            sum(n) filter (where "is" = 1) as new_in, sum(n) filter (where was = 1) as new_out,
@@ -31,10 +37,12 @@ new as materialized (
            sum(n) filter (where "is" = 5 and was between 1 and 3) as failed,
            sum(n) filter (where "is" between 4 and 7 and was between 1 and 3) as finished
     from (
-        select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+        select e.* from pgqueue.event e
+        where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold)) and pg_visible_in_snapshot(e.xid, (select now from seen))
         union all
         select e.* from pgqueue.event e
-        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax((select now from seen))
+          and pg_visible_in_snapshot(e.xid, (select now from seen))
     ) e
     group by e.queue_id
 ),
@@ -56,12 +64,12 @@ _count as (
         created_sum = c.created_sum + excluded.created_sum, finished_sum = c.finished_sum + excluded.finished_sum,
         released_sum = c.released_sum + excluded.released_sum, failed_sum = c.failed_sum + excluded.failed_sum,
         retried_sum = c.retried_sum + excluded.retried_sum,
-        created_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.created_next else c.created_mark end,
-        finished_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.finished_next else c.finished_mark end,
-        marked_at = case when c.next_at < excluded.next_at - interval '30 s' then c.next_at else c.marked_at end,
-        created_next = case when c.next_at < excluded.next_at - interval '30 s' then c.created_sum else c.created_next end,
-        finished_next = case when c.next_at < excluded.next_at - interval '30 s' then c.finished_sum else c.finished_next end,
-        next_at = case when c.next_at < excluded.next_at - interval '30 s' then excluded.next_at else c.next_at end
+        created_mark = case when excluded.next_at - c.next_at > interval '30 s' then c.created_next else c.created_mark end,
+        finished_mark = case when excluded.next_at - c.next_at > interval '30 s' then c.finished_next else c.finished_mark end,
+        marked_at = case when excluded.next_at - c.next_at > interval '30 s' then c.next_at else c.marked_at end,
+        created_next = case when excluded.next_at - c.next_at > interval '30 s' then c.created_sum else c.created_next end,
+        finished_next = case when excluded.next_at - c.next_at > interval '30 s' then c.finished_sum else c.finished_next end,
+        next_at = case when excluded.next_at - c.next_at > interval '30 s' then excluded.next_at else c.next_at end
     returning 1
 ),
 -- Also without news, while rows lie above the snapshot's xmin: an open transaction held it back, and every look would
@@ -73,7 +81,7 @@ _fold as (
         from (
             select pg_snapshot_xip(seen.now) union
             -- A snapshot does not list its own transaction.
-            select pg_current_xact_id() where pg_current_xact_id() < pg_snapshot_xmax(seen.now)
+            select @own::text::xid8 where @own::text::xid8 < pg_snapshot_xmax(seen.now)
         ) open (x)) end
     from seen
     where exists (select 1 from new) or exists (select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin(f.seen))
@@ -83,10 +91,12 @@ _again as (
     insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
     select seen.t, e.queue_id, e.kind, e.was, e."is", sum(e.n), sum(e.delayed)
     from (
-        select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+        select e.* from pgqueue.event e
+        where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold)) and pg_visible_in_snapshot(e.xid, (select now from seen))
         union all
         select e.* from pgqueue.event e
-        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax((select now from seen))
+          and pg_visible_in_snapshot(e.xid, (select now from seen))
     ) e, seen
     where cardinality(@passed_queue_ids::integer[]) > 0 and e.queue_id = any (@passed_queue_ids)
     group by seen.t, e.queue_id, e.kind, e.was, e."is"

@@ -35,8 +35,8 @@ where q.namespace = @namespace and q.deleted_at is null
 select i.id from (select distinct i.id from unnest(@ids::bigint[]) i (id)) i
 where not exists (
     select 1 from pgqueue.queue q
-    cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
-    where q.namespace = @namespace and q.deleted_at is null and not exists (select 1 from pgqueue.done_of(q.id, i.id)))
+    cross join lateral (select t.queue_id, t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
+    where q.namespace = @namespace and q.deleted_at is null and not exists (select 1 from {{covering_done t}} d))
 
 -- name: task.queues
 -- The queues of tasks, without their content.

@@ -14,7 +14,7 @@ select pgqueue.clock(), k.overlap = 'skip' and k.last_task_id is not null and ex
            select 1 from pgqueue.task t
            where t.queue_id = k.last_queue_id and t.id = k.last_task_id
              and (select q.deleted_at is null from pgqueue.queue q where q.id = t.queue_id)
-             and not exists (select 1 from pgqueue.done_of(t.queue_id, t.id))),
+             and not exists (select 1 from {{covering_done t}} d)),
        {{ticker k}}
 from k where k.before < @bytes
 order by k.due_at, k.id
@@ -25,7 +25,7 @@ select pgqueue.clock(), k.overlap = 'skip' and k.last_task_id is not null and ex
            select 1 from pgqueue.task t
            where t.queue_id = k.last_queue_id and t.id = k.last_task_id
              and (select q.deleted_at is null from pgqueue.queue q where q.id = t.queue_id)
-             and not exists (select 1 from pgqueue.done_of(t.queue_id, t.id))),
+             and not exists (select 1 from {{covering_done t}} d)),
        {{ticker k}}
 from pgqueue.ticker k
 where k.id = @id and k.next_at is not null and k.next_at <= (select pgqueue.clock())

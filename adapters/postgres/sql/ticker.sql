@@ -1,9 +1,9 @@
 -- Tickers and their ticks; tick_firer.sql fires them.
 
 -- name: ticker.insert
-insert into pgqueue.ticker (namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
+insert into pgqueue.ticker (id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
                             last_at, next_at, due_at, planned_at, anchor, created_at, updated_at, payload_bytes)
-values (@namespace, @name, @period, @cron, @timezone, @queue, @payload, @misfire, @misfire_limit, @overlap, @paused,
+values (nextval('pgqueue.number'), @namespace, @name, @period, @cron, @timezone, @queue, @payload, @misfire, @misfire_limit, @overlap, @paused,
         null, @next_at, @next_at, @now, @now, @now, @now, @payload_bytes)
 on conflict (namespace, name) do nothing
 returning id
@@ -82,6 +82,7 @@ order by i.id
 
 -- name: tick.settle
 -- A delivered tick is done. Another is free at once
-update pgqueue.tick i set held_until = case when @delivered then null else pgqueue.clock() end
+update pgqueue.tick i set held_until = case when @delivered then null else c.now end
+from (select pgqueue.clock() as now offset 0) c
 where i.id = any (@ids::bigint[]) and i.held_until is not null
   and (select k.namespace from pgqueue.ticker k where k.id = i.ticker_id) = @namespace

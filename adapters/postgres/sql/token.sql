@@ -30,16 +30,19 @@ where t.id = @id
 -- @life ns; 0 for a token that does not expire
 insert into pgqueue.access_token as t (id, digest, name, grants, created_by, created_at, expires_at, replaces)
 select @id, @digest, @name, @grants, @created_by, c.now, case when @life::bigint > 0 then c.now + pgqueue.nanos(@life) end, @replaces
-from (select pgqueue.clock() as now) c
+from (select pgqueue.clock() as now offset 0) c
 on conflict do nothing
 returning {{token t}}, t.created_at
 
 -- name: token.revoke
-update pgqueue.access_token t
-set revoked_at = case
-    when t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock()) then pgqueue.clock() else t.revoked_at end
-where t.id = @id
-returning {{token t}}, pgqueue.clock()
+with revoked as (
+    update pgqueue.access_token t
+    set revoked_at = case when t.revoked_at is null and (t.expires_at is null or t.expires_at > c.now) then c.now else t.revoked_at end
+    from (select pgqueue.clock() as now offset 0) c
+    where t.id = @id
+    returning t.*
+)
+select {{token t}}, pgqueue.clock() from revoked t
 
 -- name: token.touch
 update pgqueue.access_token t set used_at = pgqueue.clock() where t.id = @id

@@ -28,9 +28,11 @@ member as materialized (
            case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at,
            w.place = 'ready' and w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)
                or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end as astray,
-           exists (select 1 from pgqueue.done_of(w.queue_id, u.id) d offset 0) as finished
+           exists (select 1 from {{covering_done u}} d offset 0) as finished
     from walked w
-    cross join lateral unnest(coalesce(w.task_ids, array(select generate_series(w.task_id, w.task_id + w.n - 1)))) u (id)
+    cross join lateral (
+        select w.queue_id, i.id from unnest(coalesce(w.task_ids, array(select generate_series(w.task_id, w.task_id + w.n - 1)))) i (id)
+    ) u
     left join lateral (select s.* from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = u.id offset 0) s on true
     left join lateral (
         select t.priority, t.delayed_at from pgqueue.task t

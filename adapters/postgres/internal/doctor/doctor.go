@@ -26,6 +26,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -53,7 +54,7 @@ type Doctor struct {
 var statementFiles embed.FS
 
 // Statements are the statements of this package, for tools and tests.
-var Statements = sqltext.Parse(statementFiles, "*.sql", nil)
+var Statements = sqltext.Parse(statementFiles, "*.sql", sqltext.Lists{"covering_done": table.CoveringDone})
 
 // examineTimeout bounds one check.
 const examineTimeout = 10 * time.Second

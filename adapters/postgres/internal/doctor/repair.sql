@@ -11,9 +11,10 @@ lock table pgqueue.lease, pgqueue.ready, pgqueue.delayed, pgqueue.done in share 
 -- name: repair.lease
 -- Finished tasks leave their leases; the others stay in the lease with the newest token.
 with held as materialized (
-    select l.token, l.part, u.ord, exists (select 1 from pgqueue.done_of(@queue_id, u.id) d offset 0) as finished,
+    select l.token, l.part, u.ord, exists (select 1 from {{covering_done u}} d offset 0) as finished,
            row_number() over (partition by u.id order by l.token + u.ord desc, l.expires_at desc, l.part desc) as rank
-    from pgqueue.lease l cross join lateral unnest(l.task_ids) with ordinality u (id, ord)
+    from pgqueue.lease l
+    cross join lateral (select l.queue_id, i.id, i.ord from unnest(l.task_ids) with ordinality i (id, ord)) u
     where l.queue_id = @queue_id and u.id = any (@task_ids::bigint[])
 ),
 gone as materialized (select * from held where finished or rank > 1)
@@ -41,7 +42,7 @@ with run as (
     returning r.*
 ),
 member as materialized (
-    select r.turn + g as turn, r.task_id + g as id, r.priority, r.attempt, r.dies_at, r.turn as of, r.task_id + g = any (@task_ids::bigint[]) as odd
+    select r.queue_id, r.turn + g as turn, r.task_id + g as id, r.priority, r.attempt, r.dies_at, r.turn as of, r.task_id + g = any (@task_ids::bigint[]) as odd
     from run r cross join lateral generate_series(0, r.n - 1) g
 ),
 ranked as materialized (
@@ -52,7 +53,7 @@ ranked as materialized (
 stays as materialized (
     select r.* from ranked r
     where not r.odd or r.rank = 1
-      and not exists (select 1 from pgqueue.done_of(@queue_id, r.id) d offset 0)
+      and not exists (select 1 from {{covering_done r}} d offset 0)
       and not exists (select 1 from pgqueue.lease l where l.queue_id = @queue_id and r.id = any (l.task_ids) offset 0)
 ),
 _state as (
@@ -75,7 +76,7 @@ with odd as materialized (
 delete from pgqueue.delayed y
 using odd o
 where y.due_at = o.due_at and y.task_id = o.task_id
-  and (exists (select 1 from pgqueue.done_of(@queue_id, o.task_id) d offset 0)
+  and (exists (select 1 from (select o.queue_id, o.task_id as id) i cross join lateral {{covering_done i}} d offset 0)
     or exists (select 1 from pgqueue.lease l where l.queue_id = @queue_id and o.task_id = any (l.task_ids) offset 0)
     or exists (
         select 1 from pgqueue.task t

@@ -4,9 +4,9 @@
 -- name: event.list
 -- The snapshot @seen has not seen the few transactions that were open then, and all from its end on. A read from its beginning
 -- would read everything since the oldest open transaction of the server, at every call.
--- @until: a snapshot, null = now. @after_xid, @after_id: last event of the page before
-with s as materialized (select pg_current_snapshot()::text as now, pruned::text::bigint as pruned from pgqueue.fold)
-select s.now, s.pruned, x.xid::text::bigint, x.id, x.at, x.name, x.kind, x.worker, x.task_ids
+-- @until: the snapshot at the end of the window. @after_xid, @after_id: last event of the page before
+with s as materialized (select pruned::text::bigint as pruned, @until::text::pg_snapshot as until from pgqueue.fold)
+select s.pruned, x.xid::text::bigint, x.id, x.at, x.name, x.kind, x.worker, x.task_ids
 from s left join lateral (
     select e.xid, e.id, e.at, e.name, e.kind, e.worker, e.task_ids
     from (
@@ -19,7 +19,7 @@ from s left join lateral (
         from pgqueue.event e
         join pgqueue.queue q on q.id = e.queue_id and q.namespace = @namespace and q.deleted_at is null and (@queue = '' or q.name = @queue)
         where e.xid >= span.first and e.xid <= span.last and (e.xid, e.id) > (@after_xid::text::xid8, @after_id::bigint)
-          and (@until::text is null or pg_visible_in_snapshot(e.xid, @until::text::pg_snapshot))
+          and pg_visible_in_snapshot(e.xid, s.until)
           and e.task_ids is not null and (cardinality(@kinds::smallint[]) = 0 or e.kind = any (@kinds))
         order by e.xid, e.id
         limit @limit
@@ -29,6 +29,7 @@ from s left join lateral (
 ) x on true
 
 -- name: event.now
+-- A statement without tables: on Citus they may lie on a server with other transaction ids.
 select pg_current_snapshot()::text
 
 -- name: event.oldest

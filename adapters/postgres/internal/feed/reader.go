@@ -32,6 +32,11 @@ func (r *Reader) ListEvents(ctx context.Context, namespace string, f queue.Event
 	}
 
 	p := pageScan{namespace: namespace, filter: f, limit: limit, start: pos, at: pos}
+	if p.at.until == "" {
+		if p.at.until, err = r.readSnapshot(ctx, op); err != nil {
+			return queue.EventPage{}, err
+		}
+	}
 	if err := p.readRows(ctx, op, r.db); err != nil {
 		return queue.EventPage{}, err
 	}
@@ -85,8 +90,7 @@ func (r *Reader) findStart(ctx context.Context, op, after string) (position, err
 // LastEvent implements queue.Store.
 func (r *Reader) LastEvent(ctx context.Context) (string, error) {
 	const op = "last event"
-	var now string
-	err := r.db.Query(ctx, op, readSnapshotNow, func(rows pgx.Rows) error { return rows.Scan(&now) })
+	now, err := r.readSnapshot(ctx, op)
 	if err != nil {
 		return "", err
 	}
@@ -95,6 +99,13 @@ func (r *Reader) LastEvent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return cursors[0], nil
+}
+
+// readSnapshot returns the present snapshot. It contains no event that commits later, so it may be older than the read of the
+// events.
+func (r *Reader) readSnapshot(ctx context.Context, op string) (now string, err error) {
+	err = r.db.Query(ctx, op, readSnapshotNow, func(rows pgx.Rows) error { return rows.Scan(&now) })
+	return now, err
 }
 
 // pageScan collects the events of one page from event rows.
@@ -125,13 +136,8 @@ func (p *pageScan) readRows(ctx context.Context, op string, db *txn.Database) er
 		afterID--
 	}
 
-	var until *string
-	if p.start.until != "" {
-		until = &p.start.until
-	}
-
 	return db.Query(ctx, op, listEvents, p.scanRow,
-		arg("namespace", p.namespace), arg("seen", p.start.seen), arg("until", until),
+		arg("namespace", p.namespace), arg("seen", p.start.seen), arg("until", p.at.until),
 		arg("after_xid", strconv.FormatInt(p.start.xid, 10)), arg("after_id", afterID), arg("queue", p.filter.Queue),
 		arg("kinds", wanted), arg("limit", maxRows))
 }
@@ -139,22 +145,17 @@ func (p *pageScan) readRows(ctx context.Context, op string, db *txn.Database) er
 // scanRow adds the events of one row, until the page is full.
 func (p *pageScan) scanRow(rows pgx.Rows) error {
 	var (
-		now          string
 		name, worker *string
 		xid, id      *int64
 		when         *time.Time
 		kind         *int16
 		packed       []int64
 	)
-	if err := rows.Scan(&now, &p.pruned, &xid, &id, &when, &name, &kind, &worker, &packed); err != nil {
+	if err := rows.Scan(&p.pruned, &xid, &id, &when, &name, &kind, &worker, &packed); err != nil {
 		return err
 	}
 
-	if p.at.until == "" {
-		p.at.until = now
-	}
-
-	// Without events the statement returns one row, which has only the snapshots.
+	// Without events the statement returns one row, which has only the end of the pruned events.
 	if xid == nil || p.full {
 		return nil
 	}

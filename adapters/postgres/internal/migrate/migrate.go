@@ -246,6 +246,9 @@ func (m *Migrator) Script(up bool) string {
 
 func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
 
+// distributeSchemas makes a schema that the transaction creates a distributed schema, in a database of Citus.
+const distributeSchemas = "select set_config('citus.enable_schema_based_sharding', 'on', true) from pg_extension where extname = 'citus'"
+
 // applyNext applies the next pending migration and returns it, or nil if none is pending.
 func (m *Migrator) applyNext(ctx context.Context, t pgx.Tx) (*Migration, error) {
 	all, err := m.examineSchema(ctx, t)
@@ -269,7 +272,7 @@ func (m *Migrator) applyNext(ctx context.Context, t pgx.Tx) (*Migration, error) 
 	if next.Version == 1 {
 		text = m.DB.Text.Of(createTable) + ";\n" + text
 		if !exists {
-			text = "create schema " + quoteName(m.Schema) + ";\n" + text
+			text = distributeSchemas + ";\ncreate schema " + quoteName(m.Schema) + ";\n" + text
 		}
 	}
 

@@ -47,8 +47,11 @@ select getdatabaseencoding()::text,
 select version, name, checksum, (extract(epoch from applied_at) * 1000000)::bigint, compatible_from from pgqueue.migration order by version
 
 -- name: migrate.record
-insert into pgqueue.migration (version, name, checksum, compatible_from) values (@version, @name, @checksum, @compatible_from)
-returning (extract(epoch from applied_at) * 1000000)::bigint
+with recorded as (
+    insert into pgqueue.migration (version, name, checksum, compatible_from) values (@version, @name, @checksum, @compatible_from)
+    returning applied_at
+)
+select (extract(epoch from applied_at) * 1000000)::bigint from recorded
 
 -- name: migrate.forget
 delete from pgqueue.migration where version = @version

@@ -26,6 +26,7 @@ var (
 	fillParts      = Statements.Named("migrate.restored.parts")
 	fillSequences  = Statements.Named("migrate.restored.sequences")
 	lockForCounts  = Statements.Named("migrate.restored.lock")
+	readNow        = Statements.Named("migrate.restored.now")
 	countFromTasks = Statements.Named("migrate.restored.count")
 )
 
@@ -112,7 +113,7 @@ func (m *Migrator) fillGapsIn(ctx context.Context, t pgx.Tx) error {
 		fills = append(fills, fillSequences)
 	}
 	if g.fold { // the lock keeps events from changing while they are counted
-		fills = append(fills, lockForCounts, countFromTasks)
+		fills = append(fills, lockForCounts)
 	}
 
 	for _, fill := range fills {
@@ -120,7 +121,15 @@ func (m *Migrator) fillGapsIn(ctx context.Context, t pgx.Tx) error {
 			return err
 		}
 	}
-	return nil
+	if !g.fold {
+		return nil
+	}
+
+	var now string
+	if err := m.queryRow(ctx, t, readNow).Scan(&now); err != nil {
+		return err
+	}
+	return m.exec(ctx, t, countFromTasks, arg("now", now))
 }
 
 // fillGaps finds the gaps of a restore and fills them in a transaction of its own.

@@ -6,6 +6,8 @@
 -- the names of sequences behind the values in use. A partition counts when task and done both have it. A token is a
 -- multiple of 256.
 with {{attached}},
+number as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.number),
+tick as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.tick_id_seq),
 turn as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.turn),
 token as (select last_value, case when is_called then last_value else last_value - 256 end as last from pgqueue.token)
 select not exists (select 1 from pgqueue.fold),
@@ -19,9 +21,9 @@ select not exists (select 1 from pgqueue.fold),
                ) t) then 'turn' end,
            case when exists (select 1 from pgqueue.lease l where l.token > (select last from token))
                   or (select last_value % 256 <> 0 from token) then 'token' end,
-           case when exists (select 1 from pgqueue.queue x, pgqueue.queue_id_seq s where x.id >= s.last_value + s.is_called::integer) then 'queue_id_seq' end,
-           case when exists (select 1 from pgqueue.ticker x, pgqueue.ticker_id_seq s where x.id >= s.last_value + s.is_called::integer) then 'ticker_id_seq' end,
-           case when exists (select 1 from pgqueue.tick x, pgqueue.tick_id_seq s where x.id >= s.last_value + s.is_called::integer) then 'tick_id_seq' end
+           case when exists (select 1 from pgqueue.queue x where x.id > (select last from number))
+                  or exists (select 1 from pgqueue.ticker x where x.id > (select last from number)) then 'number' end,
+           case when exists (select 1 from pgqueue.tick x where x.id > (select last from tick)) then 'tick_id_seq' end
        ], null)::text[]
 
 -- name: migrate.restored.parts
@@ -40,16 +42,18 @@ select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn),
            (select max(id) from pgqueue.task), (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state))),
        setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) + 256 from pgqueue.lease),
            (select max(token) + 256 from pgqueue.state), (select max(token) + 256 from pgqueue.done)) + 255) / 256 * 256),
-       setval('pgqueue.queue_id_seq', greatest((select last_value from pgqueue.queue_id_seq), (select max(id) from pgqueue.queue))),
-       setval('pgqueue.ticker_id_seq', greatest((select last_value from pgqueue.ticker_id_seq), (select max(id) from pgqueue.ticker))),
+       setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),
        setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
        setval('pgqueue.event_id_seq', greatest((select last_value from pgqueue.event_id_seq), (select max(id) from pgqueue.event))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)))
 
+-- name: migrate.restored.now
+-- A statement without tables: on Citus they may lie on a server with other transaction ids.
+select pg_current_snapshot()::text
+
 -- name: migrate.restored.count
--- Counts from the rows themselves, as of the snapshot of this statement, and the row of fold with that snapshot. The counts
--- contain all events, so the table event is emptied. The caller has locked fold, event and queue_count, so that nothing
--- is counted twice.
+-- Counts from the rows themselves, and the row of fold with the snapshot @now. The counts contain all events, so the table event
+-- is emptied. The caller has locked fold, event and queue_count before it took the snapshot, so that nothing is counted twice.
 with counted as (
     select queue_id, sum(new) as new, sum(retry) as retry, sum(retained) as retained, sum(released) as released, sum(failed) as failed,
            sum(expired) as expired, sum(cancelled) as cancelled, sum(delayed) as delayed
@@ -80,7 +84,7 @@ _count as (
 ),
 _event as (delete from pgqueue.event),
 _snapshot as (delete from pgqueue.event_snapshot)
-insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot())
+insert into pgqueue.fold (seen, pruned) select @now::text::pg_snapshot, pg_snapshot_xmin(@now::text::pg_snapshot)
 
 -- name: migrate.restored.lock
 lock table pgqueue.fold, pgqueue.event, pgqueue.queue_count in access exclusive mode

@@ -121,9 +121,14 @@ func (m *Migrator) explainFault(op string, err error) error {
 	return txn.Translate(op, err)
 }
 
-// runScript runs text, which may contain many statements, within t.
+// runScript runs the commands of text within t, each in a message of its own: Citus refuses several in one.
 func runScript(ctx context.Context, t pgx.Tx, text string) error {
-	return t.Conn().PgConn().Exec(ctx, text).Close()
+	for _, command := range sqltext.SplitCommands(text) {
+		if err := t.Conn().PgConn().Exec(ctx, command).Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // arg returns a named parameter with its value.

@@ -161,6 +161,13 @@ func (t Table[R]) ListIf(alias, condition string, names ...string) string {
 	return strings.Join(list, ", ")
 }
 
+// CoveringDone returns the row of done that covers the task with the columns queue_id and id of alias, as a subquery without an
+// alias. A run of finished tasks stays in its block of 32 ids, so the row is the last one at or below the id in the block.
+func CoveringDone(alias string) string {
+	return strings.ReplaceAll("(select d.* from (select d.* from pgqueue.done d where d.queue_id = @.queue_id "+
+		"and d.task_id > (@.id - 1) / 32 * 32 and d.task_id <= @.id order by d.task_id desc limit 1) d where d.task_id + d.n > @.id)", "@", alias)
+}
+
 // Only returns the table with the columns of names, in the order of names. It panics for an unknown name.
 func (t Table[R]) Only(names ...string) Table[R] {
 	columns := make([]column, len(names))

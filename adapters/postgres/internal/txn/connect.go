@@ -75,9 +75,13 @@ func (c *Connector) Prepare(cfg *pgx.ConnConfig, pooler bool) {
 				}
 			}
 		}
-		return nil
+		return conn.Exec(ctx, planOnCitus).Close()
 	}
 }
+
+// planOnCitus restores the default of plan_cache_mode where the server has loaded Citus: it cannot plan an insert of rows from
+// arrays for all arguments. The setting of Citus shows it without a look at the catalog.
+const planOnCitus = "select set_config('plan_cache_mode', 'auto', false) where current_setting('citus.version', true) is not null"
 
 // majorVersion returns the major version that the server reported at connect: 17 for "17.2 (Debian 17.2-1)". It
 // returns 0 when the server reported none.

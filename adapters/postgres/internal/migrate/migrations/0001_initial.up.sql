@@ -17,15 +17,21 @@
 -- operator in them another meaning. Texts in indexes are compared byte by byte (collate "C"): an index in the order of a
 -- language breaks when the operating system's tables of that language change.
 
--- The one clock. Tests of time replace this function; nothing else asks for the time.
+-- These files, and all statements, keep to the dialect that also runs on Citus: TestDialect has its rules.
+
+-- The one clock. Tests of time replace this function; nothing else asks for the time. It is stable, because Citus refuses
+-- volatile functions in updates, and in PL/pgSQL, because PostgreSQL plans a stable SQL function anew in each statement (10 us).
 create function pgqueue.clock() returns timestamptz
-    language sql volatile parallel safe as 'select pg_catalog.clock_timestamp()';
+    language plpgsql stable parallel safe as 'begin return pg_catalog.clock_timestamp(); end';
 
 create function pgqueue.nanos(n bigint) returns interval
     language sql immutable parallel safe return pg_catalog.make_interval(secs => n / 1000000000.0::float8);
 
+-- The ids of queues and tickers. Statements name the sequence: Citus refuses integer identities.
+create sequence pgqueue.number as integer cache 1;
+
 create table pgqueue.queue (
-    id              integer generated always as identity primary key,
+    id              integer primary key,
     namespace       text collate "C" not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
     name            text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
     ttl             bigint      not null check (ttl >= 0),
@@ -100,17 +106,6 @@ create table pgqueue.done (
 create index done_unwell on pgqueue.done (queue_id, status, task_id) where status <> 4;
 -- Rows arrive in the order of finished_at: a block range index finds what is past retention for next to nothing.
 create index done_finished on pgqueue.done using brin (finished_at) with (pages_per_range = 32, autosummarize = on);
-
--- The row of done that covers a task, if it has ended.
-create function pgqueue.done_of(queue integer, id bigint) returns setof pgqueue.done
-    language sql stable parallel safe
-begin atomic
-    select d.* from (
-        select d.* from pgqueue.done d
-        where d.queue_id = $1 and d.task_id > ($2 - 1) / 32 * 32 and d.task_id <= $2
-        order by d.task_id desc limit 1) d
-    where d.task_id + d.n > $2;
-end;
 
 -- The partitions of task and done, by the ids [lower, upper): multiples of 32 ids each.
 create table pgqueue.part (
@@ -313,7 +308,7 @@ create table pgqueue.queue_history (
 );
 
 create table pgqueue.ticker (
-    id            integer generated always as identity primary key,
+    id            integer primary key,
     namespace     text collate "C" not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
     name          text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
     period        bigint      not null check (period >= 0),
@@ -428,19 +423,22 @@ create index audit_at on pgqueue.audit (at, id);
 -- The one way by which entries leave. Servers may call it and may not delete: so they cannot remove an entry before the
 -- least retention, 30 days. It runs with the rights of the owner of the table.
 create function pgqueue.prune_audit(age bigint, most integer) returns bigint
-    language sql volatile security definer
-begin atomic
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    pruned bigint;
+begin
     with old as (
         select a.id from pgqueue.audit a
-        where a.at < pgqueue.clock() - greatest(pgqueue.nanos($1), pg_catalog.make_interval(days => 30))
-        order by a.at, a.id limit least($2, 5000)
+        where a.at < pgqueue.clock() - greatest(pgqueue.nanos(age), make_interval(days => 30))
+        order by a.at, a.id limit least(most, 5000)
         for update skip locked
     ),
     gone as (
         delete from pgqueue.audit a using old where a.id = old.id returning 1
     )
-    select count(*) from gone;
-end;
+    select count(*) into pruned from gone;
+    return pruned;
+end $$;
 revoke execute on function pgqueue.prune_audit(bigint, integer) from public;
 
 -- One task with its present status, which follows from the place of its rows. For lists and single looks; the
@@ -468,7 +466,14 @@ join pgqueue.queue q on q.id = t.queue_id and q.deleted_at is null
 left join lateral (
     select s.* from pgqueue.state s where s.queue_id = t.queue_id and s.task_id = t.id offset 0
 ) s on true
-left join lateral (select d.* from pgqueue.done_of(t.queue_id, t.id) d offset 0) d on true
+left join lateral (
+    -- The row of done that covers the task, if it has ended.
+    select d.* from (
+        select d.* from pgqueue.done d
+        where d.queue_id = t.queue_id and d.task_id > (t.id - 1) / 32 * 32 and d.task_id <= t.id
+        order by d.task_id desc limit 1) d
+    where d.task_id + d.n > t.id offset 0
+) d on true
 left join lateral (
     select r.task_id from pgqueue.ready r
     where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority
@@ -492,8 +497,7 @@ where d.task_id is null or d.finished_at + pgqueue.stay(q.retention, q.ttl) > pg
 -- The counts of each queue. The kept counts of queue_count contain the events up to a snapshot; the later event rows are added when they are
 -- read. No statement counts tasks. Outside of the snapshot are the transactions that were open at its time, a few, and those
 -- from its end on. A read from its beginning on would be simpler, and would read all events since the oldest transaction of
--- the server. No visible row is at or past the end of the present snapshot: the condition shows the planner that few rows
--- match.
+-- the server. The upper bound of xid holds always: it shows the planner that few rows match.
 create view pgqueue.count_now as
 with new as materialized (
     select e.queue_id, array[
@@ -511,7 +515,7 @@ with new as materialized (
         select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
         union all
         select e.* from pgqueue.event e
-        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < '18446744073709551615'::xid8
     ) e
     group by e.queue_id
 )

@@ -35,12 +35,13 @@ create function pgqueue.brackets_of(value text) returns text
 
 -- The NOTIFY channel of this schema.
 create function pgqueue.channel() returns text
-    language sql stable parallel safe
-begin atomic
-    select case n.nspname when 'pgqueue' then 'pgqueue'
-                else 'pgqueue_' || left(encode(sha256(convert_to(n.nspname::text, 'UTF8')), 'hex'), 32) end
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'pgqueue.queue'::regclass;
-end;
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select case n.nspname when 'pgqueue' then 'pgqueue'
+                    else 'pgqueue_' || left(encode(sha256(convert_to(n.nspname::text, 'UTF8')), 'hex'), 32) end
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'pgqueue.queue'::regclass);
+end $$;
 
 -- The fault of a JSON text that the type json has accepted; null without one.
 create function pgqueue.json_fault(value text) returns text
@@ -118,19 +119,10 @@ begin
     return case when found_headers > 0 then headers end;
 end $$;
 
--- Finds a queue by its name, or raises the fault of the name.
-create function pgqueue.find_queue(namespace text, queue text) returns pgqueue.queue
+-- Raises the fault of a queue name that finds no queue. No signature has the row type of a table: Citus refuses partitions then.
+create function pgqueue.refuse_queue(space text, wanted text) returns void
     language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-declare
-    q pgqueue.queue;
-    space text := lower(btrim(coalesce(namespace, 'default'), E' \t\n\r\v\f') collate "C");
-    wanted text := lower(btrim(queue, E' \t\n\r\v\f') collate "C");
 begin
-    select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
-    if found then
-        return q;
-    end if;
-
     if space !~ '^[a-z][a-z0-9_-]{0,62}$' or space = 'pgqueue' then
         raise exception using errcode = 'PQ422', message = format(
             'namespace: must be a letter first, then at most 62 letters, digits, "_" and "-", and not the system''s own, got %s', quote_literal(left(space, 64)));
@@ -150,6 +142,8 @@ create function pgqueue.insert_tasks(
     language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     q pgqueue.queue;
+    space text := lower(btrim(coalesce(namespace, 'default'), E' \t\n\r\v\f') collate "C");
+    wanted text := lower(btrim(queue, E' \t\n\r\v\f') collate "C");
     born_at timestamptz := pgqueue.clock();
     due timestamptz;
     end_at timestamptz;
@@ -160,7 +154,10 @@ declare
     fault record;
 begin
     perform pgqueue.check_options(options);
-    q := pgqueue.find_queue(namespace, queue);
+    select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
+    if not found then
+        perform pgqueue.refuse_queue(space, wanted);
+    end if;
     headers := pgqueue.check_headers(headers);
     priority := coalesce(priority, 0);
     if priority not between -32768 and 32767 then
@@ -269,7 +266,7 @@ begin
         group by r.island, r.chunk;
     end if;
 
-    perform pgqueue.insert_event(q, born_at, 1::smallint, 0::smallint, 1::smallint, late, null, ids);
+    perform pgqueue.insert_event(q.id, q.events, born_at, 1::smallint, 0::smallint, 1::smallint, late, null, ids);
 
     -- NOTIFY leaves with the commit. A loader of many tasks mutes it: set local pgqueue.notify = off.
     if not late and coalesce(current_setting('pgqueue' || '.notify', true), '') <> 'off' then
@@ -281,19 +278,19 @@ end $$;
 -- Adds the event of tasks with the same change: the feed and the counts. A row lists at most 100 runs of ids, so that
 -- PostgreSQL stores it inline.
 create function pgqueue.insert_event(
-    q pgqueue.queue, at timestamptz, kind smallint, was smallint, "is" smallint, late boolean, worker text, ids bigint[]
+    queue_id integer, events boolean, at timestamptz, kind smallint, was smallint, "is" smallint, late boolean, worker text, ids bigint[]
 ) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    if not q.events or cardinality(ids) = 1 then
+    if not insert_event.events or cardinality(ids) = 1 then
         insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
-        values (insert_event.at, q.id, insert_event.kind, insert_event.was, insert_event."is", cardinality(ids),
-                case when late then cardinality(ids) else 0 end, insert_event.worker, case when q.events then ids end);
+        values (insert_event.at, insert_event.queue_id, insert_event.kind, insert_event.was, insert_event."is", cardinality(ids),
+                case when late then cardinality(ids) else 0 end, insert_event.worker, case when insert_event.events then ids end);
         return;
     end if;
 
     insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
-    select insert_event.at, q.id, insert_event.kind, insert_event.was, insert_event."is", sum(r.n), case when late then sum(r.n) else 0 end,
+    select insert_event.at, insert_event.queue_id, insert_event.kind, insert_event.was, insert_event."is", sum(r.n), case when late then sum(r.n) else 0 end,
            insert_event.worker, (select array_agg(v order by abs(v)) from unnest(array_agg(r.first) || (array_agg(-r.last) filter (where r.n > 1))) v)
     from (
         select r.*, (row_number() over (order by r.first) - 1) / 100 as chunk
@@ -429,7 +426,7 @@ begin
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     values (complete_task.id, ended_at, l.retained_at, complete_task.token, q.id, outcome,
             coalesce(l.attempts[place], 1), l.worker, complete_task.result);
-    perform pgqueue.insert_event(q, ended_at, case outcome when 7 then 7 else 3 end::smallint, 3::smallint, outcome, false, l.worker, array[id]);
+    perform pgqueue.insert_event(q.id, q.events, ended_at, case outcome when 7 then 7 else 3 end::smallint, 3::smallint, outcome, false, l.worker, array[id]);
 end $$;
 
 create function pgqueue.complete_task(id bigint, token bigint, result text, options jsonb default '{}') returns void

@@ -47,7 +47,12 @@ set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.r
     cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed;
 
 truncate pgqueue.event, pgqueue.event_snapshot;
-update pgqueue.fold set seen = pg_current_snapshot(), pruned = pg_snapshot_xmin(pg_current_snapshot());
+do $$
+declare
+    present pg_snapshot := pg_current_snapshot();
+begin
+    update pgqueue.fold set seen = present, pruned = pg_snapshot_xmin(present);
+end $$;
 
 -- Ids and turns continue past the greatest in use, because logical replication carries no sequences. Tokens continue far
 -- past all tokens of the lost time. A lease row takes 256 of them, so each is a multiple of 256.
@@ -55,7 +60,6 @@ select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn), (s
            (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state)));
 select setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) from pgqueue.lease),
            (select max(token) from pgqueue.state), (select max(token) from pgqueue.done)) + 255) / 256 * 256 + 256 * 1000000::bigint);
-select setval('pgqueue.queue_id_seq', greatest((select last_value from pgqueue.queue_id_seq), (select max(id) from pgqueue.queue))),
-       setval('pgqueue.ticker_id_seq', greatest((select last_value from pgqueue.ticker_id_seq), (select max(id) from pgqueue.ticker))),
+select setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),
        setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)));
