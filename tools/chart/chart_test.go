@@ -59,6 +59,8 @@ workers:
     concurrency: 50
     podAnnotations: {rotated: "1"}
   - {name: exec, queues: [build], exec: "./build.sh 'a b'", image: "example.org/builder:1", replicas: 0, env: [{name: A, value: b}]}
+  - {name: films, queues: [films], url: "https://films.example.org", autoscaling: {enabled: true, kind: ScaledJob, minReplicas: 1, within: 5m}}
+definitions: {file: "queues: {films: {}}"}
 serviceAccount: {annotations: {a: b}}
 networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}], egress: [{ports: [{port: 4318}], to: [{namespaceSelector: {}}]}]}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
@@ -117,7 +119,7 @@ func render(t *testing.T, values string) (map[string]any, error) {
 }
 
 // custom lists the kinds that do not belong to Kubernetes itself.
-var custom = []string{"keda.sh/v1alpha1/ScaledObject", "keda.sh/v1alpha1/TriggerAuthentication", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
+var custom = []string{"keda.sh/v1alpha1/ScaledObject", "keda.sh/v1alpha1/ScaledJob", "keda.sh/v1alpha1/TriggerAuthentication", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
 
 func decode(doc []byte) (string, any, error) {
 	var head struct {
@@ -159,12 +161,13 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{
-			"ConfigMap/jobs-pgqueue-server-access",
+			"ConfigMap/jobs-pgqueue-definitions", "ConfigMap/jobs-pgqueue-server-access",
 			"Deployment/jobs-pgqueue-server", "Deployment/jobs-pgqueue-worker-exec", "Deployment/jobs-pgqueue-worker-hooks",
-			"HorizontalPodAutoscaler/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "NetworkPolicy/jobs-pgqueue-server",
+			"HorizontalPodAutoscaler/jobs-pgqueue-server", "Job/jobs-pgqueue-definitions", "Job/jobs-pgqueue-migrate", "NetworkPolicy/jobs-pgqueue-server",
 			"NetworkPolicy/jobs-pgqueue-worker", "PodDisruptionBudget/jobs-pgqueue-server", "PodMonitor/jobs-pgqueue-worker",
-			"ScaledObject/jobs-pgqueue-worker-hooks", "Secret/jobs-pgqueue-tokens", "Service/jobs-pgqueue-server",
-			"ServiceAccount/jobs-pgqueue", "ServiceMonitor/jobs-pgqueue-server", "TriggerAuthentication/jobs-pgqueue-worker-hooks",
+			"ScaledJob/jobs-pgqueue-worker-films", "ScaledObject/jobs-pgqueue-worker-hooks", "Secret/jobs-pgqueue-tokens", "Service/jobs-pgqueue-server",
+			"ServiceAccount/jobs-pgqueue", "ServiceMonitor/jobs-pgqueue-server", "TriggerAuthentication/jobs-pgqueue-worker-films",
+			"TriggerAuthentication/jobs-pgqueue-worker-hooks",
 		}
 		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
 			t.Errorf("objects %v", keys)
@@ -328,9 +331,13 @@ func TestChart(t *testing.T) {
 				}
 			case *batchv1.Job:
 				pods[key] = o.Spec.Template.Spec
+			case map[string]any:
+				if strings.HasPrefix(key, "ScaledJob/") {
+					pods[key] = readJob(t, o).Template.Spec
+				}
 			}
 		}
-		if len(pods) != 4 {
+		if len(pods) != 6 {
 			t.Fatalf("%d pods", len(pods))
 		}
 		for key, pod := range pods {
@@ -375,17 +382,17 @@ func TestChart(t *testing.T) {
 	})
 	t.Run("KEDA reaches the servers through a network policy that names its callers", func(t *testing.T) {
 		const closed = least + "networkPolicy: {enabled: true, from: [{podSelector: {}}]}\n"
-		const scaled = "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true}}]\n"
-		for values, want := range map[string]int{closed: 2, closed + scaled: 3, least + "networkPolicy: {enabled: true}\n" + scaled: 2} {
+		const keda = "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true}}]\n"
+		for values, want := range map[string]int{closed: 2, closed + keda: 3, least + "networkPolicy: {enabled: true}\n" + keda: 2, closed + "definitions: {file: 'queues: {}'}\n": 3} {
 			got, err := render(t, values)
 			if err != nil {
 				t.Fatal(err)
 			}
 			peers := got["NetworkPolicy/jobs-pgqueue-server"].(*networkingv1.NetworkPolicy).Spec.Ingress[0].From
-			keda := slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
+			asks := slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
 				return p.NamespaceSelector != nil && p.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"] == "keda"
 			})
-			if len(peers) != want || keda != (want == 3) {
+			if len(peers) != want || asks != (values == closed+keda) {
 				t.Errorf("%s: got %v", values, peers)
 			}
 			if len(got["NetworkPolicy/jobs-pgqueue-worker"].(*networkingv1.NetworkPolicy).Spec.Ingress[0].From) != 1 {
@@ -394,6 +401,8 @@ func TestChart(t *testing.T) {
 		}
 	})
 	t.Run("KEDA asks the server for the slots that the queues have work for", testScaling)
+	t.Run("workers in jobs end by themselves, and nothing cuts a running one", testScaledJob)
+	t.Run("a job applies the definitions as they were given", testDefinitions)
 	for name, values := range map[string]string{
 		"existingSecret":                "{}",
 		"replicas":                      least + "server: {replicas: 0}",
@@ -406,6 +415,10 @@ func TestChart(t *testing.T) {
 		"egress":                        least + "networkPolicy: {egress: [4318]}",
 		"targetAgeSeconds":              least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
 		"terminationGracePeriodSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', terminationGracePeriodSeconds: 20}]",
+		"untilEmpty":                    least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, untilEmpty: 10s}}]",
+		"maxTasks":                      least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, kind: ScaledJob, maxTasks: 0}}]",
+		"kind":                          least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, kind: Job}}]",
+		"definitions":                   least + "definitions: {queues: {mail: {}}}",
 		"drainTime":                     least + "worker: {drainTime: 25}",
 		"accessFile":                    least + "auth: {accessFile: {users: []}}",
 		"clientCASecret":                least + "tls: {clientCASecret: authorities}",
@@ -420,6 +433,29 @@ func TestChart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// readJob returns what KEDA makes a job of.
+func readJob(t *testing.T, scaledJob map[string]any) (spec batchv1.JobSpec) {
+	t.Helper()
+	text, err := json.Marshal(scaledJob["spec"].(map[string]any)["jobTargetRef"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// configData returns the data of a ConfigMap.
+func configData(object any) map[string]string {
+	if c, ok := object.(*corev1.ConfigMap); ok {
+		return c.Data
+	}
+	return nil
 }
 
 // scaledObject has the fields of a KEDA ScaledObject that the chart sets.

@@ -60,6 +60,11 @@ pgq_{{ randAlphaNum 8 }}_{{ randAlphaNum 38 }}
 {{- if .Values.tls.existingSecret }}https{{ else }}http{{ end }}
 {{- end }}
 
+{{- /* The URL of the servers for pods of the chart. */}}
+{{- define "pgqueue.url" -}}
+{{ include "pgqueue.scheme" . }}://{{ include "pgqueue.name" . }}-server:{{ .Values.server.service.port }}
+{{- end }}
+
 {{- define "pgqueue.container" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
