@@ -33,6 +33,11 @@ func newCallMeters(mk *metricMaker, layer, calls string) *callMeters {
 
 // recordCall records a call of op that took took and ended with err.
 func (c *callMeters) recordCall(op queue.Op, took time.Duration, err error) {
+	c.recordCallIn(op, took, err, trace.SpanContext{})
+}
+
+// recordCallIn records a call like recordCall. A sampled span gives its duration an exemplar.
+func (c *callMeters) recordCallIn(op queue.Op, took time.Duration, err error, in trace.SpanContext) {
 	seconds := c.observers[op].Load()
 	if seconds == nil {
 		observer := c.seconds.WithLabelValues(op.Label())
@@ -40,7 +45,7 @@ func (c *callMeters) recordCall(op queue.Op, took time.Duration, err error) {
 		c.observers[op].Store(seconds)
 	}
 
-	(*seconds).Observe(took.Seconds())
+	observeIn(*seconds, took.Seconds(), in)
 	c.countError(op, err)
 }
 
@@ -116,7 +121,7 @@ func (o *callObserver) End(_ context.Context, call queue.Call, state callState, 
 	case call.Op.Operation().Cost == queue.CostStream:
 		o.calls.countStreamError(call.Op, err)
 	default:
-		o.calls.recordCall(call.Op, took, err)
+		o.calls.recordCallIn(call.Op, took, err, spanContextOf(state.span))
 	}
 	return nil
 }

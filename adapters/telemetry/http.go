@@ -99,7 +99,7 @@ func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, 
 	m, route := methodLabel(r), routeLabel(r)
 	if t.m != nil {
 		t.m.http.requests.WithLabelValues(m, route, strconv.Itoa(status)).Inc()
-		t.m.http.seconds.WithLabelValues(m, route).Observe(took.Seconds())
+		observeIn(t.m.http.seconds.WithLabelValues(m, route), took.Seconds(), spanContextOf(span))
 	}
 
 	if span == nil {

@@ -34,6 +34,7 @@ type Telemetry struct {
 	m        *meters      // nil when metrics are off
 	tracer   trace.Tracer // nil when traces are off
 	cfg      config
+	handlers handlerTraces
 }
 
 type config struct {

@@ -18,12 +18,13 @@ func (t *Telemetry) Observer() worker.Observer {
 	if t.m == nil {
 		return worker.NoObserver{}
 	}
-	return &observer{m: t.m}
+	return &observer{m: t.m, handlers: &t.handlers}
 }
 
 type observer struct {
 	worker.NoObserver // for methods that come later
 	m                 *meters
+	handlers          *handlerTraces
 }
 
 func (o *observer) TaskStarted(task worker.Held, waited time.Duration) {
@@ -35,13 +36,14 @@ func (o *observer) TaskStarted(task worker.Held, waited time.Duration) {
 func (o *observer) TaskFinished(task worker.Held, f worker.Finished) {
 	w := o.m.worker.metersOf(task.Namespace, task.Queue)
 	w.running.Dec()
+	span := o.handlers.take(handlerKey{task.ID, task.Attempt})
 	if run := w.run[f.Outcome]; run != nil {
-		run.Observe(f.Took.Seconds())
+		observeIn(run, f.Took.Seconds(), span)
 	}
 	w.holding.Observe((f.Waited + f.Took).Seconds())
 	if f.Outcome == queue.OutcomeSuccess && task.Queued > 0 {
 		// Until the retain by the database's clock, from then on by our own stopwatch: no two clocks are compared.
-		w.endToEnd.Observe((task.Queued + f.Waited + f.Took).Seconds())
+		observeIn(w.endToEnd, (task.Queued + f.Waited + f.Took).Seconds(), span)
 	}
 }
 
@@ -110,6 +112,9 @@ func (t *Telemetry) startHandlerSpan(ctx context.Context, task *queue.Task) (con
 			attrs = append(attrs, keyToken.Int64(task.Lease.Token))
 		}
 		span.SetAttributes(attrs...)
+	}
+	if t.m != nil {
+		t.handlers.keep(handlerKey{task.ID, task.Attempt}, span.SpanContext())
 	}
 
 	return ctx, span

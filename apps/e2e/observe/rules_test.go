@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -25,6 +26,8 @@ const (
 	dashboardFile = "../../../deploy/grafana/dashboards/pgqueue.json"
 	runbooks      = "../../../docs/operations.md"
 )
+
+var histogram = regexp.MustCompile(`pgqueue_\w+_bucket`)
 
 var promQL = parser.NewParser(parser.Options{})
 
@@ -218,6 +221,7 @@ func TestMetricsExist(t *testing.T) {
 			Title, Type string
 			Targets     []struct {
 				Expr       string
+				Exemplar   bool
 				Datasource struct{ UID string }
 			}
 		}
@@ -229,16 +233,27 @@ func TestMetricsExist(t *testing.T) {
 	if err := json.Unmarshal(b, &dashboard); err != nil {
 		t.Fatal(err)
 	}
-	panels := 0
+	panels, exemplars := 0, map[string]bool{}
 	vars := strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*", "$queue", ".*")
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {
 			panels++
 			check(p.Title, vars.Replace(target.Expr))
+			if target.Exemplar {
+				exemplars[histogram.FindString(target.Expr)] = true
+			}
 			if target.Datasource.UID != "${datasource}" {
 				t.Errorf("%s reads from %q, not from the variable", p.Title, target.Datasource.UID)
 			}
 		}
+	}
+	// A test of the telemetry shows that the samples of these carry traces.
+	want := map[string]bool{
+		"pgqueue_worker_run_seconds_bucket": true, "pgqueue_worker_end_to_end_seconds_bucket": true,
+		"pgqueue_http_request_seconds_bucket": true, "pgqueue_store_call_seconds_bucket": true,
+	}
+	if !maps.Equal(exemplars, want) {
+		t.Errorf("exemplars are asked of %v, want %v", exemplars, want)
 	}
 	if panels < 20 {
 		t.Errorf("only %d targets were looked at", panels)

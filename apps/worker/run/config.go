@@ -37,6 +37,8 @@ type config struct {
 	idle        time.Duration // until-empty, if ends
 	ends        bool
 	metricsAddr string
+	// traceParent makes the creator of a task the parent of its handler's span.
+	traceParent bool
 	// profilesAddr serves profiles; "" = none.
 	profilesAddr string
 	hosts        []string // allowed Host names of requests to metricsAddr
@@ -110,6 +112,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 
 	c.job.detailFlags(f)
 
+	f.BoolVar(&c.traceParent, "trace-parent", false, "make the span that created a task the parent of its handler's span, in place of a link")
 	program.ProfilesFlag(f, &c.profilesAddr)
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
 	program.AllowedHostFlag(f, &c.hosts)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -106,7 +107,11 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	defer unlisten()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version, Logger: log})
+	var spans []telemetry.Option
+	if c.traceParent {
+		spans = append(spans, telemetry.WithCreationAsParent())
+	}
+	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version, Logger: log, Options: spans})
 	if err != nil {
 		return err
 	}
