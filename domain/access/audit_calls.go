@@ -252,6 +252,18 @@ func (s *auditedService) auditTicker(ctx context.Context, e AuditEntry, name str
 	return t, err
 }
 
+// RunTicker records the task that the fire has made.
+func (s *auditedService) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
+	e := entryOf(queue.OpRunTicker, s.next.namespace, name)
+	tick, err := s.next.RunTicker(ctx, name, only...)
+	if err == nil && tick != nil {
+		e.Queue = tick.Queue
+		e.Task = tick.TaskID
+	}
+	s.audit.Record(ctx, e, err)
+	return tick, err
+}
+
 // CreateTicker records the settings of the new ticker.
 func (s *auditedService) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
 	e := entryOf(queue.OpCreateTicker, s.next.namespace, meta.Name)

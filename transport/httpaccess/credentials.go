@@ -201,7 +201,7 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 func TooManyRefusals(field string) *queue.Error {
 	return &queue.Error{
 		Kind: queue.KindUnavailable, Field: field,
-		Msg: fmt.Sprintf("must be valid; more than %d requests a minute with a wrong one came from this address; wait", refusedPerMinute),
+		Msg: fmt.Sprintf("must be valid, got another one, as in more than %d requests of this minute from this address; give the client a valid one, which always passes", refusedPerMinute),
 	}
 }
 

@@ -97,7 +97,7 @@ func TestRefusedCredentialsAreLimited(t *testing.T) {
 	}
 
 	w := request(gate, "/x", "192.0.2.1:2000", "Bearer bad")
-	if w.Code != 429 || w.Header().Get("Retry-After") == "" {
+	if w.Code != 429 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "must be valid, got another one") {
 		t.Errorf("one more gets %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 	}
 	for range 500 {

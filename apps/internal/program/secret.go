@@ -42,14 +42,17 @@ func (s *secretValue) Set(string) error {
 
 func (s *secretValue) Type() string { return "secret" }
 
-// ReadSecret returns the content of a file of secrets without the white space around it. field names the setting with the
+// byteOrderMark precedes the text of files that some editors write. It is invisible.
+const byteOrderMark = "\uFEFF"
+
+// ReadSecret returns the content of a file of secrets without the white space around it and without a byte order mark. field names the setting with the
 // path. Its errors never contain the content.
 func ReadSecret(field, path string) (string, error) {
 	content, err := ReadFile(field, path, maxSecretBytes)
 	if err != nil {
 		return "", err
 	}
-	text := strings.TrimSpace(content)
+	text := strings.TrimSpace(strings.TrimPrefix(content, byteOrderMark))
 	if text == "" {
 		return "", queue.Invalid(field, fmt.Sprintf("must be a file with a secret, got nothing in %.200q; write the secret into it", path))
 	}

@@ -22,7 +22,7 @@ func TestSecretFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(" first\r\n")
+	write("\uFEFF first\r\n")
 	synctest.Test(t, func(t *testing.T) {
 		file, err := NewSecretFile("--auth-token-file", path)
 		if err != nil {
