@@ -46,7 +46,7 @@ type Credentials struct {
 // The limits of refused credentials: the answer is 429 to the requests with a wrong credential beyond refusedPerMinute from
 // one address (an IPv4 address, or the /64 of an IPv6 one) in one minute. A valid credential always passes: many workers
 // share the address of a proxy. Each kind of credential has its own count, so the wrong token of a worker does not keep a browser
-// whose session has ended from the sign-in.
+// with an ended session from the sign-in.
 const (
 	refusedPerMinute = 20
 	maxAddresses     = 10_000

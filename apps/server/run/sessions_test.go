@@ -418,7 +418,7 @@ func TestJWTSignsIn(t *testing.T) {
 	(&page{T: t, url: urls[0]}).want(http.StatusUnauthorized, "POST", "/api/session", `{"token":"`+issuer.Mint(claims)+`"}`)
 }
 
-// TestAnEndedSessionGetsASignIn: a browser whose session has ended is asked for a new sign-in, and gets it, while the programs
+// TestAnEndedSessionGetsASignIn: a browser with an ended session is asked for a new sign-in, and gets it, while the programs
 // behind its address have used up the refusals of their wrong tokens.
 func TestAnEndedSessionGetsASignIn(t *testing.T) {
 	token, urls := startClosed(t, 0)
