@@ -73,7 +73,7 @@ func equalSettings(a, b reflect.Value) bool {
 
 // formatSetting returns a setting as text. A payload is content, so the audit has its size alone.
 func formatSetting(v reflect.Value) string {
-	if payload, ok := v.Interface().(json.RawMessage); ok {
+	if payload, ok := reflect.TypeAssert[json.RawMessage](v); ok {
 		return fmt.Sprintf("%d bytes", len(payload))
 	}
 	return fmt.Sprint(v.Interface())

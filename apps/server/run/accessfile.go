@@ -150,10 +150,11 @@ type textField struct {
 // readEntry reads the texts of an element of a list, with check for its rules. A key with a fault has no second one. It reports
 // whether the element has no fault.
 func (p *accessFileParser) readEntry(node *yaml.Node, texts []textField, lists []string, check func(values map[string]*yaml.Node) []error) bool {
-	known := slices.Clone(lists)
-	for i := len(texts) - 1; i >= 0; i-- {
-		known = slices.Insert(known, 0, texts[i].name)
+	var known []string
+	for _, t := range texts {
+		known = append(known, t.name)
 	}
+	known = append(known, lists...)
 	before := len(p.faults)
 	values, ok := p.readMapping(node, known...)
 	for _, t := range texts {
@@ -184,7 +185,11 @@ func (p *accessFileParser) readIssuers(list *yaml.Node) []access.Issuer {
 	for _, node := range p.readList("issuers", list, access.MaxIssuers) {
 		var i access.Issuer
 		p.readEntry(node, []textField{
-			{"issuer", &i.URL}, {"audience", &i.Audience}, {"name", &i.Name}, {"ca_file", &i.CAFile}, {"token_file", &i.TokenFile},
+			{"issuer", &i.URL},
+			{"audience", &i.Audience},
+			{"name", &i.Name},
+			{"ca_file", &i.CAFile},
+			{"token_file", &i.TokenFile},
 			{"keys_url", &i.KeysURL},
 		}, nil, func(map[string]*yaml.Node) []error {
 			faults := i.Faults()

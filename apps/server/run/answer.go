@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -38,7 +39,7 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 		return
 
 	// The checks of browsers keep their status: they refuse requests that no client of Connect makes.
-	case strings.HasPrefix(media, "application/connect+") && err.Kind == queue.KindUnauthenticated:
+	case strings.HasPrefix(media, "application/connect+") && (err.Kind == queue.KindUnauthenticated || slices.Contains(credentialFields, err.Field)):
 		// Texts always marshal.
 		end, _ := json.Marshal(map[string]any{"error": connectError(err, text)})
 		h.Set("Content-Type", media)
@@ -64,6 +65,9 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
+
+// credentialFields are the fields of errors of credentials.
+var credentialFields = []string{"Authorization", "Cookie", "certificate"}
 
 // endOfStream marks the last message of a stream of Connect.
 const endOfStream = 2

@@ -179,52 +179,102 @@ func TestStartOfAccess(t *testing.T) {
 // TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind.
 func TestCredentialsOverTransports(t *testing.T) {
 	admin, worker, unknown := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
-	store := newSlow()
-	close(store.leave)
-	cfg := store.config(io.Discard)
-	cfg.AdminTokenFile = writeTokens(t, admin, worker+" worker@default/mail*")
-	s := start(t, cfg)
-
-	revoked := issueThrough(t, s, admin)
-	rest := dialAs(t, s, "rest", admin)
-	if _, err := rest.(access.Admin).RevokeToken(t.Context(), revoked.ID); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := rest.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
-		t.Fatal(err)
-	}
-
 	for name, c := range map[string]struct {
-		token string
-		want  queue.Kind
+		token   string
+		prepare func(s *Server) (token, cookie string) // in place of token
+		want    queue.Kind
 	}{
-		"none":         {"", queue.KindUnauthenticated},
-		"garbage":      {"garbage", queue.KindUnauthenticated},
-		"bad checksum": {unknown[:len(unknown)-1] + "~", queue.KindUnauthenticated},
-		"unknown":      {unknown, queue.KindUnauthenticated},
-		"revoked":      {revoked.Secret.Reveal(), queue.KindUnauthenticated},
-		"other rights": {worker, queue.KindDenied},
-		"admin":        {admin, ""},
+		"none":         {"", nil, queue.KindUnauthenticated},
+		"garbage":      {"garbage", nil, queue.KindUnauthenticated},
+		"bad checksum": {unknown[:len(unknown)-1] + "~", nil, queue.KindUnauthenticated},
+		"unknown":      {unknown, nil, queue.KindUnauthenticated},
+		"expired":      {"", func(s *Server) (string, string) { return issueExpired(t, s), "" }, queue.KindUnauthenticated},
+		"revoked": {"", func(s *Server) (string, string) {
+			revoked := issueThrough(t, s, admin)
+			if _, err := dialAs(t, s, "rest", admin).(access.Admin).RevokeToken(t.Context(), revoked.ID); err != nil {
+				t.Fatal(err)
+			}
+			return revoked.Secret.Reveal(), ""
+		}, queue.KindUnauthenticated},
+		"two that differ":  {"", func(s *Server) (string, string) { return worker, sessionCookie(t, s, admin) }, queue.KindInvalid},
+		"two of one owner": {"", func(s *Server) (string, string) { return admin, sessionCookie(t, s, admin) }, queue.KindInvalid},
+		"other rights":     {worker, nil, queue.KindDenied},
+		"admin":            {admin, nil, ""},
 	} {
-		for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
-			_, err := dialAs(t, s, way, c.token).CreateTask(t.Context(), "mail", queue.TaskMeta{})
-			if queue.KindOf(err) != c.want {
-				t.Errorf("%s over %s: %v, want %q", name, way, err, c.want)
+		t.Run(name, func(t *testing.T) {
+			store := newSlow()
+			close(store.leave)
+			cfg := store.config(io.Discard)
+			cfg.AdminTokenFile = writeTokens(t, admin, worker+" worker@default/mail*")
+			s := start(t, cfg) // one for each credential, because wrong ones are limited
+			if _, err := dialAs(t, s, "rest", admin).CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+				t.Fatal(err)
 			}
-			if err != nil && c.token != "" && strings.Contains(err.Error(), c.token) {
-				t.Errorf("%s over %s: the error shows the token", name, way)
-			}
-		}
 
-		// A stream is refused as a call is.
-		if c.want == "" {
-			continue // it would wait for an event
-		}
-		err := dialAs(t, s, "rest", c.token).SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return errDone })
-		if queue.KindOf(err) != c.want {
-			t.Errorf("%s over server-sent events: %v, want %q", name, err, c.want)
-		}
+			token := c.token
+			var header []string
+			if c.prepare != nil {
+				var cookie string
+				if token, cookie = c.prepare(s); cookie != "" {
+					header = []string{"Cookie", cookie}
+				}
+			}
+			for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+				svc := dialAs(t, s, way, token, header...)
+				_, err := svc.CreateTask(t.Context(), "mail", queue.TaskMeta{})
+				if queue.KindOf(err) != c.want {
+					t.Errorf("over %s: %v, want %q", way, err, c.want)
+				}
+				if err != nil && token != "" && strings.Contains(err.Error(), token) {
+					t.Errorf("over %s: the error shows the token", way)
+				}
+				if c.want != "" {
+					checkStreamsRefused(t, svc, way, c.want)
+				}
+			}
+		})
 	}
+}
+
+// checkStreamsRefused checks that a stream of events, and one of a worker where the way has it, are refused as a call is. The token
+// of a worker has a right to the latter.
+func checkStreamsRefused(t *testing.T, svc queue.Service, way string, want queue.Kind) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a stream that is not refused would not end
+	defer cancel()
+	if err := svc.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return errDone }); queue.KindOf(err) != want {
+		t.Errorf("a stream of events over %s: %v, want %q", way, err, want)
+	}
+	if way != "connect" && way != "grpc" || want == queue.KindDenied {
+		return
+	}
+	stream := connectclient.NewStream(svc.(*connectclient.Client))
+	defer stream.Close()
+	if _, err := stream.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 1}); queue.KindOf(err) != want {
+		t.Errorf("a stream of a worker over %s: %v, want %q", way, err, want)
+	}
+}
+
+// issueExpired makes a token in the store of a server that has expired.
+func issueExpired(t *testing.T, s *Server) string {
+	t.Helper()
+	secret := access.NewSecret()
+	grants, err := access.ParseGrants([]string{"system@*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := access.NewToken{ID: secret.ID(), Digest: secret.Digest(), Name: "expired", Grants: grants, Life: time.Nanosecond}
+	if _, err := s.control.tokens.CreateToken(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	return secret.Reveal()
+}
+
+// sessionCookie signs in with a token and returns the cookie.
+func sessionCookie(t *testing.T, s *Server, token string) string {
+	t.Helper()
+	c := (&page{T: t, url: s.URL()}).signIn(token)
+	return c.Name + "=" + c.Value
 }
 
 var errDone = errors.New("enough")
@@ -257,13 +307,16 @@ func issueThrough(t *testing.T, s *Server, admin string) access.IssuedToken {
 	return issued
 }
 
-// dialAs returns a client of a server by a protocol and a token.
-func dialAs(t *testing.T, s *Server, way, token string) queue.Service {
+// dialAs returns a client of a server by a protocol and a token. header are pairs of names and values.
+func dialAs(t *testing.T, s *Server, way, token string, header ...string) queue.Service {
 	t.Helper()
 	if way == "rest" {
 		var opts []restclient.Option
 		if token != "" {
 			opts = append(opts, restclient.WithToken(func() string { return token }))
+		}
+		for i := 0; i < len(header); i += 2 {
+			opts = append(opts, restclient.WithHeader(header[i], header[i+1]))
 		}
 		c, err := restclient.New(s.URL()+"/api", opts...)
 		if err != nil {
@@ -277,6 +330,9 @@ func dialAs(t *testing.T, s *Server, way, token string) queue.Service {
 	opts := []connectclient.Option{connectclient.WithProtocol(protocol)}
 	if token != "" {
 		opts = append(opts, connectclient.WithToken(func() string { return token }))
+	}
+	for i := 0; i < len(header); i += 2 {
+		opts = append(opts, connectclient.WithHeader(header[i], header[i+1]))
 	}
 	c, err := connectclient.New(s.URL(), opts...)
 	if err != nil {
