@@ -120,7 +120,8 @@ func (s settings) createAlike(ctx context.Context, q Querier, tasks []queue.NewT
 	t := &tasks[0]
 	var delay, delayedAt, headers any
 	if t.Delay > 0 {
-		delay = fmt.Sprintf("%d microseconds", t.Delay.Microseconds())
+		// PostgreSQL 14 reads at most 2147483647 microseconds, which are 36 minutes.
+		delay = fmt.Sprintf("%.6f seconds", t.Delay.Seconds())
 	}
 	if !t.DelayedAt.IsZero() {
 		delayedAt = t.DelayedAt.UTC().Format(time.RFC3339Nano)
