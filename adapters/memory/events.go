@@ -75,7 +75,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 }
 
 // LastEvent is the cursor of now.
-func (s *Store) LastEvent(ctx context.Context) (string, error) {
+func (s *Store) LastEvent(ctx context.Context, _ string) (string, error) {
 	if _, err := s.lockStore(ctx); err != nil {
 		return "", err
 	}

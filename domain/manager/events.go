@@ -25,7 +25,9 @@ func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int
 // LastEvent returns the cursor of now in the feed: later events are behind it. A server sends it to a new subscriber, which
 // can then resume without a gap before it has any event.
 func (m *Manager) LastEvent(ctx context.Context) (string, error) {
-	return callStoreDirectly(ctx, m, queue.OpLastEvent, m.store.LastEvent)
+	return callStoreDirectly(ctx, m, queue.OpLastEvent, func(ctx context.Context) (string, error) {
+		return m.store.LastEvent(ctx, m.namespace)
+	})
 }
 
 // SubscribeEvents calls handle with each event behind f.After (from now on when empty), in the feed's order and without

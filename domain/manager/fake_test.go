@@ -315,7 +315,7 @@ func (f *fake) ListEvents(ctx context.Context, namespace string, filter queue.Ev
 	return p, nil
 }
 
-func (f *fake) LastEvent(ctx context.Context) (string, error) {
+func (f *fake) LastEvent(ctx context.Context, _ string) (string, error) {
 	if err := f.enter(ctx, "last", nil); err != nil {
 		return "", err
 	}

@@ -1100,14 +1100,14 @@ func (o *observedStore[S]) ListEvents(ctx context.Context, namespace string, f E
 	return out0, err
 }
 
-func (o *observedStore[S]) LastEvent(ctx context.Context) (string, error) {
-	call := Call{Op: OpLastEvent}
+func (o *observedStore[S]) LastEvent(ctx context.Context, namespace string) (string, error) {
+	call := Call{Op: OpLastEvent, Namespace: namespace}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 string
 		return none0, err
 	}
-	out0, err := o.next.LastEvent(ctx)
+	out0, err := o.next.LastEvent(ctx, namespace)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 string
 		return none0, fault

@@ -157,8 +157,8 @@ type EventStore interface {
 	// ListEvents returns at most limit events behind f.After, oldest first, in an order in which resuming from any
 	// event's cursor leaves no gap, even when transactions commit out of order. f.After "" = from the oldest kept.
 	ListEvents(ctx context.Context, namespace string, f EventFilter, limit int) (EventPage, error)
-	// LastEvent returns the cursor of the present end of the feed; later events are behind it.
-	LastEvent(ctx context.Context) (string, error)
+	// LastEvent returns the cursor of the present end of the namespace's feed; later events are behind it.
+	LastEvent(ctx context.Context, namespace string) (string, error)
 }
 
 // Chore is a kind of background work. There is no leader: any process may do any chore at any time.

@@ -334,7 +334,7 @@ func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *
 		}
 	})
 	t.Run("counts and feed go on", func(t *testing.T) {
-		after, err := s.LastEvent(ctx)
+		after, err := s.LastEvent(ctx, "tests")
 		if err != nil {
 			t.Fatal(err)
 		}

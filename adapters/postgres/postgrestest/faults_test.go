@@ -196,7 +196,7 @@ func TestEventsOutOfOrder(t *testing.T) {
 	s := postgrestest.Open(t)
 	makeQueue(t, s, "tests", "mail")
 	makeTask(t, s, "tests", "mail")
-	cursor, err := s.LastEvent(t.Context())
+	cursor, err := s.LastEvent(t.Context(), "tests")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestEventCursorsAreBounded(t *testing.T) {
 			s := open(t, dsn)
 			makeQueue(t, s, "tests", "mail")
 			leaveOpen(t, conn, n)
-			first, err := s.LastEvent(t.Context())
+			first, err := s.LastEvent(t.Context(), "tests")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestEventSnapshotsAreFew(t *testing.T) {
 	makeQueue(t, s, "others", "mail")
 	leaveOpen(t, conn, 100)
 	makeTask(t, s, "others", "mail") // a snapshot lists those below the last that has ended
-	cursor, err := s.LastEvent(t.Context())
+	cursor, err := s.LastEvent(t.Context(), "tests")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestEventSnapshotsAreFew(t *testing.T) {
 	sql(t, conn, fmt.Sprintf("update pgqueue.event_snapshot set at = at - interval '%d s'", int((stay+2*time.Minute).Seconds())))
 	other := open(t, dsn)
 	look(other)
-	late, err := other.LastEvent(t.Context())
+	late, err := other.LastEvent(t.Context(), "tests")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ func TestRestoredInPart(t *testing.T) {
 			if after := stats(t, s).Counts; !maps.Equal(after, before) {
 				t.Errorf("counts %v, before %v", after, before)
 			}
-			after, err := s.LastEvent(t.Context())
+			after, err := s.LastEvent(t.Context(), "tests")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -492,7 +492,7 @@ func TestSQLTransactions(t *testing.T) {
 	})
 
 	t.Run("the feed lists each task of a batch with gaps between its ids", func(t *testing.T) {
-		last, err := s.LastEvent(t.Context())
+		last, err := s.LastEvent(t.Context(), "tests")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 	defer end()
 
 	if f.After == "" {
-		f.After, err = fs.readLastEvent(ctx)
+		f.After, err = fs.readLastEvent(ctx, namespace)
 	} else {
 		err = fs.readBacklog(ctx, namespace, &f, handle)
 	}
@@ -114,14 +114,14 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 	}
 }
 
-func (fs *Feeds) readLastEvent(ctx context.Context) (string, error) {
+func (fs *Feeds) readLastEvent(ctx context.Context, namespace string) (string, error) {
 	ctx, leave, err := fs.owner.EnterCall(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer leave()
 
-	return fs.store.LastEvent(ctx)
+	return fs.store.LastEvent(ctx, namespace)
 }
 
 // readBacklog handles the events behind f.After until the end of the feed, and moves f.After there.
