@@ -19,7 +19,7 @@ gained as (
     set created_kept = c.created_sum, released_kept = c.released_sum, failed_kept = c.failed_sum, retried_kept = c.retried_sum
     from pgqueue.queue_count o
     where o.queue_id = c.queue_id
-      and (o.created_sum, o.released_sum, o.failed_sum, o.retried_sum) <> (o.created_kept, o.released_kept, o.failed_kept, o.retried_kept)
+      and (o.created_sum <> o.created_kept or o.released_sum <> o.released_kept or o.failed_sum <> o.failed_kept or o.retried_sum <> o.retried_kept)
     returning c.queue_id, c.created_sum - o.created_kept as created, c.released_sum - o.released_kept as released,
               c.failed_sum - o.failed_kept as failed, c.retried_sum - o.retried_kept as retried
 )
