@@ -64,6 +64,9 @@ func WithClock(now func() time.Time) Option { return func(s *Store) { s.clock = 
 // WithJitter makes random, which gives numbers in [0, 1), the jitter of backoff. It is never called concurrently.
 func WithJitter(random func() float64) Option { return func(s *Store) { s.jitter = random } }
 
+// WithFirstID makes ids and tokens begin behind n: that of queue.FirstID for a cell.
+func WithFirstID(n int64) Option { return func(s *Store) { s.lastID, s.lastToken = n, n } }
+
 // DefaultMaxEvents is how many events the feed keeps.
 const DefaultMaxEvents = 10_000
 

@@ -94,7 +94,7 @@ var (
 )
 
 // severalCommands are the statements with several commands. The store sends each command in a message of its own.
-var severalCommands = []string{"part.create", "part.close", "part.drop", "migrate.session"}
+var severalCommands = []string{"part.create", "part.close", "part.drop", "migrate.session", "home.make", "home.first"}
 
 // listParts returns the common table expressions of a command, and its last part. Parts within parts belong to them.
 func listParts(command string) (parts []string) {

@@ -14,7 +14,9 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 }
 
 // LastEvent implements queue.Store.
-func (s *Store) LastEvent(ctx context.Context, _ string) (string, error) { return s.feed.LastEvent(ctx) }
+func (s *Store) LastEvent(ctx context.Context, _ string) (string, error) {
+	return s.feed.LastEvent(ctx)
+}
 
 // Listen implements queue.Listener on one connection of its own, outside of the pool. It notifies itself through the
 // pool every 10 s and ends the connection if the notification takes longer than 5 s. A store made WithoutNotify sends

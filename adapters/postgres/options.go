@@ -18,6 +18,7 @@ type options struct {
 	schema         string
 	listenURL      string
 	ddlURL         string
+	home           string
 	pooler         bool
 	maxConns       int32
 	callTimeout    time.Duration
@@ -32,7 +33,7 @@ type options struct {
 
 // connectorTo returns the connector of connections to the database at url.
 func (o *options) connectorTo(url string) *txn.Connector {
-	return &txn.Connector{URL: url, Pooler: o.pooler, Tracer: o.tracer, Logger: o.logger}
+	return &txn.Connector{URL: url, Pooler: o.pooler, Tracer: o.tracer, Logger: o.logger, Home: o.home}
 }
 
 // makeOptions returns the defaults, changed by opts.
@@ -62,6 +63,10 @@ func WithListenURL(url string) Option { return func(o *options) { o.listenURL = 
 // WithDDLURL sets the connection string for commands that create, change and drop partitions: that of the coordinator, where
 // the schema is a distributed schema of Citus and the main connection leads to another node. Default: the main connection.
 func WithDDLURL(url string) Option { return func(o *options) { o.ddlURL = url } }
+
+// WithHome makes each connection check that it leads to the server with the given identity, the home of a cell (Home.Server). A
+// connection to another server is refused before it reads or writes anything.
+func WithHome(server string) Option { return func(o *options) { o.home = server } }
 
 // WithPooler declares that the main connection goes through a transaction pooler such as pgbouncer. The store then
 // describes statements instead of preparing them by name. It sends only the start-up parameters that poolers know:

@@ -214,7 +214,7 @@ func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, e
 	}
 
 	// The size doubles after a partition that filled quickly and halves after a slow one.
-	last := partition{upper: 1}
+	last := partition{upper: queue.FirstID(queue.CellOfID(id)) + 1}
 	size := s.opt.partitionMin
 	if n := len(parts.all); n > 0 {
 		last = parts.lastPart()
@@ -255,7 +255,9 @@ func (s *Store) changeTables(ctx context.Context, t *txn.Tx, queueCommands func(
 	if err != nil {
 		return &queue.Error{Kind: queue.KindInvalid, Field: "ddl_url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
 	}
-	s.opt.connectorTo(s.opt.ddlURL).Prepare(cfg, false)
+	connector := s.opt.connectorTo(s.opt.ddlURL)
+	connector.Home = "" // it is another server by intent
+	connector.Prepare(cfg, false)
 	conn, err := txn.Connect(ctx, cfg)
 	if err != nil {
 		return err

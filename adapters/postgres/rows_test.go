@@ -32,6 +32,9 @@ var rowTypes = map[string][][]string{
 	"audit":        {auditColumns.Names(), storedAuditColumns.Names()},
 	// The stats folder and the feed compute these in SQL.
 	"fold":           {},
+	"cell":           {cellColumns.Names()},
+	"place":          {placedColumns.Names()},
+	"home":           {homeColumns.Names()},
 	"queue_history":  {historyColumns.Names()},
 	"event_snapshot": {},
 }

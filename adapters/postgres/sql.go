@@ -70,6 +70,9 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "listed_tick", listedTickColumns)
 	addRowType(lists, "token", tokenColumns)
 	addRowType(lists, "session", sessionColumns)
+	addRowType(lists, "cell", cellColumns)
+	addRowType(lists, "placed", placedColumns)
+	addRowType(lists, "home", homeColumns)
 	addRowType(lists, "audit", auditColumns)
 	addRowType(lists, "stored_audit", storedAuditColumns)
 

@@ -242,6 +242,7 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../adapters/cells
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../adapters/embedded
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/oidc => ../../adapters/oidc

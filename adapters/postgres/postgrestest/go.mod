@@ -64,6 +64,7 @@ require (
 	github.com/moby/term v0.5.2 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
+	github.com/pgqueue/pgqueue/adapters/cells v0.1.0
 	github.com/pgqueue/pgqueue/adapters/sqltx v0.1.0
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
 	github.com/shirou/gopsutil/v4 v4.26.6 // indirect
@@ -87,7 +88,9 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../cells
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../embedded
+	github.com/pgqueue/pgqueue/adapters/memory => ../../memory
 	github.com/pgqueue/pgqueue/adapters/postgres => ..
 	github.com/pgqueue/pgqueue/adapters/sqltx => ../../sqltx
 	github.com/pgqueue/pgqueue/domain => ../../../domain

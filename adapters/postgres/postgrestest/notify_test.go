@@ -76,7 +76,7 @@ func (e *ear) wait(t *testing.T, want queue.Wake) {
 	}
 }
 
-func makeQueue(t *testing.T, s *postgres.Store, namespace, name string) {
+func makeQueue(t *testing.T, s queue.Store, namespace, name string) {
 	t.Helper()
 	q, err := queue.NewQueue(namespace, queue.QueueMeta{Name: name})
 	if err != nil {
@@ -87,7 +87,7 @@ func makeQueue(t *testing.T, s *postgres.Store, namespace, name string) {
 	}
 }
 
-func makeTask(t *testing.T, s *postgres.Store, namespace string, names ...string) {
+func makeTask(t *testing.T, s queue.Store, namespace string, names ...string) {
 	t.Helper()
 	c := queue.Create{Namespace: namespace, Atomic: true}
 	for _, name := range names {

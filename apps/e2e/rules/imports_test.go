@@ -72,7 +72,7 @@ var rules = []rule{
 	},
 	{
 		who: "adapters/postgres/postgrestest/...",
-		may: []string{std, thirdParty, same, "domain/...", "adapters/postgres", "adapters/sqltx", "adapters/embedded", "adapters/memory"},
+		may: []string{std, thirdParty, same, "domain/...", "adapters/postgres", "adapters/cells", "adapters/sqltx", "adapters/embedded", "adapters/memory"},
 		otherwise: "it is the place where the adapter meets a real database and the executable specification, " +
 			"and more would make it end-to-end",
 	},

@@ -66,7 +66,7 @@ var otherLimits = []struct{ why, names string }{
 	},
 	{
 		"work of an operator or of the background in steps, each with its own end",
-		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout",
+		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout cells.openTimeout cells.stepTimeout",
 	},
 	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait worker.emptyWait"},
 	{"the time after which a job ends with the error of a service that fails", "worker.failPatience"},

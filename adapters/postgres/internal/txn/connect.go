@@ -23,6 +23,7 @@ type Connector struct {
 	Pooler bool            // URL leads through a transaction pooler
 	Tracer pgx.QueryTracer // may be nil
 	Logger *slog.Logger
+	Home   string // identifies the only server that connections may lead to; "" = any
 }
 
 // Prepare adds to cfg the settings of statedSettings, the tracer and the checks of a new connection. With pooler it
@@ -75,8 +76,32 @@ func (c *Connector) Prepare(cfg *pgx.ConnConfig, pooler bool) {
 				}
 			}
 		}
-		return conn.Exec(ctx, planOnCitus).Close()
+		if err := conn.Exec(ctx, planOnCitus).Close(); err != nil {
+			return err
+		}
+		return c.checkHome(ctx, conn)
 	}
+}
+
+// readServer identifies the server. A standby has the identity of its primary, and keeps it when it takes over.
+const readServer = "select system_identifier::text from pg_control_system()"
+
+// checkHome returns an error unless conn leads to the home of the store.
+func (c *Connector) checkHome(ctx context.Context, conn *pgconn.PgConn) error {
+	if c.Home == "" {
+		return nil
+	}
+	results, err := conn.Exec(ctx, readServer).ReadAll()
+	if err != nil {
+		return err
+	}
+	if got := string(results[0].Rows[0][0]); got != c.Home {
+		return &queue.Error{
+			Kind: queue.KindUnavailable, Subject: "home",
+			Msg: "must be server " + c.Home + ", got server " + got + "; correct the url of the cell, or run pgqueue move-home",
+		}
+	}
+	return nil
 }
 
 // planOnCitus restores the default of plan_cache_mode where the server has loaded Citus: it cannot plan an insert of rows from

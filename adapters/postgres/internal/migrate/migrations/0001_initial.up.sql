@@ -441,6 +441,27 @@ begin
 end $$;
 revoke execute on function pgqueue.prune_audit(bigint, integer) from public;
 
+-- The directory of the cells, in cell 0. A url may contain a password.
+create table pgqueue.cell (
+    id      integer primary key check (id between 0 and 511),
+    schema  text    not null,
+    url     text    not null, -- of the home, the one server by which the cell is entered
+    ddl_url text    not null, -- of the server that changes tables; '' = the home
+    home    text    not null, -- identifies the server of url; '' = not checked
+    state   text    not null check (state in ('open', 'closed'))
+);
+create table pgqueue.place (
+    namespace text    collate "C" primary key check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    cell      integer not null check (cell between 0 and 511)
+);
+
+-- Which cell this schema is, and by which server it is entered. Without a row it is not part of an installation with cells.
+create table pgqueue.home (
+    one    boolean primary key default true check (one),
+    cell   integer not null check (cell between 0 and 511),
+    server text    not null
+);
+
 -- One task with its present status, which follows from the place of its rows. For lists and single looks; the
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
 -- "offset 0" keeps each table a look-up by its whole key, also with wrong statistics of its size.

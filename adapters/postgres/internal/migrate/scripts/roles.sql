@@ -77,7 +77,7 @@ begin
 
     -- Tokens end, and stay in the list.
     revoke delete on pgqueue.access_token from pgqueue_server;
-    revoke all on pgqueue.access_token, pgqueue.session from pgqueue_readonly;
+    revoke all on pgqueue.access_token, pgqueue.session, pgqueue.cell from pgqueue_readonly;
 
     -- The audit is append-only. The table sets id and time, and the function removes what is past the least retention.
     revoke insert, update, delete on pgqueue.audit from pgqueue_server;
