@@ -242,7 +242,7 @@ func (s *Store) makeMissingSequences(ctx context.Context, op string) error {
 func (s *Store) replaceFirstPart(ctx context.Context, t *txn.Tx, first int64) error {
 	part := partition{lower: first + 1, upper: first + 1 + s.opt.partitionMin}
 	return s.changeTables(ctx, t, func(t *txn.Tx) {
-		queueDDL(t, dropFirstPart, 0, 0)
+		queueDDL(t, dropFirstPart, 1, 0)
 		queueDDL(t, createPart, part.lower, part.upper)
 		t.Queue(insertPart, partColumns.Only("lower", "upper").Values(nil, &part)...)
 	})

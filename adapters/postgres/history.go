@@ -14,6 +14,7 @@ import (
 // The statements of the history of queues.
 var (
 	claimHistory = statement("history.claim")
+	takeGains    = statement("history.gain")
 	writeHistory = statement("history.write")
 	pruneHistory = statement("history.prune")
 	listHistory  = statement("history.list")
@@ -35,6 +36,15 @@ type historyRow struct {
 
 var historyColumns = table.Of[historyRow]()
 
+// historyPoint is a point of one queue as it is written.
+type historyPoint struct {
+	queueID int32
+	hourly  bool
+	historyRow
+}
+
+var historyPointColumns = table.Of[historyPoint]()
+
 // writeHistory writes the history of the minute that has just ended, and deletes old rows, unless another process does. A crash
 // leaves the numbers to the next minute.
 func (s *Store) writeHistory(ctx context.Context) error {
@@ -50,15 +60,6 @@ func (s *Store) writeHistory(ctx context.Context) error {
 		return err
 	}
 
-	ids, ready, ages := []int32{}, []int64{}, []int64{}
-	for i, st := range stats {
-		if st.Ready > 0 {
-			ids = append(ids, all[i].id)
-			ready = append(ready, st.Ready)
-			ages = append(ages, int64(st.OldestReadyAge))
-		}
-	}
-
 	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		var at time.Time
 		if err := t.Query(ctx, claimHistory, func(rows pgx.Rows) error { return rows.Scan(&at) }); err != nil {
@@ -68,11 +69,42 @@ func (s *Store) writeHistory(ctx context.Context) error {
 			return txn.ErrNothing
 		}
 
-		t.Queue(writeHistory, arg("queue_ids", ids), arg("ready", ready), arg("oldest_age", ages), arg("at", at))
+		points := map[int32]historyPoint{}
+		for i, st := range stats {
+			if st.Ready > 0 {
+				points[all[i].id] = historyPoint{queueID: all[i].id, historyRow: historyRow{ready: st.Ready, oldestAge: int64(st.OldestReadyAge)}}
+			}
+		}
+		err := t.Query(ctx, takeGains, func(rows pgx.Rows) error {
+			var p historyPoint
+			if err := rows.Scan(&p.queueID, &p.created, &p.released, &p.failed, &p.retried); err != nil {
+				return err
+			}
+			p.ready, p.oldestAge = points[p.queueID].ready, points[p.queueID].oldestAge
+			points[p.queueID] = p
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+
+		queueHistory(t, at, points)
 		t.Queue(pruneHistory, arg("minute_age", int64(queue.HistoryMinutesKept)), arg("hour_age", int64(queue.HistoryHoursKept)), arg("limit", historyPruned))
 		return nil
 	})
 	return txn.IgnoreNothing(err)
+}
+
+// queueHistory queues the rows of the minute at and of its hour.
+func queueHistory(t *txn.Tx, at time.Time, points map[int32]historyPoint) {
+	var rows []historyPoint
+	for _, p := range points {
+		p.at = at
+		rows = append(rows, p)
+		p.hourly, p.at = true, at.UTC().Truncate(time.Hour)
+		rows = append(rows, p)
+	}
+	queueRows(t, writeHistory, historyPointColumns, rows)
 }
 
 // QueueHistory implements queue.Store.

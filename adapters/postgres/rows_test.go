@@ -35,7 +35,7 @@ var rowTypes = map[string][][]string{
 	"cell":           {cellColumns.Names()},
 	"place":          {placedColumns.Names()},
 	"home":           {homeColumns.Names()},
-	"queue_history":  {historyColumns.Names()},
+	"queue_history":  {historyColumns.Names(), historyPointColumns.Names()},
 	"event_snapshot": {},
 }
 

@@ -70,6 +70,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "listed_tick", listedTickColumns)
 	addRowType(lists, "token", tokenColumns)
 	addRowType(lists, "session", sessionColumns)
+	addRowType(lists, "history_point", historyPointColumns)
 	addRowType(lists, "cell", cellColumns)
 	addRowType(lists, "placed", placedColumns)
 	addRowType(lists, "home", homeColumns)

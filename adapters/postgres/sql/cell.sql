@@ -63,5 +63,5 @@ create sequence if not exists pgqueue.number as integer cache 1;
 
 -- name: home.first
 -- The first partition of a cell takes the place of the one that the migration made.
-drop table if exists pgqueue.task_p1, pgqueue.done_p1;
-delete from pgqueue.part where lower = 1;
+drop table if exists pgqueue.task_p{lower}, pgqueue.done_p{lower};
+delete from pgqueue.part where lower = {lower};

@@ -9,30 +9,23 @@ with claimed as (
 )
 select sampled_at - interval '1 min' from claimed
 
+-- name: history.gain
+-- Marks what the sums have gained since the last minute as kept, and returns it by queue.
+update pgqueue.queue_count c
+set created_kept = c.created_sum, released_kept = c.released_sum, failed_kept = c.failed_sum, retried_kept = c.retried_sum
+from pgqueue.queue_count o
+where o.queue_id = c.queue_id
+  and (o.created_sum <> o.created_kept or o.released_sum <> o.released_kept or o.failed_sum <> o.failed_kept or o.retried_sum <> o.retried_kept)
+returning c.queue_id, c.created_sum - o.created_kept, c.released_sum - o.released_kept, c.failed_sum - o.failed_kept,
+          c.retried_sum - o.retried_kept
+
 -- name: history.write
--- Moves what the sums have gained since the last minute into rows of @at and of its hour, with the ready tasks by queue.
-with ready as (
-    select r.* from unnest(@queue_ids::integer[], @ready::bigint[], @oldest_age::bigint[]) r (queue_id, ready, oldest_age)
-),
-gained as (
-    update pgqueue.queue_count c
-    set created_kept = c.created_sum, released_kept = c.released_sum, failed_kept = c.failed_sum, retried_kept = c.retried_sum
-    from pgqueue.queue_count o
-    where o.queue_id = c.queue_id
-      and (o.created_sum <> o.created_kept or o.released_sum <> o.released_kept or o.failed_sum <> o.failed_kept or o.retried_sum <> o.retried_kept)
-    returning c.queue_id, c.created_sum - o.created_kept as created, c.released_sum - o.released_kept as released,
-              c.failed_sum - o.failed_kept as failed, c.retried_sum - o.retried_kept as retried
-)
+-- Adds to the rows of minutes and hours. Deleted queues have none.
 insert into pgqueue.queue_history as h (queue_id, hourly, at, created, released, failed, retried, ready, oldest_age)
-select q.id, s.hourly, case when s.hourly then date_trunc('hour', @at::timestamptz, 'UTC') else @at end,
-       coalesce(g.created, 0), coalesce(g.released, 0), coalesce(g.failed, 0), coalesce(g.retried, 0),
-       coalesce(r.ready, 0), coalesce(r.oldest_age, 0)
-from pgqueue.queue q
-left join gained g on g.queue_id = q.id
-left join ready r on r.queue_id = q.id
-cross join (values (false), (true)) s (hourly)
-where q.deleted_at is null and (g.queue_id is not null or r.queue_id is not null)
-order by q.id, s.hourly
+select i.queue_id, i.hourly, i.at, i.created, i.released, i.failed, i.retried, i.ready, i.oldest_age
+from {{history_point_rows i}}
+join pgqueue.queue q on q.id = i.queue_id and q.deleted_at is null
+order by i.queue_id, i.hourly
 on conflict (queue_id, hourly, at) do update
 set created = h.created + excluded.created, released = h.released + excluded.released, failed = h.failed + excluded.failed,
     retried = h.retried + excluded.retried, ready = greatest(h.ready, excluded.ready), oldest_age = greatest(h.oldest_age, excluded.oldest_age)
