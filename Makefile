@@ -35,6 +35,10 @@ VERSION_STAMP = $(shell git describe --tags --always --dirty --match 'v*' 2>/dev
 LINTER := .bin/golangci-lint
 MODTOOL := .bin/modules
 BUF := .bin/buf
+SBOM := .bin/sbom
+GORELEASER := .bin/goreleaser
+# The newest that Go 1.26 builds from the module proxy. A module of its own would repeat 500 lines of its go.mod.
+GORELEASER_VERSION := v2.15.1
 PROTOVALIDATE := v1.2.2
 
 .PHONY: help
@@ -79,7 +83,7 @@ test-race: ## run all tests with the race detector
 	$(TESTDB) $(GOTEST) -race -timeout 30m $(PKG)
 
 .PHONY: test-full
-test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
+test-full: test-tools $(POSTGRES_OTHERS) $(GORELEASER) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
 	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
 	PGQUEUE_TEST_FULL=1 GOWORK=off go -C tools test -timeout 30m -run TestRename ./modules
 
@@ -208,6 +212,49 @@ rename: $(BUF) ## give the modules another path everywhere: make rename MODULE=e
 release-check: $(MODTOOL) ## rehearse a release: every module got and every program installed from outside
 	$(MODTOOL) release
 
+# The files of the packages beside the programs. The units of a package name its programs in /usr/bin. The manual pages of the
+# other two programs lead to those of the commands with the same work.
+PACKAGE = build/package
+# Seconds since 1970.
+COMMIT_TIME = $(shell git log -1 --format=%ct)
+.PHONY: package-files
+package-files:
+	rm -rf $(PACKAGE)
+	mkdir -p $(addprefix $(PACKAGE)/,completions settings sql systemd systemd-local)
+	cp LICENSE CHANGELOG.md $(PACKAGE)/
+	cp deploy/package/*.env deploy/package/*.yaml $(PACKAGE)/settings/
+	cp -L deploy/sql/*.sql $(PACKAGE)/sql/
+	cp deploy/systemd/*.service $(PACKAGE)/systemd-local/
+	for shell in bash fish zsh; do GOFLAGS= go run ./apps/cli/cmd/pgqueue completion $$shell >$(PACKAGE)/completions/pgqueue.$$shell; done
+	go run ./apps/cli/internal/man $(PACKAGE)/man
+	echo '.so man1/pgqueue-run.1' >$(PACKAGE)/man/pgqueue-server.1
+	echo '.so man1/pgqueue-work.1' >$(PACKAGE)/man/pgqueue-worker.1
+	for unit in deploy/systemd/*.service; do \
+		sed -e 's|/usr/local/bin/|/usr/bin/|' -e '1,/^\[Unit\]/{/^#/d}' "$$unit" >"$(PACKAGE)/systemd/$$(basename "$$unit")"; \
+	done
+	find $(PACKAGE) -exec touch --date "@$(COMMIT_TIME)" {} +
+
+# Nothing is published, and the module proxy is off: a release builds from the modules that the tests have used. Programs are built
+# one after the other, because the first one comes first in the archive. All platforms take 20 minutes on 2 cores;
+# DIST_OS=linux DIST_ARCH=amd64 makes those of one.
+DIST_OS ?= linux, darwin, windows
+DIST_ARCH ?= amd64, arm64
+.PHONY: dist
+dist: $(GORELEASER) $(SBOM) ## rehearse a release without a network: archives, deb, rpm, apk, checksums and SBOMs in build/dist/
+	@mkdir -p build
+	sed -e 's/^    goos: .*/    goos: [$(DIST_OS)]/' -e 's/^    goarch: .*/    goarch: [$(DIST_ARCH)]/' .goreleaser.yaml >build/goreleaser.yaml
+	PATH="$(CURDIR)/.bin:$$PATH" GOPROXY=off RELEASE_VERSION="$$(sed s/^v// VERSION)" \
+		SOURCE_DATE_EPOCH=$(COMMIT_TIME) RELEASE_DATE="$$(date --utc --date @$(COMMIT_TIME) +%Y-%m-%dT%H:%M:%SZ)" \
+		$(GORELEASER) release --config build/goreleaser.yaml --snapshot --clean --skip=publish --parallelism 1
+
+# PLATFORM=PROGRAM of each platform in build/dist.
+NPM_PROGRAMS = $(foreach os,linux:linux darwin:darwin windows:win32,$(foreach arch,amd64:x64 arm64:arm64,$(patsubst %,$(word 2,$(subst :, ,$(os)))-$(word 2,$(subst :, ,$(arch)))=$(CURDIR)/%,$(wildcard build/dist/pgqueue_$(word 1,$(subst :, ,$(os)))_$(word 1,$(subst :, ,$(arch)))_*/pgqueue*))))
+.PHONY: npm
+npm: ## pack the npm packages of the platforms in build/dist/ into build/npm/
+	@test -n "$(strip $(NPM_PROGRAMS))" || { echo 'build/dist: must have the programs; run make dist first' >&2; exit 2; }
+	GOWORK=off go -C tools run ./npm -root .. "$$(cat VERSION)" $(CURDIR)/build/npm $(NPM_PROGRAMS)
+	cd build/npm && npm pack --silent ./*/
+
 .PHONY: sbom
 sbom: build ## write a list of each program's modules beside it in build/
 	GOWORK=off go -C tools run ./sbom $(addprefix $(CURDIR)/build/,$(notdir $(PROGRAMS:/=)))
@@ -228,6 +275,12 @@ $(LINTER): tools/go.mod
 
 $(MODTOOL): tools/go.mod $(wildcard tools/modules/*.go)
 	GOWORK=off go -C tools build -o ../$@ ./modules
+
+$(SBOM): tools/go.mod $(wildcard tools/sbom/*.go)
+	GOWORK=off go -C tools build -o ../$@ ./sbom
+
+$(GORELEASER):
+	GOWORK=off GOFLAGS= GOBIN=$(CURDIR)/.bin go install -trimpath -ldflags '-s -w' github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
 
 # Another name until the install is complete. Readable for the user of PostgreSQL when make runs as root.
 $(POSTGRES_OTHERS): .bin/postgres-%:

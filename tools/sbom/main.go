@@ -3,11 +3,13 @@
 //	sbom build/pgqueue build/pgqueue-server
 //
 // writes build/pgqueue.cdx.json and build/pgqueue-server.cdx.json in the format of CycloneDX. The same program gives
-// the same file.
+// the same file. With "sbom -o FILE PROGRAM" the file has another name.
 package main
 
 import (
+	"cmp"
 	"debug/buildinfo"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -20,26 +22,29 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: sbom PROGRAM...")
+	document := flag.String("o", "", "`file` to write; default PROGRAM.cdx.json")
+	flag.Parse()
+	if flag.NArg() == 0 || *document != "" && flag.NArg() > 1 {
+		fmt.Fprintln(os.Stderr, "usage: sbom PROGRAM... | sbom -o FILE PROGRAM")
 		os.Exit(2)
 	}
-	for _, program := range os.Args[1:] {
-		if err := describeFile(program); err != nil {
+
+	for _, program := range flag.Args() {
+		if err := describeFile(program, cmp.Or(*document, program+".cdx.json")); err != nil {
 			fmt.Fprintf(os.Stderr, "sbom: %s: %v\n", program, err)
 			os.Exit(1)
 		}
 	}
 }
 
-// describeFile writes the bill of materials beside program.
-func describeFile(program string) error {
+// describeFile writes the bill of materials of a program to document.
+func describeFile(program, document string) error {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return err
 	}
 
-	f, err := os.Create(program + ".cdx.json")
+	f, err := os.Create(document)
 	if err != nil {
 		return err
 	}

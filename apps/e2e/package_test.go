@@ -1,0 +1,168 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPackage makes a release of this platform without a network, twice with the same bytes, and tries its package on a Debian
+// with systemd: installed, units verified and started, a task worked by them, upgraded, and purged without a trace.
+func TestPackage(t *testing.T) {
+	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
+		t.Skip("builds each program twice; runs with PGQUEUE_TEST_FULL=1")
+	}
+	if missing := missingForPackage(); missing != "" {
+		t.Logf("the packages were not tried: %s", missing)
+		t.Skip(missing)
+	}
+
+	makeDist(t)
+	first := readSums(t)
+	makeDist(t)
+	if second := readSums(t); first != second {
+		t.Errorf("two releases of one commit differ:\n%s\n%s", first, second)
+	}
+	for _, form := range []string{".tar.gz", ".deb", ".rpm", ".apk", ".cdx.json"} {
+		if !strings.Contains(first, form+"\n") {
+			t.Errorf("no %s in the release:\n%s", form, first)
+		}
+	}
+
+	folder := t.TempDir()
+	for _, name := range []string{"boot.sh", "try.sh", "try.service"} {
+		copyInto(t, filepath.Join("testdata/package", name), filepath.Join(folder, name))
+	}
+	packages, err := filepath.Glob(filepath.Join(root, "build/dist/*.deb"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("packages %v: %v", packages, err)
+	}
+	copyInto(t, packages[0], filepath.Join(folder, "pgqueue.deb"))
+	bootDebian(t, folder)
+}
+
+// missingForPackage returns the first thing that the test needs and this machine does not have, or "".
+func missingForPackage() string {
+	if os.Getuid() != 0 {
+		return "needs root, for a container"
+	}
+	for _, name := range []string{"make", "unshare", "dpkg", "systemd-analyze", "ip", "runuser", "man"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return "needs " + name
+		}
+	}
+	for name, pattern := range map[string]string{
+		"goreleaser: make .bin/goreleaser": filepath.Join(root, ".bin/goreleaser"), "systemd": "/lib/systemd/systemd",
+		"Debian": "/etc/debian_version", "Debian's PostgreSQL": "/usr/lib/postgresql/*/bin/postgres",
+	} {
+		if found, _ := filepath.Glob(pattern); len(found) == 0 {
+			return "needs " + name
+		}
+	}
+	if findControlGroups() == "" {
+		return "needs the second version of control groups"
+	}
+	return ""
+}
+
+// makeDist runs "make dist" for this platform in a network of its own, which reaches nothing.
+func makeDist(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "--net", "make", "dist", "DIST_OS=linux", "DIST_ARCH="+runtime.GOARCH)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// readSums returns the checksums of the release. They name each file.
+func readSums(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "build/dist/*_checksums.txt"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("checksums in %v: %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func copyInto(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// findControlGroups returns the folder of the second version of control groups, or "".
+func findControlGroups() string {
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			return f[1]
+		}
+	}
+	return ""
+}
+
+// bootDebian boots a container with the package of a folder. It has a control group of its own.
+func bootDebian(t *testing.T, folder string) {
+	t.Helper()
+	group := filepath.Join(findControlGroups(), fmt.Sprintf("pgqueue-test-%d", os.Getpid()))
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeGroups(t, group) })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	const enter = `echo $$ >"$1/cgroup.procs" && shift && exec "$@"`
+	cmd := exec.CommandContext(ctx, "sh", "-c", enter, "sh", group,
+		"unshare", "--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--kill-child",
+		"bash", filepath.Join(folder, "boot.sh"), t.TempDir(), folder)
+	out, err := cmd.CombinedOutput()
+	log, readErr := os.ReadFile(filepath.Join(folder, "log"))
+	if err != nil || readErr != nil || !bytes.HasSuffix(log, []byte("purged without a trace\n")) {
+		t.Errorf("%v, %v\n%s\n%s", err, readErr, out, log)
+	}
+}
+
+// removeGroups removes a control group and those that systemd made in it. All are empty after the end of the container.
+func removeGroups(t *testing.T, group string) {
+	t.Helper()
+	var all []string
+	if err := filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			all = append(all, path)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if err := os.Remove(all[i]); err != nil {
+			t.Error(err)
+		}
+	}
+}

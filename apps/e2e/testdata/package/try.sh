@@ -1,0 +1,55 @@
+#!/bin/bash
+# Runs on a Debian with systemd, without Go: installs the package, works a task by its services, and purges it without a trace.
+set -euxo pipefail
+if command -v go; then exit 1; fi
+ip link set lo up
+
+# The lists of dpkg, of the manual and of the users change with each package.
+list_files() {
+	find /etc /usr /var /opt /srv /home -xdev -not -path '/usr/local/*' -not -path '/var/lib/dpkg/*' -not -path '/var/cache/*' \
+		-not -path '/var/log/*' -not -path '/etc/*-' | sort
+	getent passwd
+	getent group
+	systemctl list-unit-files --no-legend --state=enabled
+}
+list_files >/tmp/before
+
+dpkg -i /tmp/try/pgqueue.deb
+systemd-analyze verify /usr/lib/systemd/system/pgqueue-server.service /usr/lib/systemd/system/pgqueue-worker.service
+man -w pgqueue pgqueue-server pgqueue-worker pgqueue-create-task
+bash -c '. /usr/share/bash-completion/completions/pgqueue'
+test "$(stat -c '%U:%G %a' /etc/pgqueue/server.env)" = 'root:pgqueue 640'
+if systemctl is-active pgqueue-server; then exit 1; fi # it has no database yet
+
+# PostgreSQL lets each user of the machine in as the role of the same name.
+bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
+install -d -o postgres /run/pg
+runuser -u postgres -- "$bin/initdb" -D /run/pg/data --auth=peer >/dev/null
+runuser -u postgres -- "$bin/pg_ctl" -D /run/pg/data -o '-c listen_addresses= -k /run/pg' -l /run/pg/log -w start
+runuser -u postgres -- createuser -h /run/pg pgqueue
+runuser -u postgres -- createdb -h /run/pg -O pgqueue pgqueue
+echo 'PGQUEUE_DATABASE_URL=postgres:///pgqueue?host=/run/pg' >>/etc/pgqueue/server.env
+printf 'queues:\n  - queue: mail\n    exec: id -un\n' >/etc/pgqueue/worker.yaml
+
+systemctl enable --now pgqueue-server pgqueue-worker
+pgqueue create-queue mail
+id=$(pgqueue create-task mail --payload '{"n":1}' --jq .id)
+test "$(pgqueue await-task "$id" --wait 1m --jq .result.text)" = pgqueue
+test "$(ps -o user= -p "$(systemctl show -P MainPID pgqueue-server)")" = pgqueue
+
+# An upgrade keeps the settings and starts the services again.
+before=$(systemctl show -P MainPID pgqueue-server)
+dpkg -i /tmp/try/pgqueue.deb
+test "$(systemctl show -P MainPID pgqueue-server)" != "$before"
+systemctl is-active pgqueue-server pgqueue-worker
+grep -q PGQUEUE_DATABASE_URL=postgres /etc/pgqueue/server.env
+
+dpkg -r pgqueue
+if systemctl is-active pgqueue-server; then exit 1; fi
+test -e /etc/pgqueue/server.env
+getent passwd pgqueue
+
+dpkg --purge pgqueue
+list_files >/tmp/after
+diff /tmp/before /tmp/after
+echo purged without a trace

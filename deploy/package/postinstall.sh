@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs after the files of a package are in place: of a new installation and of an upgrade, on deb, rpm and apk.
+set -e
+
+if ! getent group pgqueue >/dev/null; then
+	if command -v groupadd >/dev/null; then groupadd --system pgqueue; else addgroup -S pgqueue; fi
+fi
+if ! getent passwd pgqueue >/dev/null; then
+	if command -v useradd >/dev/null; then
+		useradd --system --gid pgqueue --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --comment "pgqueue programs" pgqueue
+	else
+		adduser -S -D -H -h /nonexistent -s /sbin/nologin -G pgqueue -g "pgqueue programs" pgqueue
+	fi
+fi
+
+# systemd reads these files as root, and a program that is started by hand as the user of the package reads them too.
+chgrp pgqueue /etc/pgqueue /etc/pgqueue/server.env /etc/pgqueue/worker.env /etc/pgqueue/worker.yaml
+chmod 0750 /etc/pgqueue
+
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload
+	# An upgrade starts the running services again, with their new programs.
+	systemctl try-restart pgqueue-server.service pgqueue-worker.service
+fi
+
+case "$1" in
+1 | configure) [ -n "$2" ] || echo "pgqueue: set the database in /etc/pgqueue/server.env, then: systemctl enable --now pgqueue-server" ;;
+esac

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Runs after the files of a package are gone. On deb, "purge" removes the settings and the user; a mere "remove" keeps them. rpm
+# and apk have no purge: 0 and no argument mean that no newer version follows, and edited settings stay.
+set -e
+
+if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+
+case "${1:-0}" in
+purge) rm -rf /etc/pgqueue ;;
+0 | [0-9]*.*) ;;
+*) exit 0 ;;
+esac
+
+if getent passwd pgqueue >/dev/null; then
+	if command -v userdel >/dev/null; then userdel pgqueue; else deluser pgqueue; fi
+fi
+if getent group pgqueue >/dev/null; then
+	if command -v groupdel >/dev/null; then groupdel pgqueue; else delgroup pgqueue; fi
+fi
