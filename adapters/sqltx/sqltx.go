@@ -120,8 +120,7 @@ func (s settings) createAlike(ctx context.Context, q Querier, tasks []queue.NewT
 	t := &tasks[0]
 	var delay, delayedAt, headers any
 	if t.Delay > 0 {
-		// PostgreSQL 14 reads at most 2147483647 microseconds, which are 36 minutes.
-		delay = fmt.Sprintf("%.6f seconds", t.Delay.Seconds())
+		delay = formatInterval(t.Delay)
 	}
 	if !t.DelayedAt.IsZero() {
 		delayedAt = t.DelayedAt.UTC().Format(time.RFC3339Nano)
@@ -190,4 +189,17 @@ func queryIDs(ctx context.Context, q Querier, statement string, args ...any) (id
 		ids = append(ids, id)
 	}
 	return ids, rows.Err()
+}
+
+// formatInterval writes a duration as hours, minutes and seconds. PostgreSQL 14 takes no more than 2,147 s as microseconds.
+func formatInterval(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign = "-"
+	}
+	us := d.Microseconds()
+	if us < 0 {
+		us = -us // cannot overflow: a duration has 1,000 times as many nanoseconds
+	}
+	return fmt.Sprintf("%s%d:%02d:%02d.%06d", sign, us/3_600_000_000, us/60_000_000%60, us/1_000_000%60, us%1_000_000)
 }

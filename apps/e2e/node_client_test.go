@@ -39,9 +39,7 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
+	linkModules(t, modules, dir)
 	generateTypes(t, dir)
 	run(t, dir, nil, filepath.Join(modules, ".bin", "tsc"))
 
@@ -155,4 +153,23 @@ func run(t *testing.T, dir string, stdin []byte, name string, args ...string) []
 		t.Fatalf("%s %s: %v\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out, stderr.Bytes())
 	}
 	return out
+}
+
+// linkModules lets programs in dir import the packages of a folder.
+func linkModules(t *testing.T, modules, dir string) {
+	t.Helper()
+	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyInto(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

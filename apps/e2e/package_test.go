@@ -101,17 +101,6 @@ func readSums(t *testing.T) string {
 	return string(text)
 }
 
-func copyInto(t *testing.T, from, to string) {
-	t.Helper()
-	text, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // findControlGroups returns the folder of the second version of control groups, or "".
 func findControlGroups() string {
 	mounts, err := os.ReadFile("/proc/mounts")
