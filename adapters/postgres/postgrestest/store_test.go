@@ -176,7 +176,7 @@ func TestService(t *testing.T) {
 	})
 }
 
-func needsDatabase(t *testing.T) {
+func needsDatabase(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short runs without PostgreSQL")

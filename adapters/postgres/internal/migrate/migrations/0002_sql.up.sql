@@ -33,7 +33,7 @@ create function pgqueue.brackets_of(value text) returns text
     language sql immutable strict parallel safe
     return regexp_replace(regexp_replace(value, '"(?:[^"\\]|\\.)*"', '', 'g'), '[^][{}]', '', 'g');
 
--- The NOTIFY channel of this schema.
+-- The NOTIFY channel of this schema. PL/pgSQL keeps the plan for the session; a function in SQL would be planned in each call.
 create function pgqueue.channel() returns text
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
 begin
@@ -135,11 +135,12 @@ begin
 end $$;
 
 -- Creates tasks that are alike but for their payloads, in the order of the payloads, and returns their ids. A key needs one
--- payload; when a task with the key exists, its id is the answer.
+-- payload; when a task with the key exists, its id is the answer. The statements fit any number of payloads, so one plan of each
+-- serves all calls of a session.
 create function pgqueue.insert_tasks(
     queue text, payloads json[], key text, delay interval, delayed_at timestamptz, priority integer, headers json, namespace text, options jsonb
 ) returns bigint[]
-    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
     q pgqueue.queue;
     space text := lower(btrim(coalesce(namespace, 'default'), E' \t\n\r\v\f') collate "C");
@@ -280,7 +281,7 @@ end $$;
 create function pgqueue.insert_event(
     queue_id integer, events boolean, at timestamptz, kind smallint, was smallint, "is" smallint, late boolean, worker text, ids bigint[]
 ) returns void
-    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
     if not insert_event.events or cardinality(ids) = 1 then
         insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
