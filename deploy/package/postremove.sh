@@ -6,7 +6,11 @@ set -e
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 case "${1:-0}" in
-purge) rm -rf /etc/pgqueue ;;
+purge)
+	rm -rf /etc/pgqueue
+	rm -f /etc/systemd/system/*.wants/pgqueue-server.service /etc/systemd/system/*.wants/pgqueue-worker.service
+	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	;;
 0 | [0-9]*.*) ;;
 *) exit 0 ;;
 esac

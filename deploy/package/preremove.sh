@@ -3,8 +3,12 @@
 # none, because its upgrades do not run this script.
 set -e
 
-case "${1:-remove}" in
-remove | 0 | [0-9]*.*)
+case "${1:-0}" in
+remove)
+	# The links of enabled services stay until purge, so that the package can come back.
+	if [ -d /run/systemd/system ]; then systemctl stop pgqueue-server.service pgqueue-worker.service; fi
+	;;
+0 | [0-9]*.*)
 	if [ -d /run/systemd/system ]; then
 		systemctl disable --now pgqueue-server.service pgqueue-worker.service
 	else

@@ -402,6 +402,7 @@ func TestChart(t *testing.T) {
 	})
 	t.Run("KEDA asks the server for the slots that the queues have work for", testScaling)
 	t.Run("workers in jobs end by themselves, and nothing cuts a running one", testScaledJob)
+	t.Run("the migration needs no other object of the chart", testMigrationNeedsNothing)
 	t.Run("a job applies the definitions as they were given", testDefinitions)
 	for name, values := range map[string]string{
 		"existingSecret":                "{}",

@@ -155,7 +155,7 @@ func downloadKEDA(t *testing.T) string {
 // readKEDASchema returns the schema of a kind, in which an object has only the properties that the schema names.
 func readKEDASchema(t *testing.T, dir, kind string) *jsonschema.Schema {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "config/crd/bases/keda.sh_"+strings.ToLower(kind)+"s.yaml"))
+	text, err := os.ReadFile(filepath.Join(dir, "config", "crd", "bases", "keda.sh_"+strings.ToLower(kind)+"s.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func readScalerParameters(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	tag := regexp.MustCompile("`keda:\"name=([^,\"]+)")
 	for _, file := range []string{"metrics_api_scaler.go", "authentication/authentication_types.go"} {
-		source, err := os.ReadFile(filepath.Join(dir, "pkg/scalers", file))
+		source, err := os.ReadFile(filepath.Join(dir, "pkg", "scalers", file))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,6 +262,23 @@ func testScaledJob(t *testing.T) {
 	for _, arg := range []string{"--until-empty=1s", "--max-tasks=100", "--concurrency=2"} {
 		if !slices.Contains(pod.Containers[0].Args, arg) {
 			t.Errorf("no %s in %v", arg, pod.Containers[0].Args)
+		}
+	}
+}
+
+// testMigrationNeedsNothing: a hook before the installation would wait forever for an object that comes after it.
+func testMigrationNeedsNothing(t *testing.T) {
+	objects, err := render(t, everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := objects["Job/jobs-pgqueue-migrate"].(*batchv1.Job).Spec.Template.Spec
+	if pod.ServiceAccountName != "" || len(pod.Volumes) != 0 || len(pod.Containers) != 1 {
+		t.Errorf("the migration needs %v of the chart", pod)
+	}
+	for _, env := range pod.Containers[0].Env {
+		if env.ValueFrom.SecretKeyRef == nil || env.ValueFrom.SecretKeyRef.Name != "db" {
+			t.Errorf("the migration reads %v", env)
 		}
 	}
 }

@@ -57,7 +57,7 @@ var semantic = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 
 func writePackages(root string, args []string) error {
 	if len(args) < 3 {
-		return errors.New("usage: npm [-root TREE] VERSION FOLDER PLATFORM=PROGRAM...")
+		return errors.New("usage: npm [-root TREE] VERSION FOLDER PLATFORM=PROGRAM [PLATFORM=PROGRAM]")
 	}
 	version, folder := strings.TrimPrefix(args[0], "v"), args[1]
 	if !semantic.MatchString(version) {
@@ -83,8 +83,8 @@ func writePackages(root string, args []string) error {
 		}
 	}
 	return writePackage(filepath.Join(folder, "pgqueue"), top, []copied{
-		{filepath.Join(root, "deploy/npm/pgqueue.js"), "bin/pgqueue.js", 0o755},
-		{filepath.Join(root, "deploy/npm/README.md"), "README.md", 0o644}, {filepath.Join(root, "LICENSE"), "LICENSE", 0o644},
+		{filepath.Join(root, "deploy", "npm", "pgqueue.js"), "bin/pgqueue.js", 0o755},
+		{filepath.Join(root, "deploy", "npm", "README.md"), "README.md", 0o644}, {filepath.Join(root, "LICENSE"), "LICENSE", 0o644},
 	})
 }
 

@@ -30,7 +30,7 @@ func TestPackages(t *testing.T) {
 		if err := writePackages("../..", []string{"v1.2.3-rc.1", dir, "linux-x64=" + program, "win32-arm64=" + program}); err != nil {
 			t.Fatal(err)
 		}
-		text, err := os.ReadFile(filepath.Join(dir, "pgqueue/package.json"))
+		text, err := os.ReadFile(filepath.Join(dir, "pgqueue", "package.json"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,18 +23,22 @@ func BenchmarkSQL(b *testing.B) {
 		{"create_task", "", `select count(pgqueue.create_task('mail', json_build_object('n', i))) from generate_series(1, 1000) i`},
 		{"create_task with a key", "", `select count(pgqueue.create_task('mail', json_build_object('n', i), key => gen_random_uuid()::text)) from generate_series(1, 1000) i`},
 		{"create_tasks", "", `select count(*) from pgqueue.create_tasks('mail', array(select json_build_object('n', i) from generate_series(1, 1000) i))`},
-		{"a trigger for each row", `
+		{
+			"a trigger for each row", `
 			create table by_row (id bigint);
 			create function row_created() returns trigger language plpgsql as $$
 			begin perform pgqueue.create_task('mail', json_build_object('n', new.id)); return null; end $$;
 			create trigger row_created after insert on by_row for each row execute function row_created()`,
-			"insert into by_row select generate_series(1, 1000)"},
-		{"a trigger for each statement", `
+			"insert into by_row select generate_series(1, 1000)",
+		},
+		{
+			"a trigger for each statement", `
 			create table by_statement (id bigint);
 			create function rows_created() returns trigger language plpgsql as $$
 			begin perform pgqueue.create_tasks('mail', array(select json_build_object('n', id) from new_rows order by id)); return null; end $$;
 			create trigger rows_created after insert on by_statement referencing new table as new_rows for each statement execute function rows_created()`,
-			"insert into by_statement select generate_series(1, 1000)"},
+			"insert into by_statement select generate_series(1, 1000)",
+		},
 	} {
 		b.Run(form.name, func(b *testing.B) {
 			needsDatabase(b)

@@ -14,6 +14,11 @@ list_files() {
 }
 list_files >/tmp/before
 
+# In an image that is being built, systemd does not run.
+unshare --mount bash -euxc 'mount -t tmpfs tmpfs /run/systemd; dpkg -i /tmp/try/pgqueue.deb; dpkg --purge pgqueue'
+list_files >/tmp/after
+diff /tmp/before /tmp/after
+
 dpkg -i /tmp/try/pgqueue.deb
 systemd-analyze verify /usr/lib/systemd/system/pgqueue-server.service /usr/lib/systemd/system/pgqueue-worker.service
 man -w pgqueue pgqueue-server pgqueue-worker pgqueue-create-task
@@ -48,6 +53,11 @@ dpkg -r pgqueue
 if systemctl is-active pgqueue-server; then exit 1; fi
 test -e /etc/pgqueue/server.env
 getent passwd pgqueue
+
+# The package comes back with its settings, and its services run again.
+dpkg -i /tmp/try/pgqueue.deb
+systemctl is-active pgqueue-server pgqueue-worker
+test "$(pgqueue task "$id" --jq .status)" = released
 
 dpkg --purge pgqueue
 list_files >/tmp/after
