@@ -9,6 +9,7 @@ case "${1:-0}" in
 purge)
 	rm -rf /etc/pgqueue
 	rm -f /etc/systemd/system/*.wants/pgqueue-server.service /etc/systemd/system/*.wants/pgqueue-worker.service
+	rmdir /etc/systemd/system/multi-user.target.wants 2>/dev/null || true # not empty: the links of other services
 	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	;;
 0 | [0-9]*.*) ;;
