@@ -107,6 +107,21 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	return call(ctx, s, namespace, func(in queue.Store) ([]*queue.QueueStats, error) { return in.QueueStats(ctx, namespace, name) })
 }
 
+// ListGroups implements queue.Store.
+func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.GroupQuery) (queue.GroupPage, error) {
+	return call(ctx, s, namespace, func(in queue.Store) (queue.GroupPage, error) { return in.ListGroups(ctx, namespace, name, q) })
+}
+
+// UpdateGroup implements queue.Store.
+func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, meta queue.GroupMeta) (*queue.Group, error) {
+	return call(ctx, s, namespace, func(in queue.Store) (*queue.Group, error) { return in.UpdateGroup(ctx, namespace, name, group, meta) })
+}
+
+// UnblockGroup implements queue.Store.
+func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string) (*queue.Group, error) {
+	return call(ctx, s, namespace, func(in queue.Store) (*queue.Group, error) { return in.UnblockGroup(ctx, namespace, name, group) })
+}
+
 // QueueHistory implements queue.Store.
 func (s *Store) QueueHistory(ctx context.Context, namespace, name string, q queue.HistoryQuery) (*queue.QueueHistory, error) {
 	return call(ctx, s, namespace, func(in queue.Store) (*queue.QueueHistory, error) { return in.QueueHistory(ctx, namespace, name, q) })

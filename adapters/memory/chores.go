@@ -29,6 +29,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			s.placeTask(r, r.task.DelayedAt) // ready since then
 			st.recordWakeUp(r.lane)
 		})
+		s.wakeGroups(st)
 	case queue.ChoreRescue:
 		st.done.Moves = map[queue.Status]int{}
 		s.expireRequests(st)
@@ -36,7 +37,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			s.rescueTask(r, now)
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
-			if r.lane.ready.countItems() > 0 && r.lane.isRetainable() {
+			if r.lane.ready.countItems() > 0 && r.lane.isRetainable(now) {
 				st.recordWakeUp(r.lane)
 			}
 		})

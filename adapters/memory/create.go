@@ -25,14 +25,14 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 	sp := s.findNamespace(c.Namespace)
 	out := make([]queue.Created, len(c.Tasks))
 	if c.Atomic {
-		if err := sp.checkCreates(s, c.Tasks, now); err != nil {
+		if err := sp.checkCreates(s, c, now); err != nil {
 			return nil, err
 		}
 	}
 
 	contents, made := contentBytes{}, map[int64]bool{}
 	for i, t := range c.Tasks {
-		out[i] = s.createTask(sp, t, now)
+		out[i] = s.createTask(sp, t, c.Unlimited, now)
 		switch task := out[i].Task; {
 		case task == nil:
 		case !task.Replayed:
@@ -45,10 +45,14 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 	return out, nil
 }
 
-func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) queue.Created {
+func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, now time.Time) queue.Created {
 	l := sp.queues[t.Queue]
 	if l == nil {
 		return queue.Created{Err: queue.NotFoundQueue(t.Queue)}
+	}
+
+	if err := l.queue.CheckNewTask(&t); err != nil {
+		return queue.Created{Err: err}
 	}
 
 	if r := s.findTaskByKey(l, t.Key, now); r != nil {
@@ -60,18 +64,34 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) q
 		return queue.Created{Task: v}
 	}
 
+	if err := l.checkWaiting(1); err != nil && !unlimited {
+		return queue.Created{Err: err}
+	}
 	return queue.Created{Task: s.insertTask(l, t, now).copyTask()}
 }
 
+// checkWaiting refuses more new tasks than may wait.
+func (l *queueState) checkWaiting(more int) error {
+	return l.queue.CheckWaiting(l.counts[queue.StatusNew]+l.counts[queue.StatusRetry], more)
+}
+
 // checkCreates checks that every one of tasks can be created beside the others.
-func (sp *namespaceState) checkCreates(s *Store, tasks []queue.NewTask, now time.Time) error {
+func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) error {
 	type slot struct{ queue, key string }
-	payloads := map[slot]json.RawMessage{}
-	for i, t := range tasks {
+	payloads, made := map[slot]json.RawMessage{}, map[string]int{}
+	for i, t := range c.Tasks {
 		place := fmt.Sprintf("tasks[%d]", i)
 		l := sp.queues[t.Queue]
 		if l == nil {
 			return queue.At(place, queue.NotFoundQueue(t.Queue))
+		}
+		if err := l.queue.CheckNewTask(&t); err != nil {
+			return queue.At(place, err)
+		}
+		if made[t.Queue]++; !c.Unlimited {
+			if err := l.checkWaiting(made[t.Queue]); err != nil {
+				return queue.At(place, err)
+			}
 		}
 		if t.Key == "" {
 			continue

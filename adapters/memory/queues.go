@@ -100,12 +100,56 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	q.Version++
 	q.UpdatedAt = now
-	l.queue = q
-	if l.ready.countItems() > 0 && l.isRetainable() {
+	s.changeFlow(l, q)
+	if l.ready.countItems() > 0 && l.isRetainable(now) {
 		s.wakeListeners(l)
 	}
 
 	return &q, nil
+}
+
+// changeFlow gives l new settings. Tasks that wait for a group are ready again, and the next search holds up those that the
+// new settings hold up.
+func (s *Store) changeFlow(l *queueState, q queue.Queue) {
+	before := l.queue.Flow
+	if before == q.Flow {
+		l.queue = q
+		return
+	}
+
+	s.reviewGroups(l)
+	l.queue = q
+	l.rebuildFairShares()
+	if before.KeepsPlaces() != q.KeepsPlaces() || before.Order != q.Order {
+		s.countPlaces(l)
+	}
+	if !q.IsFIFO() {
+		return
+	}
+	for _, r := range slices.Clone(l.ready.order.items) {
+		s.waitForGroup(r, l.findGroup(r.task.Group))
+	}
+	for _, g := range l.groups {
+		s.offerNext(g, q.UpdatedAt)
+	}
+}
+
+// countPlaces gives each task in hand a place of its group, in the order of ids, and ends all other places.
+func (s *Store) countPlaces(l *queueState) {
+	for _, g := range l.groups {
+		g.state.Holders = nil
+	}
+	if !l.queue.KeepsPlaces() {
+		return
+	}
+
+	for _, r := range s.leased.order.items {
+		if r.lane == l && (r.task.Group != "" || l.queue.IsFIFO()) {
+			g := l.findGroup(r.task.Group)
+			g.state.Holders = append(g.state.Holders, r.task.ID)
+			slices.Sort(g.state.Holders)
+		}
+	}
 }
 
 // DeleteQueue takes the queue and its tasks out of sight at once; ChorePrune deletes the tasks.

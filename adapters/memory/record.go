@@ -25,6 +25,7 @@ type record struct {
 	place int            // in that heap
 	death int            // in Store.dying
 	age   int            // in lane.oldest
+	share int            // in the share of its group in a fair queue
 }
 
 // queueState is a queue and its tasks.
@@ -41,32 +42,52 @@ type queueState struct {
 	served int64 // when it was last served, in turns
 	gone   bool
 
+	groups       map[string]*groupState
+	groupWaiting int64 // tasks that wait for a group
+	rateState    int64
+	shares       map[string]*fairShare
+	virtual      float64 // the largest virtual time of a served group
+
 	created, finished rate
 	history           history
 }
 
 func newQueueState(q queue.Queue, sp *namespaceState) *queueState {
 	place := func(r *record) *int { return &r.place }
-	return &queueState{
+	l := &queueState{
 		queue: q, space: sp, keys: map[string]*record{}, counts: map[queue.Status]int64{},
-		ready: newHeap(func(a, b *record) bool {
-			if a.task.Priority != b.task.Priority {
-				return a.task.Priority < b.task.Priority
-			}
-			return a.order < b.order
-		}, place),
+		groups: map[string]*groupState{}, shares: map[string]*fairShare{},
 		oldest: newHeap(func(a, b *record) bool { return a.readyAt.Before(b.readyAt) }, func(r *record) *int { return &r.age }),
 		late:   newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) }, place),
 		done:   newHeap(func(a, b *record) bool { return a.task.FinishedAt.Before(b.task.FinishedAt) }, place),
 	}
+	l.ready = newHeap(l.isBefore, place)
+	return l
+}
+
+// isBefore orders ready tasks by priority, then by when they became ready.
+func (l *queueState) isBefore(a, b *record) bool {
+	if a.task.Priority != b.task.Priority {
+		return a.task.Priority < b.task.Priority
+	}
+	return a.order < b.order
 }
 
 // countRetained is how many tasks of the queue are retained, those of expired leases too until they are rescued.
 func (l *queueState) countRetained() int64 { return l.counts[queue.StatusRetained] }
 
 // isRetainable says that a task may be retained now.
-func (l *queueState) isRetainable() bool {
-	return !l.queue.Paused && (l.queue.Concurrency == 0 || l.countRetained() < int64(l.queue.Concurrency))
+func (l *queueState) isRetainable(now time.Time) bool {
+	return l.nextStart(now).IsZero() && !l.queue.Paused && (l.queue.Concurrency == 0 || l.countRetained() < int64(l.queue.Concurrency))
+}
+
+// nextStart is when a limit of time lets the next task start; zero = now.
+func (l *queueState) nextStart(now time.Time) time.Time {
+	if now.Before(l.queue.PausedUntil) {
+		return l.queue.PausedUntil
+	}
+	_, _, next := l.queue.Rate().Admit(l.rateState, now, 1)
+	return next
 }
 
 // isPastRetention says that r is past its retention.
@@ -126,6 +147,7 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	s.unplaceTask(r)
 	r.task.SetLife(life)
 	s.placeTask(r, c.Now)
+	s.endPlace(r, c.Now)
 	r.lane.history.countMove(m, life.Status)
 	if life.Status.Finished() {
 		r.lane.finished.countAt(c.Now, 1)
@@ -148,13 +170,24 @@ func (s *Store) placeTask(r *record, now time.Time) {
 	default:
 		s.ready++
 		r.order, r.readyAt = s.ready, now
+		if s.joinFIFOGroup(r) {
+			break
+		}
 		r.in = &l.ready
 		l.oldest.pushItem(r)
+		l.joinFairShare(r)
+		if g := l.groups[r.task.Group]; g != nil {
+			g.offered++
+		}
 		l.space.busy[l] = struct{}{}
 		s.wakeListeners(l)
 	}
 
 	r.in.pushItem(r)
+	if g := l.groups[r.task.Group]; g != nil && r.in == &g.waiting {
+		l.groupWaiting++
+		s.offerNext(g, now)
+	}
 	if r.task.Status.Waiting() && !r.task.DiesAt.IsZero() {
 		s.dying.pushItem(r)
 	}
@@ -169,14 +202,24 @@ func (s *Store) unplaceTask(r *record) {
 		s.dying.removeItem(r)
 	}
 
+	if g := l.groups[r.task.Group]; g != nil {
+		switch r.in {
+		case &g.waiting:
+			l.groupWaiting--
+		case &l.ready:
+			g.offered--
+		}
+	}
+
 	if r.age != 0 {
 		l.oldest.removeItem(r)
+		l.leaveFairShare(r)
 	}
 
 	switch {
 	case l.ready.countItems() == 0:
 		delete(l.space.busy, l)
-	case r.in == &s.leased && l.queue.Concurrency > 0 && !l.gone:
+	case r.in == &s.leased && l.queue.Concurrency > 0 && !l.gone: // of the queue; groups offer their next task
 		s.wakeListeners(l) // there is room again
 	}
 }
@@ -191,6 +234,10 @@ func (s *Store) removeTask(r *record) {
 	r.gone = true
 	r.lane.roster.countRemoved()
 	r.lane.space.roster.countRemoved()
+	if g := r.lane.groups[r.task.Group]; g != nil {
+		g.state.Free(r.task.ID)
+		s.offerNext(g, s.clock().UTC())
+	}
 }
 
 // copyTask is the task as a caller gets it.

@@ -112,6 +112,10 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 		return nil, false, err
 	}
 
+	if rel.Delay > 0 {
+		s.pauseFor(r, rel.Scope, now.Add(rel.Delay))
+	}
+
 	// A repeat of this release finds the token, and gets the same answer.
 	r.settled = r.lease.Token
 	kind := queue.EventReturned

@@ -43,6 +43,11 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 		bytes += queue.TaskBytes(out[i])
 	}
 
+	for _, l := range lanes {
+		if next := l.nextStart(now); !next.IsZero() && l.ready.countItems() > 0 {
+			r.ReportLater(l.queue.Name, next.Sub(now))
+		}
+	}
 	return out, nil
 }
 
@@ -75,10 +80,11 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 	for taken := true; taken; {
 		taken = false
 		for _, l := range lanes {
-			if len(tasks) >= max(share.Limit, 1) {
+			left := max(share.Limit, 1) - len(tasks)
+			if left <= 0 {
 				return tasks
 			}
-			if r := s.nextReadyTask(l, now); r != nil {
+			for _, r := range s.nextReadyTasks(l, now, left) {
 				size := r.task.Bytes()
 				if !share.TakesBytes(len(tasks), bytes, size) {
 					return tasks
@@ -93,24 +99,46 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 	return tasks
 }
 
-// nextReadyTask is the first task of l that may be retained now. Tasks past their ttl are skipped; ChoreExpire ends them.
-func (s *Store) nextReadyTask(l *queueState, now time.Time) *record {
-	for l.isRetainable() {
-		r, ok := l.ready.earliest()
-		if !ok || !queue.Expired(r.task.Life(), now) {
-			return r
+// nextReadyTasks returns the first task of l that may be retained now, or in a FIFO queue the first ones of its group, at most
+// most. Tasks past their ttl are skipped; ChoreExpire ends them.
+func (s *Store) nextReadyTasks(l *queueState, now time.Time, most int) []*record {
+	for l.isRetainable(now) {
+		r := l.firstReadyTask()
+		if r == nil {
+			return nil
 		}
+		if !queue.Expired(r.task.Life(), now) {
+			if starts := s.chooseStarts(r, now, min(most, l.countFreeStarts(now, most))); len(starts) > 0 {
+				return starts
+			}
+			continue
+		}
+		l.leaveFairShare(r)
 		l.ready.removeItem(r)
 		l.oldest.removeItem(r)
+		if g := l.groups[r.task.Group]; g != nil {
+			g.offered--
+			s.offerNext(g, now)
+		}
 		r.in = &l.late
 		l.late.pushItem(r)
 	}
 	return nil
 }
 
+// countFreeStarts is how many of n tasks the limits of the queue let start now.
+func (l *queueState) countFreeStarts(now time.Time, n int) int {
+	if l.queue.Concurrency > 0 {
+		n = min(n, l.queue.Concurrency-int(l.countRetained()))
+	}
+	n, _, _ = l.queue.Rate().Admit(l.rateState, now, n)
+	return n
+}
+
 func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *queue.Task {
 	// Tokens of all tasks come from one counter, so that a later retain of any task has a larger one.
 	lease := cmp.Or(share.Lease, r.lane.queue.Lease)
+	s.startTask(r, now)
 	s.lastToken++
 	r.lease = queue.Lease{Token: s.lastToken, ExpiresAt: now.Add(lease), Duration: lease}
 	if err := s.moveTask(r, queue.MoveRetain, queue.Circumstances{Now: now}); err != nil {
@@ -122,6 +150,9 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	s.turns++
 	r.lane.served = s.turns
 	s.recordEvent(r, queue.EventRetained, share.Worker, now)
+	if g := r.lane.groups[r.task.Group]; g != nil {
+		s.offerNext(g, now)
+	}
 	t := r.copyTask()
 	held := r.lease
 	t.Lease = &held

@@ -69,7 +69,8 @@ func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
 	for _, status := range queue.Statuses() {
 		st.Counts[status] = l.counts[status]
 	}
-	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - int64(l.late.countItems())
+	st.GroupWaiting = l.groupWaiting
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(l.late.countItems())
 	if r, ok := l.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
 	}

@@ -22,11 +22,12 @@ type Store struct {
 	mu      sync.Mutex
 	spaces  map[string]*namespaceState
 	tasks   map[int64]*record
-	delayed heap[*record] // by when they are due
-	leased  heap[*record] // by when their lease runs out
-	dying   heap[*record] // waiting tasks with a ttl, by when they expire
-	firing  heap[*ticker] // tickers with a queue, by their next nominal time
-	dropped []*queueState // deleted queues that still have tasks
+	delayed heap[*record]     // by when they are due
+	leased  heap[*record]     // by when their lease runs out
+	dying   heap[*record]     // waiting tasks with a ttl, by when they expire
+	firing  heap[*ticker]     // tickers with a queue, by their next nominal time
+	waking  heap[*groupState] // groups that a limit of time holds up, by its end
+	dropped []*queueState     // deleted queues that still have tasks
 	feed    feed
 
 	lastID    int64
@@ -98,6 +99,7 @@ func New(opts ...Option) *Store {
 	s.dying = newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) },
 		func(r *record) *int { return &r.death })
 	s.firing = newTickerHeap()
+	s.waking = newHeap(func(a, b *groupState) bool { return a.wakeAt.Before(b.wakeAt) }, func(g *groupState) *int { return &g.place })
 	for _, o := range opts {
 		o(s)
 	}
@@ -108,6 +110,7 @@ func New(opts ...Option) *Store {
 // namespaceState is what belongs to one namespace.
 type namespaceState struct {
 	name    string
+	store   *Store
 	queues  map[string]*queueState
 	names   []string // of lanes, sorted
 	busy    map[*queueState]struct{}
@@ -122,7 +125,7 @@ type namespaceState struct {
 func (s *Store) openNamespace(name string) *namespaceState {
 	sp := s.spaces[name]
 	if sp == nil {
-		sp = &namespaceState{name: name, queues: map[string]*queueState{}, busy: map[*queueState]struct{}{}, tickers: map[string]*ticker{}, firing: newTickerHeap()}
+		sp = &namespaceState{name: name, store: s, queues: map[string]*queueState{}, busy: map[*queueState]struct{}{}, tickers: map[string]*ticker{}, firing: newTickerHeap()}
 		s.spaces[name] = sp
 	}
 	return sp

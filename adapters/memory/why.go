@@ -26,6 +26,12 @@ func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.
 	}
 	s.readHolds(&f, l, id)
 	s.readDelays(&f, l, id)
+	f.NextStart = l.nextStart(now)
+	if t != nil {
+		if g := l.groups[t.Group]; g != nil {
+			f.Group = g.describe(now)
+		}
+	}
 	return f, nil
 }
 

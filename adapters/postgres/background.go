@@ -48,6 +48,7 @@ const (
 	markRescue        = "rescue"
 	markExpireReady   = "expire.ready"
 	markExpireDelayed = "expire.delayed"
+	markExpireWaiting = "expire.waiting"
 )
 
 // watermarks record the time up to which background work has finished the rows of tables ordered by time. A step starts
@@ -222,7 +223,7 @@ var dueQueries = map[queue.Chore]struct {
 }{
 	queue.ChorePromote: {findNextDue, map[string]string{"watermark": markPromote}},
 	queue.ChoreRescue:  {findNextLapse, map[string]string{"watermark": markRescue}},
-	queue.ChoreExpire:  {findNextExpiry, map[string]string{"ready_watermark": markExpireReady, "delayed_watermark": markExpireDelayed}},
+	queue.ChoreExpire:  {findNextExpiry, map[string]string{"ready_watermark": markExpireReady, "delayed_watermark": markExpireDelayed, "waiting_watermark": markExpireWaiting}},
 	queue.ChoreFold:    {findNextFold, nil},
 	queue.ChoreTick:    {findNextTick, nil},
 }

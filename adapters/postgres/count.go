@@ -14,16 +14,17 @@ import (
 
 // queueCounts holds the kept counts of a queue.
 type queueCounts struct {
-	id          int32
-	namespace   string
-	name        string
-	paused      bool
-	concurrency int     // tasks that may be retained at once; 0 = no limit
-	byStatus    []int64 // number of tasks by status code
-	delayed     int64
-	created     float64 // tasks created in the window
-	finished    float64 // tasks finished in the window
-	seconds     float64 // length of the window
+	id           int32
+	namespace    string
+	name         string
+	paused       bool
+	concurrency  int     // tasks that may be retained at once; 0 = no limit
+	byStatus     []int64 // number of tasks by status code
+	delayed      int64
+	groupWaiting int64
+	created      float64 // tasks created in the window
+	finished     float64 // tasks finished in the window
+	seconds      float64 // length of the window
 }
 
 var queueCountColumns = table.Of[queueCounts]()
@@ -82,7 +83,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 	for i, c := range all {
 		st := &queue.QueueStats{
 			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused, Concurrency: c.concurrency,
-			Ready: c.byStatus[statusNew] + c.byStatus[statusRetry] - c.delayed, Delayed: c.delayed,
+			Ready: c.byStatus[statusNew] + c.byStatus[statusRetry] - c.delayed - c.groupWaiting, Delayed: c.delayed, GroupWaiting: c.groupWaiting,
 			CreatedPerSecond: c.created / c.seconds, FinishedPerSecond: c.finished / c.seconds,
 		}
 

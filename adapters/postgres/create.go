@@ -123,8 +123,9 @@ type insertBatch struct {
 	generation int          // generation of the cursors when lanes was filled
 	woken      []queue.Wake // queues in which tasks became ready
 
-	rows   []newTask
-	locked []int // places of tasks with a key that an open transaction has claimed
+	rows    []newTask
+	buckets map[groupKey]int16 // of the groups with a weight
+	locked  []int              // places of tasks with a key that an open transaction has claimed
 }
 
 type newTask struct {
@@ -133,6 +134,8 @@ type newTask struct {
 	life  queue.Life
 	task  *queue.Task
 	print []byte // fingerprint of the payload; nil without a key
+
+	bucket *int16 // of the lane; set when the rows are made
 }
 
 // createTasksIn writes c within t. Its result is valid only after t has committed.
@@ -165,11 +168,18 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 
 	keyed := false
 	var slab []queue.Task
+	if err := b.readGroupBuckets(ctx, t, queues); err != nil {
+		return b, err
+	}
+	full, err := s.checkBacklogs(ctx, t, c, queues)
+	if err != nil {
+		return b, err
+	}
 	for i := range c.Tasks {
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
-		if q == nil {
-			if err := b.recordFault(c, i, queue.NotFoundQueue(n.Queue)); err != nil {
+		if err := cmp.Or(checkNewTask(q, n), full.admitTask(q)); err != nil {
+			if err := b.recordFault(c, i, err); err != nil {
 				return b, err
 			}
 			continue
@@ -210,6 +220,14 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		b.out[r.place] = queue.Created{Task: r.task}
 	}
 	return b, b.writeRows(ctx, t, s)
+}
+
+// checkNewTask refuses a task of an unknown queue, or one that contradicts the settings of its queue.
+func checkNewTask(q *storedQueue, n *queue.NewTask) error {
+	if q == nil {
+		return queue.NotFoundQueue(n.Queue)
+	}
+	return q.CheckNewTask(n)
 }
 
 // recordFault answers the task at place with err. For an atomic create it returns the error instead, which ends the
@@ -374,6 +392,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 
 	var ready readyRows
 	var delayed []delayedRow
+	waiting := newWaiting{}
 
 	ev := events{}
 	seen := map[lane]bool{}
@@ -386,13 +405,20 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 		// The table of the narrow row is the status of the task: delayed or ready.
 		late := r.life.DelayedAt.After(b.now)
 		grew := 0
+		at := r.q.placeTask(r.task.Priority, r.task.Group, b.buckets)
+		r.bucket = bucketPointer(bucketOfLane(at.lane))
 		if late {
 			delayed = append(delayed, delayedRow{
 				dueAt: r.life.DelayedAt, taskID: r.task.ID, queueID: r.q.id, priority: r.task.Priority, diesAt: timePointer(r.life.DiesAt),
+				bucket: r.bucket, grp: groupPointer(at.grp),
 			})
 			grew = 1
 		} else {
-			ready.addReadyRow(r.task.ID, r.q.id, r.task.Priority, r.life.DiesAt, bulk)
+			if r.q.IsFIFO() {
+				waiting.addTask(r, at, &ready)
+			} else {
+				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, bulk)
+			}
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)
 			}
@@ -401,7 +427,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 		ev.appendIDs(eventChange{queue: r.q.id, keep: r.q.Events, kind: eventCreated, was: 0, is: statusNew, delayed: grew}, r.task.ID)
 
 		// An insert of a known lane would have no effect.
-		if l := (lane{r.q.id, r.task.Priority}); !seen[l] {
+		if l := (lane{r.q.id, at.lane}); !seen[l] {
 			seen[l] = true
 			if !s.lanes.isKnownLane(l) {
 				b.lanes = append(b.lanes, l)
@@ -411,20 +437,22 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 
 	// The order of the lanes is the same in every transaction.
 	slices.SortFunc(b.lanes, func(a, c lane) int {
-		return cmp.Or(cmp.Compare(a.queueID, c.queueID), cmp.Compare(a.priority, c.priority))
+		return cmp.Or(cmp.Compare(a.queueID, c.queueID), cmp.Compare(a.lane, c.lane))
 	})
 	queueRows(t, insertLanes, laneColumns, b.lanes)
 
 	// COPY needs a round trip of its own, so small creates use INSERT.
 	if bulk || size >= copyBytes {
-		if err := b.copyTaskRows(ctx, t, s.opt.schema, ready, delayed); err != nil {
+		if err := b.copyTaskRows(ctx, t, s.opt.schema, ready, delayed, waiting.rows); err != nil {
 			return err
 		}
 	} else {
 		queueRows(t, insertTasks, insertedTaskColumns, b.makeTaskRows(), arg("now", b.now))
 		queueRows(t, insertReady, readyColumns, ready)
 		queueRows(t, insertDelayed, delayedColumns, delayed)
+		queueRows(t, insertWaiting, groupWaitingColumns, waiting.rows)
 	}
+	ev.countGroupWaiting(t, waiting.counts)
 
 	ev.insertEventRows(t, b.now)
 	return nil
@@ -434,12 +462,13 @@ func (b *insertBatch) makeTaskRows() []taskRow {
 	rows := make([]taskRow, len(b.rows))
 	for i := range b.rows {
 		rows[i] = makeTaskRow(b.rows[i].task, b.rows[i].q.id)
+		rows[i].bucket = b.rows[i].bucket
 	}
 	return rows
 }
 
 // copyTaskRows writes the rows with COPY. A batch cannot contain COPY, so the queued statements leave first.
-func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string, ready readyRows, delayed []delayedRow) error {
+func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string, ready readyRows, delayed []delayedRow, waiting []waitingGroupRow) error {
 	if err := t.Flush(ctx); err != nil {
 		return err
 	}
@@ -450,6 +479,9 @@ func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string
 	}
 	if err == nil && len(delayed) > 0 {
 		err = t.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
+	}
+	if err == nil && len(waiting) > 0 {
+		err = t.CopyFrom(ctx, pgx.Identifier{schema, "group_waiting"}, groupWaitingColumns.Names(), groupWaitingColumns.CopySource(waiting))
 	}
 	return err
 }

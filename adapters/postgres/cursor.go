@@ -14,11 +14,20 @@ import (
 // the cursor of a moment ago, whenever a retain comes back short. The other starts at the beginning of the lane, now
 // and then. Their cost limits how often they run.
 
-// lane identifies the ready rows of one queue and one priority.
+// lane identifies the ready rows of one queue and one priority, and in a fair queue of one bucket of groups.
 type lane struct {
-	queueID  int32
-	priority int16
+	queueID int32
+	lane    int32
 }
+
+// laneOf returns the lane of a priority and a bucket.
+func laneOf(priority, bucket int16) int32 { return int32(priority)<<16 + int32(bucket) }
+
+// priorityOfLane returns the priority of a lane.
+func priorityOfLane(lane int32) int16 { return int16(lane >> 16) } //nolint:gosec // 16 bits are left
+
+// bucketOfLane returns the bucket of a lane.
+func bucketOfLane(lane int32) int16 { return int16(lane & 0xffff) } //nolint:gosec // buckets are below 2,000
 
 // The pace of the sweeps. A sweep takes at most 1/behindShare of the time from the lagging cursor, and at most
 // 1/startShare from the beginning of the lane.
@@ -91,6 +100,9 @@ func (l *lanes) confirmLanes(all []lane, generation int) {
 
 	for _, at := range all {
 		l.sure[at] = true
+		if q := l.queues[at.queueID]; q != nil {
+			q.lookAtLanes()
+		}
 	}
 }
 
@@ -100,7 +112,7 @@ func (l *lanes) lanesOfQueue(queue int32) *queueLanes {
 	defer l.mu.Unlock()
 	q := l.queues[queue]
 	if q == nil {
-		q = &queueLanes{cursor: map[int16]*cursor{}, rest: map[int16]int64{}, last: 1, dense: runMost}
+		q = &queueLanes{cursor: map[int32]*cursor{}, rest: map[int32]int64{}, last: 1, dense: runMost}
 		l.queues[queue] = q
 	}
 	return q
@@ -109,16 +121,17 @@ func (l *lanes) lanesOfQueue(queue int32) *queueLanes {
 // queueLanes holds the cursors of one queue. It is safe for concurrent use.
 type queueLanes struct {
 	mu         sync.Mutex
-	cursor     map[int16]*cursor
+	cursor     map[int32]*cursor
 	last       int // number of tasks that the last search took
 	nextBehind time.Time
 	nextStart  time.Time
-	// rest holds, by priority, the first turn that this process left behind its cursor: the remainder of a run that
+	// rest holds, by lane, the first turn that this process left behind its cursor: the remainder of a run that
 	// it split, or a run that it locked and did not need while another search passed it.
-	rest map[int16]int64
+	rest map[int32]int64
 	// dense is the number of tasks per ready row in the last search.
 	dense   float64
 	weighed weight
+	shares  fairShares // of a fair queue
 }
 
 // cursor is a position in one lane: the present one (fast), and one that is at least behindAge old (lag).
@@ -158,11 +171,11 @@ func (q *queueLanes) estimateRows(tasks int) int {
 
 // recordRemainder records the first turn that a search left behind. The caller calls it when other transactions can
 // see the rows.
-func (q *queueLanes) recordRemainder(priority int16, turn int64) {
+func (q *queueLanes) recordRemainder(lane int32, turn int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if old := q.rest[priority]; old == 0 || turn < old {
-		q.rest[priority] = turn
+	if old := q.rest[lane]; old == 0 || turn < old {
+		q.rest[lane] = turn
 	}
 }
 
@@ -206,18 +219,18 @@ func (q *queueLanes) recordSweep(f from, began time.Time, cost time.Duration) {
 
 // laneCursor is the turn behind which a retain begins to read a lane.
 type laneCursor struct {
-	queueID  int32 `col:"cursor_queue_id"`
-	priority int16 `col:"cursor_priority"`
-	turn     int64 `col:"cursor_turn"`
+	queueID int32 `col:"cursor_queue_id"`
+	lane    int32 `col:"cursor_lane"`
+	turn    int64 `col:"cursor_turn"`
 }
 
 var cursorColumns = table.Of[laneCursor]()
 
 // appendCursors appends the cursors of q at a level. A lane without a cursor is read from its beginning. A cursor
 // moves back to the remainder of an earlier search. At the fast level this search then owns the remainder, and no
-// other search begins there. resumed holds these remainders by priority: the caller gives those that its search does
+// other search begins there. resumed holds these remainders by lane: the caller gives those that its search does
 // not reach back to recordRemainder.
-func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ []laneCursor, resumed map[int16]int64) {
+func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ []laneCursor, resumed map[int32]int64) {
 	if l == startLevel {
 		return cursors, nil
 	}
@@ -237,28 +250,28 @@ func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ [
 			if l == fastLevel {
 				delete(q.rest, p)
 				if resumed == nil {
-					resumed = map[int16]int64{}
+					resumed = map[int32]int64{}
 				}
 				resumed[p] = left
 			}
 		}
 
 		if turn > 0 {
-			cursors = append(cursors, laneCursor{queueID: id, priority: p, turn: turn})
+			cursors = append(cursors, laneCursor{queueID: id, lane: p, turn: turn})
 		}
 	}
 	return cursors, resumed
 }
 
 // advanceCursor moves the cursor of a lane forward to turn. A lower turn changes nothing.
-func (q *queueLanes) advanceCursor(priority int16, turn int64, now time.Time) {
+func (q *queueLanes) advanceCursor(lane int32, turn int64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	c := q.cursor[priority]
+	c := q.cursor[lane]
 	if c == nil {
 		c = &cursor{moved: now}
-		q.cursor[priority] = c
+		q.cursor[lane] = c
 	}
 
 	// Two steps of at least behindAge each: lag is then the position of at least behindAge ago.

@@ -11,8 +11,8 @@ func TestResume(t *testing.T) {
 		var l lanes
 		l.init()
 		q := l.lanesOfQueue(1)
-		for priority := range int16(3) {
-			q.advanceCursor(priority, 1000, time.Now())
+		for lane := range int32(3) {
+			q.advanceCursor(lane, 1000, time.Now())
 		}
 		for _, turn := range []int64{502, 501, 503} { // the first counts
 			q.recordRemainder(1, turn)
@@ -29,19 +29,19 @@ func TestResume(t *testing.T) {
 		name   string
 		rows   int // of the 10 that were asked for
 		failed bool
-		want   map[int16]int64
+		want   map[int32]int64
 	}{
 		{"one that found less than it asked for has read all", 9, false, nil},
-		{"one that has enough leaves what is behind, and the lanes that it did not come to", 10, false, map[int16]int64{1: 700, 2: 601}},
-		{"one that failed leaves everything", 0, true, map[int16]int64{0: 501, 1: 551, 2: 601}},
+		{"one that has enough leaves what is behind, and the lanes that it did not come to", 10, false, map[int32]int64{1: 700, 2: 601}},
+		{"one that failed leaves everything", 0, true, map[int32]int64{0: 501, 1: 551, 2: 601}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var l lanes
 			l.init()
 			q := l.lanesOfQueue(1)
 			u := runQueue{
-				pickQueue: &pickQueue{lanes: q}, most: 10, rows: c.rows, lastPriority: 1, lastTurn: 699,
-				resumed: map[int16]int64{0: 501, 1: 551, 2: 601},
+				pickQueue: &pickQueue{lanes: q}, most: 10, rows: c.rows, lastLane: 1, lastTurn: 699,
+				resumed: map[int32]int64{0: 501, 1: 551, 2: 601},
 			}
 			u.returnCursors(c.failed)
 			if len(q.rest) != len(c.want) {
@@ -57,11 +57,11 @@ func TestResume(t *testing.T) {
 }
 
 // turnsOf are the turns, by priority, behind which a pick from the cursors begins.
-func turnsOf(q *queueLanes) map[int16]int64 {
+func turnsOf(q *queueLanes) map[int32]int64 {
 	cursors, _ := q.appendCursors(nil, fastLevel, 1)
-	out := map[int16]int64{}
+	out := map[int32]int64{}
 	for _, cursor := range cursors {
-		out[cursor.priority] = cursor.turn
+		out[cursor.lane] = cursor.turn
 	}
 	return out
 }

@@ -70,8 +70,12 @@ func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs []
 func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
 	total, served := s.limitTasks(r, queues)
 	p, err := s.pickTasks(ctx, t, queues, total)
-	if err != nil || len(p.out) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(p.out) == 0 {
+		p.queueGroups(t)
+		return nil, nil
 	}
 	p.countAnswered(served, len(r.Requests))
 	requests := r.Requests[:served]
@@ -88,6 +92,7 @@ func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, que
 	}
 
 	p.rememberRemainders()
+	p.queueGroups(t)
 	queueLeases(t, requests, p.out, p.now, outs)
 	return p, nil
 }

@@ -18,13 +18,15 @@ const expireStep = 2_000 // waiting rows of one step
 var (
 	takeExpiredReady   = statement("expire.ready")
 	takeExpiredDelayed = statement("expire.delayed")
+	takeExpiredWaiting = statement("expire.waiting")
+	findExpiredWaiting = statement("expire.waiting.first")
 	findExpiredReady   = statement("expire.ready.first")
 	findExpiredDelayed = statement("expire.delayed.first")
 	findNextExpiry     = statement("expire.next")
 	writeExpired       = statement("expire.done")
 )
 
-// expire ends waiting tasks after their ttl, one step of ready tasks and one of delayed tasks.
+// expire ends waiting tasks after their ttl, one step of ready tasks, one of delayed tasks, and one of those that wait for their group.
 func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	var out queue.Maintained
 	for _, e := range []struct {
@@ -33,6 +35,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	}{
 		{sweep{opExpire, markExpireReady, s.rowFilters.expireReady, findExpiredReady}, takeExpiredReady},
 		{sweep{opExpire, markExpireDelayed, s.rowFilters.expireDelayed, findExpiredDelayed}, takeExpiredDelayed},
+		{sweep{opExpire, markExpireWaiting, s.rowFilters.expireWaiting, findExpiredWaiting}, takeExpiredWaiting},
 	} {
 		one, size, err := s.runSweep(ctx, e.sweep, func(ctx context.Context, t *txn.Tx, r *sweepStep) error {
 			return r.expireWaiting(ctx, t, e.take)
@@ -55,6 +58,8 @@ type expiredTask struct {
 	attempt int16
 	delayed bool
 	diesAt  time.Time
+	grp     *int64
+	waited  bool // for its group
 }
 
 var (
@@ -85,6 +90,7 @@ func (r *sweepStep) expireWaiting(ctx context.Context, t *txn.Tx, take sqltext.S
 		return txn.ErrNothing
 	}
 	r.out.Lag = now.Sub(r.top)
+	queueExpiredGroups(t, expired)
 	t.QueueQuery(writeExpired, func(rows pgx.Rows) error {
 		var namespace, name string
 		var was int16
@@ -94,4 +100,20 @@ func (r *sweepStep) expireWaiting(ctx context.Context, t *txn.Tx, take sqltext.S
 		return err
 	}, writtenExpiredColumns.Arrays([]sqltext.Arg{arg("now", truncateToMicros(now))}, expired)...)
 	return nil
+}
+
+// queueExpiredGroups queues the markers of the groups of expired tasks, which may have kept a place.
+func queueExpiredGroups(t *txn.Tx, expired []expiredTask) {
+	var marks []markerRow
+	counts := map[int32]int{}
+	for _, e := range expired {
+		if e.grp != nil {
+			marks = append(marks, markerRow{queueID: e.queueID, grp: *e.grp, taskID: e.taskID})
+		}
+		if e.waited {
+			counts[e.queueID]--
+		}
+	}
+	queueRows(t, markGroups, markerColumns, marks)
+	events{}.countGroupWaiting(t, counts)
 }

@@ -26,6 +26,7 @@ type lockedLease struct {
 	ids        []int64 `col:"task_ids"` // 0 in the place of a task with an ended lease
 	attempts   []int16 // nil: all 1
 	cancels    []int64 // ids of tasks with a requested cancellation
+	grps       []int64 // hashes of groups beside ids, 0 = none; nil: all 0
 	granted    *int64  // length of the lease in ns; nil until a heartbeat: expiresAt - retainedAt
 	newEnds    newEnds `col:"-"` // from the heartbeats of this call
 	held       int     `col:"-"` // held tasks at the time of the lock
@@ -85,6 +86,14 @@ func (p heldTask) attemptOfTask() int {
 		return 1
 	}
 	return int(p.attempts[p.place])
+}
+
+// groupOfTask returns the hash of the group; 0 = none.
+func (p heldTask) groupOfTask() int64 {
+	if p.grps == nil {
+		return 0
+	}
+	return p.grps[p.place]
 }
 
 func (p heldTask) isCancelRequested() bool { return slices.Contains(p.cancels, p.id) }
@@ -335,6 +344,7 @@ type writtenLease struct {
 	ids        string
 	attempts   *string
 	cancels    *string
+	grps       *string
 	granted    int64 // 0 is stored as null
 }
 
@@ -390,6 +400,7 @@ func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) boo
 
 	row.placeIDs, row.cancelIDs = ids, cancels
 	row.attempts = arrayTextPointer(l.attempts)
+	row.grps = arrayTextPointer(l.grps)
 	*r = append(*r, row)
 }
 
@@ -430,7 +441,9 @@ func arrayTextPointer[N int16 | int64](s []N) *string {
 // taskRecord is a held task as its rows in task and state have it.
 type taskRecord struct {
 	task *queue.Task
-	life queue.Life // without Status, Attempt and CancelRequested, which the lease row has
+	// bucket of the lane; nil = 0
+	bucket *int16
+	life   queue.Life // without Status, Attempt and CancelRequested, which the lease row has
 }
 
 // taskRecords holds records by task id.
@@ -460,7 +473,7 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 
 		t := &queue.Task{ID: r.id, Priority: r.priority, Result: result, Progress: progress}
 		err := r.fillTask(t)
-		f[t.ID] = taskRecord{t, queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}}
+		f[t.ID] = taskRecord{t, r.bucket, queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}}
 		return err
 	}
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type InTx struct {
 	store     *Store
 	tx        pgx.Tx
 	namespace string
+	limited   bool
 }
 
 var _ queue.Producer = (*InTx)(nil)
@@ -44,6 +46,14 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 
 	s.db.NoteConnection(tx.Conn())
 	return &InTx{store: s, tx: tx, namespace: namespace}, nil
+}
+
+// WithMaxWaiting returns x with creates that max_waiting of a queue refuses, as outside of a transaction: KindExhausted. Without it
+// a transaction of the caller does not fail because a queue is full.
+func (x *InTx) WithMaxWaiting() *InTx {
+	limited := *x
+	limited.limited = true
+	return &limited
 }
 
 // CreateTask creates one task in the transaction. It returns the errors of queue.Producer.
@@ -72,7 +82,7 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	places := make([]int, 0, len(releases))
 
 	for i, r := range releases {
-		if err := r.Check(x.store.opt.maxPayload); err != nil {
+		if err := cmp.Or(r.Check(x.store.opt.maxPayload), checkOwnScope(r)); err != nil {
 			out[i].Err = queue.WithOp("release task", err)
 			continue
 		}
@@ -98,6 +108,14 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 		out[at] = answers[i]
 	}
 	return out, nil
+}
+
+// checkOwnScope refuses a delay of a whole group or queue: their rows would stay locked until the end of the transaction.
+func checkOwnScope(r queue.Release) error {
+	if r.Scope == "" || r.Scope == queue.ScopeTask {
+		return nil
+	}
+	return queue.Invalid("scope", fmt.Sprintf("must be task in a transaction, got %.64q; release the task outside of it", r.Scope))
 }
 
 // Complete releases a retained task with success and creates its follow-up tasks, in the transaction. task is the
@@ -140,7 +158,7 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 		return nil, queue.WithOp(op, err)
 	}
 
-	c := queue.Create{Namespace: x.namespace, Tasks: make([]queue.NewTask, len(tasks)), Atomic: true}
+	c := queue.Create{Namespace: x.namespace, Tasks: make([]queue.NewTask, len(tasks)), Atomic: true, Unlimited: !x.limited}
 	for i, n := range tasks {
 		var err error
 		if c.Tasks[i], err = n.Normalize(x.store.opt.maxPayload); err != nil {

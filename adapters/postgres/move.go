@@ -31,6 +31,11 @@ type moves struct {
 	events  events
 	woken   []queue.Wake
 	tallies queue.Tallies
+	markers []markerRow
+	// groupWaiting is by how much the number of tasks grows that wait for their group, by queue.
+	groupWaiting map[int32]int
+	pausedQueues map[int32]time.Time
+	pausedGroups []pausedGroupRow
 }
 
 // makeMoves returns an empty collection for the time now of the database.
@@ -39,6 +44,7 @@ func makeMoves(now time.Time) *moves { return &moves{now: truncateToMicros(now),
 // addSuccess ends the lease of a task with success. It reads nothing about the task, which keeps the common case cheap.
 func (m *moves) addSuccess(p heldTask, result json.RawMessage) {
 	m.held.addSuccessRow(p, result)
+	m.addEndOfPlace(&p.q, p.groupOfTask(), p.id, queue.StatusReleased)
 	m.events.appendIDs(eventChange{
 		queue: p.q.id, keep: p.q.Events, kind: eventOfMove(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
 		is: statusReleased, worker: p.worker,
@@ -50,6 +56,8 @@ type taskMove struct {
 	q         *storedQueue
 	id        int64
 	priority  int16
+	bucket    *int16
+	group     string
 	move      queue.Move
 	was       queue.Status
 	wasLate   bool // the task had a delayed row
@@ -69,6 +77,7 @@ func (m *moves) addMove(d taskMove) {
 	}
 
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
+	m.addEndOfPlace(d.q, d.q.hashGroup(d.group), d.id, d.life.Status)
 	if d.life.Status.Finished() {
 		m.addDoneRow(d)
 	} else {
@@ -93,6 +102,8 @@ func (m *moves) writeAllRows(t *txn.Tx) {
 	queueRows(t, insertDone, doneColumns, m.done, arg("now", m.now))
 	queueRows(t, insertBack, backColumns, m.waiting)
 	insertErrorRows(t, m.errs)
+	queueRows(t, markGroups, markerColumns, m.markers)
+	m.events.countGroupWaiting(t, m.groupWaiting)
 	m.events.insertEventRows(t, m.now)
 }
 
@@ -225,6 +236,8 @@ type waitingRow struct {
 	worker    *string
 	result    []byte
 	keep      bool // the last result stays
+	bucket    *int16
+	grp       *int64
 }
 
 var backColumns = table.Of[waitingRow]()
@@ -234,7 +247,7 @@ func (m *moves) addWaitingRow(d taskMove, late bool) {
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
 		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
 		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
-		result: nullableJSON(d.result), keep: d.keep,
+		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)),
 	})
 }
 

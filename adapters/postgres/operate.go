@@ -397,7 +397,7 @@ var heldPlaceColumns = table.Of[heldPlace]()
 
 // The columns by which a bulk operation finds narrow rows.
 var (
-	takenReadyColumns   = readyColumns.Only("queue_id", "priority", "turn")
+	takenReadyColumns   = readyColumns.Only("queue_id", "lane", "turn")
 	takenDelayedColumns = delayedColumns.Only("due_at", "task_id")
 )
 
@@ -409,6 +409,7 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 
 	var (
 		ready   []readyRow
+		waiting []waitingGroupRow
 		delayed []delayedRow
 		rest    []readyRow // of the runs of ready tasks
 		done    []taskPlace
@@ -422,7 +423,8 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 		case n.task.Status == queue.StatusRetained:
 			held = append(held, heldPlace{n.token, id})
 		default:
-			ready = append(ready, readyRow{queueID: n.queue, priority: n.task.Priority, turn: n.turn})
+			ready = append(ready, readyRow{queueID: n.queue, lane: n.lane(), turn: n.turn})
+			waiting = append(waiting, n.waitingRows()...)
 			if !n.task.DelayedAt.IsZero() {
 				delayed = append(delayed, delayedRow{dueAt: n.task.DelayedAt, taskID: id})
 			}
@@ -443,6 +445,17 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 				}
 			}
 		}), takenDelayedColumns.Arrays(nil, delayed)...)
+	}
+
+	if len(waiting) > 0 {
+		t.QueueQuery(takeWaiting, scanEach(func(id int64) {
+			taken[id] = true
+			for _, n := range rows {
+				if n.task.ID == id {
+					n.waitsForGroup = true
+				}
+			}
+		}), takenWaitingColumns.Arrays(nil, waiting)...)
 	}
 
 	if len(ready) > 0 {
@@ -501,8 +514,11 @@ func (m *moves) operate(q *storedQueue, n *nowRow, move queue.Move) error {
 	if err != nil {
 		return err
 	}
+	if n.waitsForGroup {
+		m.countGroupWaiting(n.queue, -1)
+	}
 	m.addMove(taskMove{
-		q: q, id: n.task.ID, priority: n.task.Priority, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
+		q: q, id: n.task.ID, priority: n.task.Priority, bucket: n.bucket, group: n.task.Group, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
 		startedAt: n.task.StartedAt, worker: n.task.Worker, result: n.task.Result,
 	})
 	return nil
@@ -521,6 +537,7 @@ func (m *moves) erase(t *txn.Tx, rows []*nowRow) {
 			delayed = -1
 		}
 		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
+		m.addErased(n)
 		m.events.appendIDs(eventChange{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
 	queueErase(t, places)

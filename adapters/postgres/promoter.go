@@ -43,5 +43,11 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 	// A full step suggests that more tasks are due.
 	out.More = out.More || out.Moved == size
 	s.notify.NotifyReady(out.Woken)
+	if err != nil {
+		return out, err
+	}
+
+	woken, err := s.wakeGroups(ctx)
+	addStep(&out, woken)
 	return out, err
 }

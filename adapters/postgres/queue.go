@@ -17,6 +17,7 @@ import (
 type storedQueue struct {
 	id int32
 	queue.Queue
+	pausedUntil *time.Time // in place of the time of the queue, which is zero without one
 }
 
 // queueColumns are the columns of a queue.
@@ -24,14 +25,15 @@ var queueColumns = table.Of[storedQueue]()
 
 // queueSettings are the columns that a caller sets.
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
-	"paused", "events")
+	"paused", "events", "paused_until", "fair", "rate_limit", "rate_period", "rate_burst", "group_concurrency", "group_rate_limit",
+	"group_rate_period", "group_rate_burst", "order", "fifo_batch", "group_on_failure", "max_waiting")
 
 // scanQueueRow reads the columns of a queue, followed by the columns of more.
 func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {
 	if err := rows.Scan(append(queueColumns.Targets(nil, q), more...)...); err != nil {
 		return err
 	}
-	q.CreatedAt, q.UpdatedAt = q.CreatedAt.UTC(), q.UpdatedAt.UTC()
+	q.CreatedAt, q.UpdatedAt, q.PausedUntil = q.CreatedAt.UTC(), q.UpdatedAt.UTC(), timeFromPointer(q.pausedUntil)
 	return nil
 }
 
@@ -137,7 +139,10 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		}
 
 		out = &next
-		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next})
+		if err := q.queueFlowChange(t, next); err != nil {
+			return err
+		}
+		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next, pausedUntil: timePointer(next.PausedUntil)})
 		t.QueueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
 		return nil
 	})

@@ -48,6 +48,9 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 	if err != nil {
 		return nil, err
 	}
+	if len(m.pausedQueues)+len(m.pausedGroups) > 0 {
+		s.catalog.forgetNamespace(namespace)
+	}
 	s.notify.NotifyReady(m.woken)
 	return collectAnswers(out, answers, places, func(r queue.Released) error { return r.Err }), nil
 }
@@ -101,6 +104,9 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 
 	h.shrinkLeases(t)
 	m.writeAllRows(t)
+	if err := m.queuePauses(ctx, t); err != nil {
+		return nil, err
+	}
 
 	// A repeated release gets the first result again; the others get the reason.
 	if len(lost) > 0 {
@@ -172,11 +178,9 @@ func (f taskRecords) readMissingRecords(ctx context.Context, t *txn.Tx, h *locke
 			wanted = append(wanted, wantedTask{p.q.id, r.ID, int32(r.Call)}) //nolint:gosec // at most queue.MaxBatch
 		}
 	}
-	whole, err := readWantedTasks(ctx, t, wanted)
-	for id, task := range whole {
-		f[id] = taskRecord{task, queue.Life{DelayedAt: task.DelayedAt, DiesAt: task.DiesAt, Retries: task.Retries}}
-	}
-	return err
+	return readWantedRows(ctx, t, wanted, func(n *nowRow) {
+		f[n.task.ID] = taskRecord{n.task, n.bucket, queue.Life{DelayedAt: n.task.DelayedAt, DiesAt: n.task.DiesAt, Retries: n.task.Retries}}
+	})
 }
 
 // releaseTask computes the new state of one held task from the outcome of its release, and adds it to m.
@@ -192,6 +196,7 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	if err != nil {
 		return life, err
 	}
+	m.addPause(&p.q, f.task.Group, r)
 	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), r.Result)
 	if move == queue.MoveFail {
 		m.addFailure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
@@ -246,7 +251,7 @@ func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tok
 func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, result []byte) {
 	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
 	m.addMove(taskMove{
-		q: &p.q, id: f.task.ID, priority: f.task.Priority, move: move, was: queue.StatusRetained, life: next,
+		q: &p.q, id: f.task.ID, priority: f.task.Priority, bucket: f.bucket, group: f.task.Group, move: move, was: queue.StatusRetained, life: next,
 		startedAt: p.retainedAt, token: token, worker: p.worker, result: result, keep: keep,
 	})
 }

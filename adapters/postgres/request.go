@@ -45,7 +45,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 				return err
 			}
 			if len(p.out) == 0 {
-				return txn.ErrNothing
+				return p.finishEmpty(t)
 			}
 			p.countAnswered(1, 1)
 			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
@@ -58,7 +58,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			return nil
 		})
 
-		if err == nil && p != nil {
+		if err == nil && p != nil && len(p.out) > 0 {
 			out = s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
 

@@ -41,6 +41,7 @@ type newLease struct {
 	worker   string
 	ids      string
 	attempts *string // nil: all tasks are at their first attempt
+	grps     *string // nil: no task has a group
 }
 
 var newLeaseColumns = table.Of[newLease]()
@@ -88,12 +89,13 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 			return err
 		}
 		if len(p.out) == 0 {
-			return txn.ErrNothing
+			return p.finishEmpty(t)
 		}
 		p.countAnswered(served, len(r.Requests))
 		return s.leasePickedTasks(ctx, t, r.Requests[:served], p, out)
 	})
-	if err != nil {
+	p.reportNextStarts(r)
+	if err != nil || len(p.out) == 0 {
 		return out, txn.IgnoreNothing(err)
 	}
 	return s.finishRetain(ctx, r, p, out), nil
@@ -126,6 +128,7 @@ func (s *Store) leasePickedTasks(ctx context.Context, t *txn.Tx, requests []queu
 		return err
 	}
 	p.rememberRemainders()
+	p.queueGroups(t)
 	queueLeases(t, requests, p.out, p.now, out)
 	return nil
 }
@@ -151,26 +154,31 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 
 // pickedTask is a task that left the ready rows.
 type pickedTask struct {
-	q        *storedQueue
-	rank     int // position of its queue in this retain
-	priority int16
-	turn     int64
-	attempt  int16 // failed attempts so far
-	share    int16 // index of the request that gets it
-	run      int32 // number of the run from which it was picked
-	task     *queue.Task
+	q       *storedQueue
+	rank    int // position of its queue in this retain
+	lane    int32
+	turn    int64
+	grp     int64 // hash of the group; 0 = none
+	moved   bool  // a state row may exist, at any turn
+	attempt int16 // failed attempts so far
+	share   int16 // index of the request that gets it
+	run     int32 // number of the run from which it was picked
+	task    *queue.Task
 }
 
 // pickTasks picks up to total tasks from queues. No queue starves another. It returns errSplitting if it found only
 // runs that other retains split.
 func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, total int) (*claim, error) {
-	p := &claim{store: s, tx: t, most: total}
+	p := &claim{store: s, tx: t, most: total, groupWaiting: map[int32]int{}}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
 
 	// A queue with more rows supplies the rest; after a full share its quota is the total.
-	round := p.shareAmongQueues(queues, total)
+	round, err := p.pickFromSpecialQueues(ctx, p.shareAmongQueues(queues, total))
+	if err != nil {
+		return nil, err
+	}
 	for next := round; len(next) > 0 && len(p.out) < total; {
 		if err := p.pickFromRound(ctx, next, fromCursor); err != nil {
 			return nil, err
@@ -195,10 +203,13 @@ func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue,
 	if len(p.out) == 0 && p.splitting {
 		return nil, errSplitting
 	}
+	if len(p.out) == 0 && p.changesGroups() { // the work on groups is to last, although no task starts
+		return p, nil
+	}
 
 	// Requests receive tasks in the order of queue, priority and turn.
 	slices.SortFunc(p.out, func(a, b pickedTask) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.task.Priority, b.task.Priority), cmp.Compare(a.turn, b.turn))
 	})
 	return p, nil
 }
@@ -212,6 +223,9 @@ func (p *claim) shareAmongQueues(queues []*storedQueue, total int) []pickQueue {
 		open, limited := p.openSlots[q.id]
 		if q.Paused || limited && open <= 0 {
 			continue
+		}
+		if until := time.Until(q.PausedUntil); until > 0 { // a hint: the database decides
+			p.noteNextStart(q.Name, q.PausedUntil)
 		}
 		c := p.store.lanes.lanesOfQueue(q.id)
 		if c.hadTasksLately() {
@@ -253,6 +267,12 @@ type claim struct {
 	most      int
 	gated     []int32       // limited queues with a locked gate
 	openSlots map[int32]int // free slots of the limited queues
+	rates     map[int32]*rateState
+	groups    []*groupPick // of the queues that limit their groups
+	// groupWaiting is by how much the number of tasks grows that wait for their group, by queue.
+	groupWaiting map[int32]int
+	// nextStart is when a limit of time lets tasks start, by the name of the queue.
+	nextStart map[string]time.Time
 	took      map[int32]int
 	fuller    map[int32]bool // the last search of the queue returned all requested rows: more may follow
 	now       time.Time
@@ -280,16 +300,16 @@ func (p *claim) countAnswered(served, all int) {
 
 // remainder is the rest of a run.
 type remainder struct {
-	lanes    *queueLanes
-	priority int16
-	turn     int64 // of the first task
+	lanes *queueLanes
+	lane  int32
+	turn  int64 // of the first task
 }
 
 // lockLimitedQueues locks the gates of the limited queues and reads the number of their free slots.
 func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) error {
 	p.took, p.openSlots = map[int32]int{}, map[int32]int{}
 	for _, q := range queues {
-		if q.Concurrency > 0 {
+		if q.isGated() {
 			p.gated = append(p.gated, q.id)
 		}
 	}
@@ -303,15 +323,43 @@ func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) er
 	// A common order of locks prevents deadlocks between retains.
 	slices.Sort(p.gated)
 	p.tx.Queue(lockGates, arg("queue_ids", p.gated))
-	return p.tx.Query(ctx, countHeld, func(rows pgx.Rows) error {
-		var id int32
-		var limit, held int
-		err := rows.Scan(&id, &limit, &held)
-		if limit > 0 { // the limit may be lifted since the catalog was read
-			p.openSlots[id] = limit - held
-		}
+	return p.tx.Query(ctx, countHeld, func(rows pgx.Rows) error { return p.scanLimits(rows, queues) }, arg("queue_ids", p.gated))
+}
+
+// scanLimits reads the limits of one queue, and counts its free slots.
+func (p *claim) scanLimits(rows pgx.Rows, queues []*storedQueue) error {
+	var id int32
+	var limit, held int
+	r := &rateState{}
+	var version, state *int64
+	if err := rows.Scan(&id, &limit, &held, &r.rate.Limit, &r.rate.Period, &r.rate.Burst, &version, &state, &p.now); err != nil {
 		return err
-	}, arg("queue_ids", p.gated))
+	}
+
+	if limit > 0 { // the limit may be lifted since the catalog was read
+		p.openSlots[id] = limit - held
+	}
+	if r.rate.Limit == 0 {
+		return nil
+	}
+
+	if version != nil {
+		r.version, r.state = *version, *state
+	}
+	if p.rates == nil {
+		p.rates = map[int32]*rateState{}
+	}
+	p.rates[id] = r
+	admitted, _, next := r.rate.Admit(r.state, p.now, p.most)
+	open, limited := p.openSlots[id]
+	if !limited || admitted < open {
+		p.openSlots[id] = admitted
+	}
+	if admitted < p.most {
+		i := slices.IndexFunc(queues, func(q *storedQueue) bool { return q.id == id })
+		p.noteNextStart(queues[i].Name, next)
+	}
+	return nil
 }
 
 // pickFromRound picks the tasks that are still wanted from the queues of round.
@@ -401,20 +449,20 @@ type runQueue struct {
 	want        int // in tasks
 	most        int // in rows
 	rows, tasks int // read so far
-	// resumed maps priorities to turns: the lanes that this search continues at a remainder of this process.
-	resumed      map[int16]int64
-	lastPriority int16
-	lastTurn     int64
+	// resumed maps lanes to turns: the lanes that this search continues at a remainder of this process.
+	resumed  map[int32]int64
+	lastLane int32
+	lastTurn int64
 }
 
 // returnCursors makes the next pick continue where this one ended, in the lanes that it resumed and did not finish.
 func (q *runQueue) returnCursors(failed bool) {
-	for priority, turn := range q.resumed {
+	for lane, turn := range q.resumed {
 		switch full := q.rows == q.most; {
-		case failed || full && priority > q.lastPriority: // the search ended before this lane
-			q.lanes.recordRemainder(priority, turn)
-		case full && priority == q.lastPriority:
-			q.lanes.recordRemainder(priority, max(turn, q.lastTurn+1))
+		case failed || full && lane > q.lastLane: // the search ended before this lane
+			q.lanes.recordRemainder(lane, turn)
+		case full && lane == q.lastLane:
+			q.lanes.recordRemainder(lane, max(turn, q.lastTurn+1))
 		}
 	}
 }
@@ -422,7 +470,7 @@ func (q *runQueue) returnCursors(failed bool) {
 // scanPickedRun reads one locked run of tasks and takes as many of them as are still wanted.
 func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
 	if p.targets == nil {
-		p.targets = append(runColumns.Targets(nil, &p.run), &p.place, &p.now)
+		p.targets = append(readyColumns.Targets(nil, &p.run), &p.place, &p.now)
 	}
 	if err := rows.Scan(p.targets...); err != nil {
 		return err
@@ -432,10 +480,16 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	q := byID[run.queueID]
 	q.rows++
 	q.tasks += int(run.n)
-	q.lastPriority, q.lastTurn = run.priority, run.turn+int64(run.n)-1
+	q.lastLane, q.lastTurn = run.lane, run.turn+int64(run.n)-1
+	if run.n == 0 { // a marker of a time at which the queue limited its groups
+		p.whole = append(p.whole, p.place)
+		p.groupWaiting[run.queueID]++
+		return nil
+	}
+
 	n := min(int(run.n), q.want, p.most-len(p.out))
 	if n <= 0 { // locked but not needed: a concurrent pick passes over it meanwhile
-		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: run.priority, turn: run.turn})
+		p.rests = append(p.rests, remainder{lanes: q.lanes, lane: run.lane, turn: run.turn})
 		return nil
 	}
 
@@ -450,20 +504,21 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	for i := range n {
 		t := &tasks[i]
 		t.ID, t.Status = run.taskID+int64(i), queue.StatusRetained
-		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, run.priority, int(run.attempt)+1
+		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priorityOfLane(run.lane), int(run.attempt)+1
 		p.out = append(p.out, pickedTask{
-			q: q.storedQueue, rank: q.rank, priority: run.priority, turn: run.turn + int64(i), attempt: run.attempt, run: p.runs, task: t,
+			q: q.storedQueue, rank: q.rank, lane: run.lane, turn: run.turn + int64(i), attempt: run.attempt, run: p.runs, task: t,
+			grp: groupFromPointer(run.grp),
 		})
 	}
 
 	// The run stays in the table with its rest, unless all of its tasks are taken.
-	q.lanes.advanceCursor(run.priority, run.turn+int64(n)-1, began)
+	q.lanes.advanceCursor(run.lane, run.turn+int64(n)-1, began)
 	if n == int(run.n) {
 		p.whole = append(p.whole, p.place)
 		return nil
 	}
 
-	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: run.priority, turn: run.turn + int64(n)})
+	p.rests = append(p.rests, remainder{lanes: q.lanes, lane: run.lane, turn: run.turn + int64(n)})
 	p.tx.Queue(shortenRun, arg("taken", int16(n)), arg("place", p.place))
 	return nil
 }
@@ -474,7 +529,7 @@ func (p *claim) rememberRemainders() {
 	if rests := p.rests; len(rests) > 0 {
 		p.tx.AfterCommit = func() {
 			for _, r := range rests {
-				r.lanes.recordRemainder(r.priority, r.turn)
+				r.lanes.recordRemainder(r.lane, r.turn)
 			}
 		}
 	}
@@ -513,7 +568,7 @@ func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 		k := &picked[i]
 		id := k.task.ID
 		byID[id] = k.task
-		if k.turn != id { // the task moved since its create, so a state row exists
+		if k.turn != id || k.moved { // the task moved since its create, so a state row exists
 			moved = append(moved, taskPlace{k.q.id, id})
 		}
 
@@ -615,6 +670,8 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		tasks    []*queue.Task
 		attempts []int16
 		again    bool // at least one attempt failed before
+		grps     []int64
+		grouped  bool // at least one task has a group
 	}
 
 	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
@@ -636,6 +693,8 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		h.tasks = append(h.tasks, k.task)
 		h.attempts = append(h.attempts, k.attempt+1)
 		h.again = h.again || k.attempt > 0
+		h.grps = append(h.grps, k.grp)
+		h.grouped = h.grouped || k.grp != 0
 		was := statusNew
 		if k.attempt > 0 {
 			was = statusRetry
@@ -658,6 +717,9 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		rows[i] = newLease{queueID: h.q.id, lease: int64(h.lease), worker: h.worker, ids: encodeArray(scratch)}
 		if h.again {
 			rows[i].attempts = arrayTextPointer(h.attempts)
+		}
+		if h.grouped {
+			rows[i].grps = arrayTextPointer(h.grps)
 		}
 		first[h.tasks[0].ID] = h
 	}

@@ -70,10 +70,11 @@ func makeRowFilter(most int) *rowFilter {
 }
 
 // rowFilters are the filters of a store, one for each kind of work on rows of many queues.
-type rowFilters struct{ promote, expireReady, expireDelayed, done, deleted, strip, fold *rowFilter }
+type rowFilters struct{ promote, expireReady, expireDelayed, expireWaiting, done, deleted, strip, fold *rowFilter }
 
 func (s *rowFilters) init() {
 	s.promote, s.expireReady, s.expireDelayed = makeRowFilter(promoteStep), makeRowFilter(expireStep), makeRowFilter(expireStep)
+	s.expireWaiting = makeRowFilter(expireStep)
 	s.done, s.deleted, s.strip = makeRowFilter(pruneStep), makeRowFilter(pruneStep), makeRowFilter(stripStep)
 	s.fold = makeRowFilter(1) // a fold takes all rows; only queues are excluded
 }

@@ -18,15 +18,16 @@ const runMost = 32
 // blockOfRun returns the block of ids in which a run of done rows must stay.
 func blockOfRun(id int64) int64 { return (id - 1) / runMost }
 
-// readyRow is a run of new tasks that are ready. The turn of a new task is its id.
+// readyRow is a run of new tasks that are ready. The turn of a new task is its id. A row with n = 0 is a marker of a group.
 type readyRow struct {
-	turn     int64
-	taskID   int64
-	queueID  int32
-	priority int16
-	attempt  int16
-	n        int16
-	diesAt   *time.Time
+	turn    int64
+	taskID  int64
+	queueID int32
+	lane    int32
+	attempt int16
+	n       int16
+	diesAt  *time.Time
+	grp     *int64 // hash of the group
 }
 
 var readyColumns = table.Of[readyRow]()
@@ -38,16 +39,16 @@ var runColumns = readyColumns.Without("dies_at")
 type readyRows []readyRow
 
 // addReadyRow adds a new task. With runs set it extends the last run if possible, as for the tasks of one batch.
-func (r *readyRows) addReadyRow(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
+func (r *readyRows) addReadyRow(id int64, queue int32, at groupPlace, diesAt time.Time, runs bool) {
 	if rows := *r; runs && len(rows) > 0 {
 		last := &rows[len(rows)-1]
-		if last.n < runMost && last.turn+int64(last.n) == id && last.queueID == queue && last.priority == priority &&
-			timeFromPointer(last.diesAt).Equal(diesAt) {
+		if last.n > 0 && last.n < runMost && last.turn+int64(last.n) == id && last.queueID == queue && last.lane == at.lane &&
+			groupFromPointer(last.grp) == at.grp && timeFromPointer(last.diesAt).Equal(diesAt) {
 			last.n++
 			return
 		}
 	}
-	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePointer(diesAt)})
+	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, lane: at.lane, n: 1, diesAt: timePointer(diesAt), grp: groupPointer(at.grp)})
 }
 
 // delayedRow is a new task that is due later.
@@ -58,6 +59,8 @@ type delayedRow struct {
 	priority int16
 	attempt  int16
 	diesAt   *time.Time
+	bucket   *int16
+	grp      *int64
 }
 
 var delayedColumns = table.Of[delayedRow]()

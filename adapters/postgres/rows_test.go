@@ -36,6 +36,10 @@ var rowTypes = map[string][][]string{
 	"place":          {placedColumns.Names()},
 	"home":           {homeColumns.Names()},
 	"queue_history":  {historyColumns.Names(), historyPointColumns.Names()},
+	"group_waiting":  {groupWaitingColumns.Names()},
+	"group_state":    {groupStateColumns.Names()},
+	"group_policy":   {groupPolicyColumns.Names()},
+	"group_wake":     {wakeColumns.Names()},
 	"event_snapshot": {},
 }
 

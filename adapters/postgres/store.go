@@ -28,6 +28,7 @@ type Store struct {
 	migrator    *migrate.Migrator
 	doctor      *doctor.Doctor
 	catalog     catalog
+	backlogs    backlogs
 	lanes       lanes
 	partitions  partitions
 	notify      *feed.Notifier

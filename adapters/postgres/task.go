@@ -67,8 +67,12 @@ var wantedColumns = table.Of[wantedTask]()
 // content, and the content of the first task in any case.
 func readWantedTasks(ctx context.Context, t *txn.Tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
 	tasks := make(map[int64]*queue.Task, len(wanted))
-	return tasks, t.Query(ctx, readPresent, scanPresent(presentColumns, func(n *nowRow) { tasks[n.task.ID] = n.task }),
-		wantedColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, wanted)...)
+	return tasks, readWantedRows(ctx, t, wanted, func(n *nowRow) { tasks[n.task.ID] = n.task })
+}
+
+// readWantedRows is readWantedTasks with the places of the narrow rows.
+func readWantedRows(ctx context.Context, t *txn.Tx, wanted []wantedTask, each func(*nowRow)) error {
+	return t.Query(ctx, readPresent, scanPresent(presentColumns, each), wantedColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, wanted)...)
 }
 
 // readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t. It reads tasks from

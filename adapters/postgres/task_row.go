@@ -23,6 +23,8 @@ type taskRow struct {
 	key       *string
 	headers   []byte
 	payload   []byte
+	bucket    *int16  // of the lane; nil = 0
+	groupName *string // the group
 }
 
 var taskColumns = table.Of[taskRow]()
@@ -40,6 +42,7 @@ func makeTaskRow(t *queue.Task, queueID int32) taskRow {
 		key:       textPointer(t.Key),
 		headers:   encodeHeaders(t.Headers),
 		payload:   t.Payload,
+		groupName: textPointer(t.Group),
 	}
 }
 
@@ -50,6 +53,7 @@ func (r *taskRow) fillTask(t *queue.Task) (err error) {
 	t.DiesAt = timeFromPointer(r.diesAt)
 	t.Retries = int(r.retries)
 	t.Key = textFromPointer(r.key)
+	t.Group = textFromPointer(r.groupName)
 	t.Payload = r.payload
 	t.Headers, err = decodeHeaders(r.headers)
 	return err
@@ -59,8 +63,8 @@ func (r *taskRow) fillTask(t *queue.Task) (err error) {
 var (
 	// The tasks of a create share the time of the create.
 	insertedTaskColumns = taskColumns.Without("created_at")
-	// The ready row has queue and priority.
-	pickedTaskColumns = taskColumns.Without("queue_id", "priority")
+	// The ready row has queue and lane.
+	pickedTaskColumns = taskColumns.Without("queue_id", "priority", "bucket")
 	// A move of a task needs no content.
 	taskLifeColumns = taskColumns.Without("key", "headers", "payload")
 )
@@ -133,6 +137,9 @@ type nowRow struct {
 	token     int64 // of the present lease row
 	turn      int64
 	lastToken int64
+	bucket    *int16
+	// waitsForGroup is set when the task was taken from those that wait for their group.
+	waitsForGroup bool
 }
 
 // scanPresent returns a function that reads a row of the view by columns, passes it to each, and reads the further columns of
@@ -164,7 +171,7 @@ func scanPresent(columns table.Table[presentRow], each func(*nowRow), more ...an
 			return err
 		}
 
-		n := &nowRow{task: t, queue: r.queueID, turn: r.turn, lastToken: r.lastToken}
+		n := &nowRow{task: t, queue: r.queueID, turn: r.turn, lastToken: r.lastToken, bucket: r.bucket}
 		if r.token != nil {
 			n.token = *r.token
 		}

@@ -143,7 +143,7 @@ func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 func (f *firing) writeFiring(ctx context.Context, t *txn.Tx, s *Store) error {
 	queueIDs := make([]*int32, len(f.ticks))
 	for namespace, pending := range f.tasks {
-		c := queue.Create{Namespace: namespace}
+		c := queue.Create{Namespace: namespace, Unlimited: true}
 		for _, p := range pending {
 			c.Tasks = append(c.Tasks, p.task)
 		}

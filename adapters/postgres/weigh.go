@@ -251,12 +251,15 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	var runs []readyRow
 	for i := range picked {
 		k := &picked[i]
+		if k.q.IsFIFO() { // it waits for its group again
+			continue
+		}
 		if i > 0 && k.run == picked[i-1].run && k.turn == picked[i-1].turn+1 {
 			runs[len(runs)-1].n++
 			continue
 		}
-		runs = append(runs, readyRow{turn: k.turn, taskID: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
-		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
+		runs = append(runs, readyRow{turn: k.turn, taskID: k.task.ID, queueID: k.q.id, lane: k.lane, attempt: k.attempt, n: 1, grp: groupPointer(k.grp)})
+		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), lane: k.lane, turn: k.turn})
 	}
 	p.restored = picked
 	queueRows(p.tx, restoreRuns, runColumns, runs)

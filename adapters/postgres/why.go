@@ -45,8 +45,9 @@ func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.
 
 	var oldest, present holdRow
 	var firstDue, firstExpired *time.Time
+	var rateState *int64
 	err = s.db.Query(ctx, op, readFacts, func(rows pgx.Rows) error {
-		return rows.Scan(&f.Now,
+		return rows.Scan(&f.Now, &rateState,
 			&oldest.task, &oldest.worker, &oldest.since, &oldest.expiresAt,
 			&present.task, &present.worker, &present.since, &present.expiresAt,
 			&firstDue, &firstExpired, &f.Unpromoted)
@@ -57,5 +58,26 @@ func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.
 	f.Present = present.hold()
 	f.DueAt = timeFromPointer(firstDue)
 	f.ExpiredAt = timeFromPointer(firstExpired)
+	if err != nil {
+		return f, err
+	}
+
+	f.NextStart = queues[0].findNextStart(f.Now, rateState)
+	if t != nil && queues[0].limitsGroups() && (t.Group != "" || queues[0].IsFIFO()) {
+		f.Group, err = s.getGroup(ctx, namespace, name, t.Group)
+	}
 	return f, err
+}
+
+// findNextStart returns when a limit of time lets the next task of the queue start; zero = now.
+func (q *storedQueue) findNextStart(now time.Time, rateState *int64) time.Time {
+	if now.Before(q.PausedUntil) {
+		return q.PausedUntil
+	}
+	state := int64(0)
+	if rateState != nil {
+		state = *rateState
+	}
+	_, _, next := q.Rate().Admit(state, now, 1)
+	return next
 }

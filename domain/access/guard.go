@@ -74,6 +74,8 @@ var targets = [256]target{
 	queue.OpDeleteQueue:      targetQueue,
 	queue.OpCleanQueue:       targetQueue,
 	queue.OpCleanQueueWithin: targetQueue,
+	queue.OpListGroups:       targetQueue,
+	queue.OpUnblockGroup:     targetQueue,
 	queue.OpQueueStats:       targetQueue,
 	queue.OpQueueHistory:     targetQueue,
 	queue.OpListWorkers:      targetNamespace,

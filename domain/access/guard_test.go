@@ -195,6 +195,21 @@ func (f fakeService) CleanQueue(context.Context, string, ...queue.IfVersion) (in
 	return 5, nil
 }
 
+func (f fakeService) ListGroups(context.Context, string, queue.GroupQuery) (queue.GroupPage, error) {
+	f.note("ListGroups")
+	return queue.GroupPage{}, nil
+}
+
+func (f fakeService) UpdateGroup(context.Context, string, string, queue.GroupMeta) (*queue.Group, error) {
+	f.note("UpdateGroup")
+	return &queue.Group{}, nil
+}
+
+func (f fakeService) UnblockGroup(context.Context, string, string) (*queue.Group, error) {
+	f.note("UnblockGroup")
+	return &queue.Group{}, nil
+}
+
 func (f fakeService) CleanQueueWithin(context.Context, string, time.Duration, ...queue.IfVersion) (queue.Cleaned, error) {
 	f.note("CleanQueueWithin")
 	return queue.Cleaned{}, nil
@@ -450,6 +465,18 @@ var guarded = map[string]struct {
 	}},
 	"CleanQueueWithin": {byName, "task.operate", func(ctx context.Context, s queue.Service, name string, _ int64) error {
 		_, err := s.CleanQueueWithin(ctx, name, time.Second)
+		return err
+	}},
+	"ListGroups": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.ListGroups(ctx, name, queue.GroupQuery{})
+		return err
+	}},
+	"UpdateGroup": {byName, "queue.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.UpdateGroup(ctx, name, "g", queue.GroupMeta{Weight: new(2)})
+		return err
+	}},
+	"UnblockGroup": {byName, "task.operate", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.UnblockGroup(ctx, name, "g")
 		return err
 	}},
 	"QueueStats": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {

@@ -27,6 +27,7 @@ var faults = map[queue.Kind]Fault{
 	queue.KindLeaseLost:       FaultItem,
 	queue.KindKeyReused:       FaultItem,
 	queue.KindPrecondition:    FaultItem,
+	queue.KindExhausted:       FaultItem,
 	queue.KindInternal:        FaultUnknown,
 	queue.KindCursorExpired:   FaultService,
 	queue.KindSlowReader:      FaultService,

@@ -103,7 +103,7 @@ func (m *Manager) updateQueue(ctx context.Context, name string, meta queue.Queue
 		return nil, err
 	}
 	m.concurrency.Forget(m.namespace, name)
-	if meta.Paused != nil || meta.Concurrency != nil { // more tasks may be retained now
+	if meta.Paused != nil || meta.Concurrency != nil || meta.FlowMeta != (queue.FlowMeta{}) { // more tasks may be retained now
 		m.waitlists.Wake(queue.Wake{Namespace: m.namespace, Queue: name})
 	}
 	return q, nil

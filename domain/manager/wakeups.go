@@ -40,7 +40,10 @@ func (p *parts) createWithHandOff(ctx context.Context, createWithHandOff queue.C
 
 // retainTasks is the Store call of a batch of retains.
 func (p *parts) retainTasks(ctx context.Context, set waitlist.QueueSet, shares []queue.RetainShare) ([][]*queue.Task, error) {
-	outs, err := p.store.RetainTasks(ctx, queue.Retain{Namespace: set.Namespace, Queues: set.Names(), Requests: shares})
+	outs, err := p.store.RetainTasks(ctx, queue.Retain{
+		Namespace: set.Namespace, Queues: set.Names(), Requests: shares,
+		WakeIn: func(name string, in time.Duration) { p.waitlists.WakeIn(set.Namespace, name, in) },
+	})
 	if err != nil {
 		return nil, err
 	}

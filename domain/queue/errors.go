@@ -27,6 +27,8 @@ const (
 	KindLeaseLost Kind = "lease_lost"
 	// KindKeyReused: the idempotency key belongs to a task with another payload.
 	KindKeyReused Kind = "key_reused"
+	// KindExhausted: a limit of the queue is reached, as max_waiting. Nothing changed; repeat it later.
+	KindExhausted Kind = "exhausted"
 	// KindPrecondition: the version given (If-Match) is not the present one.
 	KindPrecondition Kind = "precondition_failed"
 	// KindCursorExpired: the event cursor is older than what is kept.
@@ -62,6 +64,7 @@ var (
 	ErrConflict      error = KindConflict
 	ErrLeaseLost     error = KindLeaseLost
 	ErrKeyReused     error = KindKeyReused
+	ErrExhausted     error = KindExhausted
 	ErrPrecondition  error = KindPrecondition
 	ErrCursorExpired error = KindCursorExpired
 	ErrSlowReader    error = KindSlowReader
@@ -79,7 +82,7 @@ var (
 func Kinds() []Kind {
 	return []Kind{
 		KindInvalid, KindTooLarge, KindNotFound, KindAlreadyExists, KindConflict, KindLeaseLost, KindKeyReused,
-		KindPrecondition, KindCursorExpired, KindSlowReader, KindUnavailable, KindIndeterminate, KindDeadline,
+		KindExhausted, KindPrecondition, KindCursorExpired, KindSlowReader, KindUnavailable, KindIndeterminate, KindDeadline,
 		KindCanceled, KindDenied, KindUnauthenticated, KindInternal,
 	}
 }

@@ -307,6 +307,51 @@ func (o *observedService[S]) CleanQueueWithin(ctx context.Context, name string, 
 	return out0, err
 }
 
+func (o *observedService[S]) ListGroups(ctx context.Context, name string, q GroupQuery) (GroupPage, error) {
+	call := Call{Op: OpListGroups, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 GroupPage
+		return none0, err
+	}
+	out0, err := o.next.ListGroups(ctx, name, q)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 GroupPage
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedService[S]) UpdateGroup(ctx context.Context, name string, group string, meta GroupMeta) (*Group, error) {
+	call := Call{Op: OpUpdateGroup, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Group
+		return none0, err
+	}
+	out0, err := o.next.UpdateGroup(ctx, name, group, meta)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Group
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedService[S]) UnblockGroup(ctx context.Context, name string, group string) (*Group, error) {
+	call := Call{Op: OpUnblockGroup, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Group
+		return none0, err
+	}
+	out0, err := o.next.UnblockGroup(ctx, name, group)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Group
+		return none0, fault
+	}
+	return out0, err
+}
+
 func (o *observedService[S]) QueueStats(ctx context.Context, name string) (*QueueStats, error) {
 	call := Call{Op: OpQueueStats, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
@@ -900,6 +945,51 @@ func (o *observedStore[S]) CleanQueue(ctx context.Context, namespace string, nam
 	out0, err := o.next.CleanQueue(ctx, namespace, name, within, only...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 Cleaned
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) ListGroups(ctx context.Context, namespace string, name string, q GroupQuery) (GroupPage, error) {
+	call := Call{Op: OpListGroups, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 GroupPage
+		return none0, err
+	}
+	out0, err := o.next.ListGroups(ctx, namespace, name, q)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 GroupPage
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) UpdateGroup(ctx context.Context, namespace string, name string, group string, meta GroupMeta) (*Group, error) {
+	call := Call{Op: OpUpdateGroup, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Group
+		return none0, err
+	}
+	out0, err := o.next.UpdateGroup(ctx, namespace, name, group, meta)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Group
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) UnblockGroup(ctx context.Context, namespace string, name string, group string) (*Group, error) {
+	call := Call{Op: OpUnblockGroup, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Group
+		return none0, err
+	}
+	out0, err := o.next.UnblockGroup(ctx, namespace, name, group)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Group
 		return none0, fault
 	}
 	return out0, err

@@ -28,6 +28,9 @@ const (
 	OpDeleteQueue
 	OpCleanQueue
 	OpCleanQueueWithin
+	OpListGroups
+	OpUpdateGroup
+	OpUnblockGroup
 	OpQueueStats
 	OpQueueHistory
 	OpListQueueStatuses
@@ -201,6 +204,10 @@ var operations = [opCount]Operation{
 	OpDeleteQueue:      {"DeleteQueue", "Queues", "Delete a queue and its tasks", EffectRepeats, CostRow, ActionQueueManage},
 	OpCleanQueue:       {"CleanQueue", "Queues", "Delete the finished tasks of a queue now", EffectRepeats, CostSteps, ActionTaskOperate},
 	OpCleanQueueWithin: {"CleanQueueWithin", "Queues", "Delete finished tasks of a queue for a time", EffectRepeats, CostSteps, ActionTaskOperate},
+
+	OpListGroups:   {"ListGroups", "Groups", "List the groups of a queue that are limited or wait", EffectNone, CostPage, ActionQueueRead},
+	OpUpdateGroup:  {"UpdateGroup", "Groups", "Change the named settings of a group", EffectIdempotent, CostRow, ActionQueueManage},
+	OpUnblockGroup: {"UnblockGroup", "Groups", "Let a blocked group go on", EffectIdempotent, CostRow, ActionTaskOperate},
 
 	OpQueueStats:        {"QueueStats", "QueueStatuses", "Show the counts of a queue", EffectNone, CostRow, ActionQueueRead},
 	OpQueueHistory:      {"QueueHistory", "QueueStatuses", "Show the history of a queue, by minutes or hours", EffectNone, CostPage, ActionQueueRead},

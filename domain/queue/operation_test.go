@@ -16,6 +16,7 @@ var roles = map[string]reflect.Type{
 	"Consumer":      reflect.TypeFor[queue.Consumer](),
 	"Tasks":         reflect.TypeFor[queue.Tasks](),
 	"Queues":        reflect.TypeFor[queue.Queues](),
+	"Groups":        reflect.TypeFor[queue.Groups](),
 	"QueueStatuses": reflect.TypeFor[queue.QueueStatuses](),
 	"FailureGroups": reflect.TypeFor[queue.FailureGroups](),
 	"Explanations":  reflect.TypeFor[queue.Explanations](),

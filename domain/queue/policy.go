@@ -27,8 +27,14 @@ type Queue struct {
 	Retention time.Duration
 	// Paused: nothing is retained while true.
 	Paused bool
+	// PausedUntil: nothing is retained before. A release of scope queue sets it, and an update of Paused to false ends it; zero
+	// = not set.
+	PausedUntil time.Time
 	// Events says whether the tasks' events are kept in the feed. Counts are kept either way.
 	Events bool
+	Flow
+	// GroupPolicies is the number of groups with settings of their own.
+	GroupPolicies int
 	// Version grows by one with every update; it is the ETag of REST.
 	Version   int64
 	CreatedAt time.Time
@@ -61,6 +67,7 @@ type QueueMeta struct {
 	Retention     *time.Duration
 	Paused        *bool
 	Events        *bool
+	FlowMeta
 	// IfVersion refuses an update with ErrPrecondition unless the queue has this version; 0 = whatever it has.
 	IfVersion int64
 }
@@ -103,7 +110,7 @@ func NewQueue(namespace string, meta QueueMeta) (Queue, error) {
 	}
 	return Queue{
 		Namespace: namespace, Name: n, Retries: DefaultRetries, RetryDelay: DefaultRetryDelay, Backoff: DefaultBackoff,
-		RetryMaxDelay: DefaultRetryMaxDelay, Lease: DefaultLease, Events: true, Version: 1,
+		RetryMaxDelay: DefaultRetryMaxDelay, Lease: DefaultLease, Events: true, Flow: defaultFlow, Version: 1,
 	}.With(meta)
 }
 
@@ -120,8 +127,15 @@ func (q Queue) With(meta QueueMeta) (Queue, error) {
 	setIfGiven(&q.Retention, meta.Retention)
 	setIfGiven(&q.Paused, meta.Paused)
 	setIfGiven(&q.Events, meta.Events)
-	return q, q.checkPolicy()
+	q.applyMeta(meta.FlowMeta)
+	if meta.Paused != nil && !*meta.Paused {
+		q.PausedUntil = time.Time{}
+	}
+	return q, cmp.Or(q.checkPolicy(), q.checkFlow())
 }
+
+// IsPaused reports whether nothing is retained from the queue at a time.
+func (q *Queue) IsPaused(now time.Time) bool { return q.Paused || now.Before(q.PausedUntil) }
 
 func (q *Queue) checkPolicy() error {
 	if err := cmp.Or(CheckInt("retries", q.Retries, 0, MaxRetries), CheckInt("concurrency", q.Concurrency, 0, MaxConcurrency)); err != nil {

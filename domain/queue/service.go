@@ -19,6 +19,7 @@ type Service interface {
 	Consumer
 	Tasks
 	Queues
+	Groups
 	QueueStatuses
 	Explanations
 	FailureGroups
@@ -134,6 +135,17 @@ type Queues interface {
 	CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error)
 	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and says whether there may be more.
 	CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
+}
+
+// Groups looks at the groups of tasks of a queue, and limits or pauses one of them.
+type Groups interface {
+	// ListGroups returns a page of the groups of a queue that have settings of their own, a task that waits for them, or a task
+	// that keeps a place. KindNotFound for an unknown queue.
+	ListGroups(ctx context.Context, name string, q GroupQuery) (GroupPage, error)
+	// UpdateGroup changes the settings of a group that meta sets. The group need not have tasks.
+	UpdateGroup(ctx context.Context, name, group string, meta GroupMeta) (*Group, error)
+	// UnblockGroup lets a group go on that a failed task holds up in a FIFO queue with group_on_failure block.
+	UnblockGroup(ctx context.Context, name, group string) (*Group, error)
 }
 
 // QueueStatuses returns the counts of queues without scanning tasks.

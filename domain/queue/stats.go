@@ -11,6 +11,8 @@ type QueueStats struct {
 	// Ready is how many waiting tasks could be retained now, Delayed how many are waiting for their time.
 	Ready   int64
 	Delayed int64
+	// GroupWaiting is how many are due and wait for a limit of their group.
+	GroupWaiting int64
 	// OldestReadyAge is how long the task that is ready the longest has been so; 0 when none is.
 	OldestReadyAge time.Duration
 	// CreatedPerSecond and FinishedPerSecond over the last minute.

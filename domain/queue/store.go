@@ -52,6 +52,8 @@ type Create struct {
 	Tasks     []NewTask
 	// Atomic: all or nothing.
 	Atomic bool
+	// Unlimited: the tasks come beyond max_waiting too, as those of tickers.
+	Unlimited bool
 }
 
 // Created answers one task of a Create.
@@ -68,6 +70,16 @@ type Retain struct {
 	// Queues sorted; empty = any queue of the namespace.
 	Queues   []string
 	Requests []RetainShare
+	// WakeIn is a hint of the store, where it is set: a queue may give tasks after a time, because a limit of time lets them start
+	// then.
+	WakeIn func(queue string, in time.Duration)
+}
+
+// ReportLater calls WakeIn.
+func (r Retain) ReportLater(queue string, in time.Duration) {
+	if r.WakeIn != nil {
+		r.WakeIn(queue, in)
+	}
 }
 
 // EndsBefore reports whether a Store call that has read so many bytes leaves request i, and those behind it, to the next call.
@@ -125,6 +137,13 @@ type QueueStore interface {
 	DeleteQueue(ctx context.Context, namespace, name string, only ...IfVersion) (*Queue, error)
 	// CleanQueue deletes finished tasks in bounded steps until none is left or within (0 = no limit) is over.
 	CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
+	// ListGroups returns a page of the groups of a queue that have a policy, a task that waits for them, or a task that keeps a
+	// place; q is normalized.
+	ListGroups(ctx context.Context, namespace, name string, q GroupQuery) (GroupPage, error)
+	// UpdateGroup applies meta to the policy of a group by GroupPolicy.With, atomically.
+	UpdateGroup(ctx context.Context, namespace, name, group string, meta GroupMeta) (*Group, error)
+	// UnblockGroup frees the places of finished tasks, so that a group that is blocked goes on. It returns the group.
+	UnblockGroup(ctx context.Context, namespace, name, group string) (*Group, error)
 	// QueueStats of one queue, or of every queue of the namespace when name is "", in the order of names.
 	QueueStats(ctx context.Context, namespace, name string) ([]*QueueStats, error)
 	// QueueHistory returns the points of a queue that q, after Normalize, selects. ChoreFold writes them, once a minute.

@@ -37,7 +37,9 @@ type Task struct {
 	// Lease is set for the holder alone: in what a retain returns.
 	Lease *Lease
 	// Key is the idempotency key, "" when none.
-	Key     string
+	Key string
+	// Group is that of TaskMeta.
+	Group   string
 	Headers map[string]string
 	// Errors of the failed attempts, oldest first, the newest MaxErrors of them; only GetTask fills it.
 	Errors []AttemptError
@@ -55,7 +57,7 @@ const taskFrame = 256
 
 // Bytes is about how many bytes t takes in an answer. Payload, result and progress are JSON, and are sent as they are.
 func (t *Task) Bytes() int {
-	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + textBytes(t.Key) + textBytes(t.Worker)
+	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + textBytes(t.Key) + textBytes(t.Group) + textBytes(t.Worker)
 	for name, value := range t.Headers {
 		n += textBytes(name) + textBytes(value) + 8
 	}
@@ -107,7 +109,10 @@ type TaskMeta struct {
 	Delay    time.Duration
 	Priority int16
 	// Key makes the create idempotent: unique in the queue while the task exists.
-	Key     string
+	Key string
+	// Group is what the task has in common with others, as a tenant, an account or an ordering key; "" = none. The flow of the
+	// queue says what groups share, and how they are limited.
+	Group   string
 	Headers map[string]string
 }
 
@@ -139,7 +144,7 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	if t.Delay > 0 && !t.DelayedAt.IsZero() {
 		return t, Invalid("delay", "must not come with delayed_at; leave one out")
 	}
-	return t, cmp.Or(CheckTime("delayed_at", t.DelayedAt), CheckKey(t.Key), CheckHeaders(t.Headers))
+	return t, cmp.Or(CheckTime("delayed_at", t.DelayedAt), CheckKey(t.Key), CheckGroup(t.Group), CheckHeaders(t.Headers))
 }
 
 // MakeTask returns the task that t creates in q, as far as t describes it: its life follows from [Queue.Born]. It shares
@@ -147,7 +152,7 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 func (t *NewTask) MakeTask(id int64, q *Queue, now time.Time) Task {
 	return Task{
 		ID: id, Namespace: q.Namespace, Queue: q.Name, CreatedAt: now,
-		Payload: t.Payload, Priority: t.Priority, Key: t.Key, Headers: t.Headers,
+		Payload: t.Payload, Priority: t.Priority, Key: t.Key, Group: t.Group, Headers: t.Headers,
 	}
 }
 
@@ -270,6 +275,19 @@ func (o Outcome) Move() Move {
 	return ""
 }
 
+// Scope says how much a delay holds up: the other side of a handler asked to wait for this task, for all of its group, or for all
+// of its queue.
+type Scope string
+
+// The scopes of a delay.
+const (
+	ScopeTask Scope = "task"
+	// ScopeGroup: no task of the group starts before the end of the delay. For a task without a group it is ScopeTask.
+	ScopeGroup Scope = "group"
+	// ScopeQueue: no task of the queue starts before the end of the delay.
+	ScopeQueue Scope = "queue"
+)
+
 // Release ends one hold.
 type Release struct {
 	ID int64
@@ -281,6 +299,8 @@ type Release struct {
 	Result json.RawMessage
 	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
 	Delay time.Duration
+	// Scope says what waits for Delay: the task alone, its group, or its queue; "" = ScopeTask.
+	Scope Scope
 	// Quiet: the caller does not need the task in the answer, so it need not be read back.
 	Quiet bool
 	// Call numbers the call that a release came with, where several calls share a Store call: each has a bound of its own for
@@ -291,6 +311,7 @@ type Release struct {
 // Normalize returns r with its defaults.
 func (r Release) Normalize() Release {
 	r.Outcome = cmp.Or(r.Outcome, OutcomeSuccess)
+	r.Scope = cmp.Or(r.Scope, ScopeTask)
 	return r
 }
 
@@ -317,8 +338,8 @@ func (r Release) Check(maxPayloadBytes int) error {
 		return Invalid("delay", "must be above 0 for a snooze, got 0")
 	}
 
-	if len(r.Result) == 0 {
-		return nil
+	if err := r.checkScope(); err != nil || len(r.Result) == 0 {
+		return err
 	}
 
 	if r.Outcome == OutcomeHandBack || r.Outcome == OutcomeSnooze {
@@ -326,6 +347,19 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	return CheckJSON("result", r.Result, maxPayloadBytes)
+}
+
+// checkScope refuses an unknown scope, and one without a delay.
+func (r Release) checkScope() error {
+	switch {
+	case r.Scope == "" || r.Scope == ScopeTask:
+		return nil
+	case r.Scope != ScopeGroup && r.Scope != ScopeQueue:
+		return Invalid("scope", fmt.Sprintf("must be task, group or queue, got %.64q", r.Scope))
+	case r.Delay == 0:
+		return Invalid("scope", fmt.Sprintf("must come with a delay, got %.64q without one; give a delay, or leave the scope out", r.Scope))
+	}
+	return nil
 }
 
 // WithoutContent is a copy of t without payload, headers, result and progress.

@@ -32,6 +32,20 @@ const (
 	ReasonPaused ReasonCode = "paused"
 	// ReasonConcurrency: as many tasks are retained as the queue allows.
 	ReasonConcurrency ReasonCode = "concurrency"
+	// ReasonPausedUntil: the queue is paused until a time.
+	ReasonPausedUntil ReasonCode = "paused_until"
+	// ReasonRate: as many tasks have started as the rate of the queue allows.
+	ReasonRate ReasonCode = "rate"
+	// ReasonGroupPaused: the group of the task is paused until a time.
+	ReasonGroupPaused ReasonCode = "group_paused"
+	// ReasonGroupRate: as many tasks have started as the rate of the group allows.
+	ReasonGroupRate ReasonCode = "group_rate"
+	// ReasonGroupConcurrency: as many tasks of the group are retained as it allows.
+	ReasonGroupConcurrency ReasonCode = "group_concurrency"
+	// ReasonGroupOrder: an earlier task of the group has not ended, and the queue runs them one after the other.
+	ReasonGroupOrder ReasonCode = "group_order"
+	// ReasonGroupBlocked: a task of the group failed, and the queue blocks the group until an operator acts.
+	ReasonGroupBlocked ReasonCode = "group_blocked"
 	// ReasonNoHolder: tasks are ready and no worker holds a task of the queue.
 	ReasonNoHolder ReasonCode = "no_holder"
 	// ReasonReady: the task is ready and waits for its turn.
@@ -112,6 +126,10 @@ type StoreFacts struct {
 	ExpiredAt time.Time
 	// Unpromoted says that the task is due and not ready yet.
 	Unpromoted bool
+	// NextStart is when the rate of the queue, or its pause until a time, lets the next task start; zero = now.
+	NextStart time.Time
+	// Group is the group of the task; nil when it has none, or when nothing limits the group.
+	Group *Group
 }
 
 // MaxExamined bounds the rows of all queues that a store reads for StoreFacts, for each kind of work.
@@ -205,7 +223,13 @@ func (f Facts) explainWait() []Reason {
 	}
 
 	reasons = append(reasons, f.explainGates()...)
-	if due && !f.Unpromoted && !f.hasGate() {
+	if !due || f.Unpromoted {
+		return reasons
+	}
+	if r, held := f.explainGroup(); held {
+		return append(reasons, r)
+	}
+	if !f.hasGate() {
 		reasons = append(reasons, f.explainTurn()...)
 	}
 	return reasons
@@ -229,7 +253,7 @@ func (f Facts) explainExpiry() (Reason, bool) {
 }
 
 // hasGate reports whether the queue gives no task now.
-func (f Facts) hasGate() bool { return f.Queue.Paused || f.isFull() }
+func (f Facts) hasGate() bool { return f.Queue.Paused || f.isFull() || !f.NextStart.IsZero() }
 
 // isFull reports whether as many tasks are retained as the queue allows.
 func (f Facts) isFull() bool {
@@ -241,6 +265,9 @@ func (f Facts) explainGates() []Reason {
 	var reasons []Reason
 	if f.Queue.Paused {
 		reasons = append(reasons, Reason{Code: ReasonPaused, Text: "The queue is paused: nothing is retained from it.", Advice: "Resume the queue."})
+	}
+	if !f.NextStart.IsZero() {
+		reasons = append(reasons, f.explainTime())
 	}
 	if f.isFull() {
 		r := Reason{

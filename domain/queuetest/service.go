@@ -43,6 +43,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"steps", serveSteps},
 		{"await", serveAwait},
 		{"queues", serveQueues},
+		{"groups", serveGroups},
 		{"stats and workers", serveStats},
 		{"explanations", serveExplanations},
 		{"failures", serveFailures},

@@ -17,6 +17,7 @@ type ending struct {
 	// unstarted: the handler could not begin.
 	unstarted bool
 	delay     time.Duration
+	scope     queue.Scope
 	cancel    bool
 	err       error
 }
@@ -51,6 +52,22 @@ func RetryIn(err error, d time.Duration) error {
 // Snooze delays the task by d, at no cost of an attempt or a retry.
 func Snooze(d time.Duration) error {
 	return &ending{outcome: queue.OutcomeSnooze, delay: boundDelay(d)}
+}
+
+// HoldUp extends the delay of err, which RetryIn or Snooze gave it, to the group or the queue of the task: the other side asked
+// not to be called before. No worker starts another of these tasks until then. A task without a group waits alone. An err
+// without a delay stays as it is.
+func HoldUp(scope queue.Scope, err error) error {
+	e, ok := errors.AsType[*ending](err)
+	if !ok || e.delay == 0 {
+		return err
+	}
+	held := *e
+	held.scope, held.err = scope, err
+	if e.outcome == queue.OutcomeSnooze {
+		held.err = e.err
+	}
+	return &held
 }
 
 // Cancel ends the task cancelled. It needs a service that can cancel (queue.Tasks), as every queue.Service is. Without
@@ -158,7 +175,7 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 		return queue.Release{Outcome: queue.OutcomeSuccess, Result: resultJSON(v, maxResult)}, false
 	}
 	if e, ok := errors.AsType[*ending](err); ok {
-		rel.Outcome, rel.Delay = e.outcome, e.delay
+		rel.Outcome, rel.Delay, rel.Scope = e.outcome, e.delay, e.scope
 		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
 			rel.Result = errorJSON(err, maxResult)
 		}

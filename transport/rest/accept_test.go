@@ -212,7 +212,7 @@ func TestIdempotencyKeyOnEveryRouteThatMakesSomething(t *testing.T) {
 func TestRoutesWithoutABodyRefuseOne(t *testing.T) {
 	s := seeded(t)
 	takesBody := []restapi.Route{
-		restapi.CreateQueue, restapi.UpdateQueue, restapi.CreateTask, restapi.CreateTasks, restapi.ReleaseTask, restapi.ReleaseTasks,
+		restapi.CreateQueue, restapi.UpdateQueue, restapi.UpdateGroup, restapi.CreateTask, restapi.CreateTasks, restapi.ReleaseTask, restapi.ReleaseTasks,
 		restapi.HeartbeatTask, restapi.HeartbeatTasks, restapi.SnoozeTask, restapi.HandBackTask, restapi.CancelTasks,
 		restapi.RetryTasks, restapi.DeleteTasks, restapi.CreateTicker, restapi.AckTick, restapi.UpdateTicker,
 		restapi.CreateToken, restapi.RotateToken, restapi.OpenSession,

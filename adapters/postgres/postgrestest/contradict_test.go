@@ -18,7 +18,7 @@ func TestContradictions(t *testing.T) {
 	needsDatabase(t)
 	const (
 		finish = `insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt) select l.task_ids[2], now(), l.token + 1, l.queue_id, 4, 1 from pgqueue.lease l`
-		ready  = `insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt) select nextval('pgqueue.turn'), l.task_ids[2], l.queue_id, 0, 1 from pgqueue.lease l limit 1`
+		ready  = `insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt) select nextval('pgqueue.turn'), l.task_ids[2], l.queue_id, 0, 1 from pgqueue.lease l limit 1`
 		state  = `insert into pgqueue.state (queue_id, task_id, turn, attempt, retries) select r.queue_id, r.task_id, r.turn, 1, 2 from pgqueue.ready r where r.attempt = 1 limit 1
 			on conflict (queue_id, task_id) do update set turn = excluded.turn`
 		delayed = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select now() + interval '1 day', l.task_ids[2], l.queue_id, 0, 0 from pgqueue.lease l limit 1`
@@ -168,7 +168,7 @@ func TestContradictionsBehindABacklog(t *testing.T) {
 
 	const finish = `insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt) `
 	sql(t, conn,
-		finish+`select task_id + n - 1, now(), 0, queue_id, 4, 1 from (select * from pgqueue.ready order by queue_id desc, priority desc, turn desc limit 1) r`,
+		finish+`select task_id + n - 1, now(), 0, queue_id, 4, 1 from (select * from pgqueue.ready order by queue_id desc, lane desc, turn desc limit 1) r`,
 		finish+`select task_id, now(), 0, queue_id, 4, 1 from (select * from pgqueue.delayed order by due_at desc, task_id desc limit 1) y`,
 		finish+`select task_ids[1], now(), 0, queue_id, 4, 1 from (select * from pgqueue.lease order by token desc limit 1) l`,
 	)

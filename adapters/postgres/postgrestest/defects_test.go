@@ -315,7 +315,7 @@ func TestPlansOfAnOlderSchema(t *testing.T) {
 		}
 		for _, statement := range []string{
 			"drop view pgqueue.queues, pgqueue.queue_stats, pgqueue.count_now", // a view keeps the types of its columns
-			"alter table pgqueue.queue alter column concurrency type bigint", "alter table pgqueue.queue alter column concurrency type integer",
+			"alter table pgqueue.queue alter column retries type bigint", "alter table pgqueue.queue alter column retries type integer",
 		} {
 			if _, err := admin.Exec(t.Context(), statement); err != nil {
 				t.Fatal(err)

@@ -210,8 +210,8 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 		from generate_series(%%d::bigint, %%d) i`, mail))
 	pieces(done, delayed, `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt)
 		select delayed_at, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d`)
-	pieces(delayed, waiting+quiet, `insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt)
-		select id, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d order by id`)
+	pieces(delayed, waiting+quiet, `insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt)
+		select id, id, queue_id, priority * 65536, 0 from pgqueue.task where id between %d and %d order by id`)
 	// A task each: what single creates leave behind.
 	pieces(first, first+int64(l.events), fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, task_ids)
 		select now(), %d, 10, 0, 0, 0, array[i] from generate_series(%%d::bigint, %%d) i`, mail))
@@ -407,7 +407,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a release of 100 ends their leases", "hold.drop", []string{places}, "", 400},
 		{"a heartbeat of 100", "hold.keep", []string{ids(first), "'{}'", places, all(batch, "1", "smallint"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "0", "integer"), all(batch, "now()", "timestamptz"), all(batch, "0", "bigint")}, "", 2500},
 		{"a cancel of 100 that are held", "hold.cancel", []string{ids(first), tokens}, "lease_pkey", 3000},
-		{"the next task past its ttl", "expire.next", []string{"'epoch'", "'epoch'"}, "ready_dies", 120},
+		{"the next task past its ttl", "expire.next", []string{"'epoch'", "'epoch'", "'epoch'"}, "ready_dies", 120},
 		{"the next lease to run out", "rescue.next", []string{"'epoch'"}, "lease_expires", 60},
 		{"a promotion with nothing due", "promote", []string{"'epoch'", "'{}'", "'{}'", "2000"}, "delayed_pkey", 60},
 		{"the next delayed task", "promote.next", []string{"'epoch'"}, "delayed_pkey", 60},

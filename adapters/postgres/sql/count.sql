@@ -15,10 +15,10 @@ from unnest(@queue_id::integer[]) u (queue_id)
 join pgqueue.lane l on l.queue_id = u.queue_id
 cross join lateral (
     select r.queue_id, r.task_id from pgqueue.ready r
-    where r.queue_id = l.queue_id and r.priority = l.priority
+    where r.queue_id = l.queue_id and r.lane = l.lane
       and r.turn > coalesce((
-          select c.turn from unnest(@cursor_queue_id::integer[], @cursor_priority::smallint[], @cursor_turn::bigint[]) c (queue_id, priority, turn)
-          where c.queue_id = l.queue_id and c.priority = l.priority), 0)
+          select c.turn from unnest(@cursor_queue_id::integer[], @cursor_lane::integer[], @cursor_turn::bigint[]) c (queue_id, lane, turn)
+          where c.queue_id = l.queue_id and c.lane = l.lane), 0)
     order by r.turn limit 1
 ) r
 cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = r.queue_id and t.id = r.task_id offset 0) t

@@ -15,9 +15,9 @@ insert into pgqueue.ready ({{ready}}) select {{ready i}} from {{ready_rows i}}
 insert into pgqueue.delayed ({{delayed}}) select {{delayed i}} from {{delayed_rows i}}
 
 -- name: create.lane
-insert into pgqueue.lane (queue_id, priority)
-select i.queue_id, i.priority from {{lane_rows i}}
-where (i.queue_id, i.priority) not in (select l.queue_id, l.priority from pgqueue.lane l where l.queue_id = any (@queue_id))
+insert into pgqueue.lane (queue_id, lane)
+select i.queue_id, i.lane from {{lane_rows i}}
+where (i.queue_id, i.lane) not in (select l.queue_id, l.lane from pgqueue.lane l where l.queue_id = any (@queue_id))
 
 -- name: create.keys
 -- Claims keys, in their order, so that two batches cannot deadlock. Returns the keys that are new

@@ -16,7 +16,7 @@ due as materialized (
     select * from (select l.*, sum(l.n) over (order by l.dies_at, l.turn) - l.n as before from locked l) l where l.before < @limit
 ),
 _ready as (delete from pgqueue.ready where ctid = any (array(select at from due)))
-select queue_id, task_id + i, attempt, false, dies_at from due cross join lateral generate_series(0, n - 1) i
+select queue_id, task_id + i, attempt, false, dies_at, grp, false from due cross join lateral generate_series(0, n - 1) i
 
 -- name: expire.ready.first
 -- The row that expire.ready takes first.
@@ -36,7 +36,7 @@ with due as materialized (
     for update skip locked
 ),
 _delayed as (delete from pgqueue.delayed where ctid = any (array(select at from due)))
-select queue_id, task_id, attempt, true, dies_at from due
+select queue_id, task_id, attempt, true, dies_at, grp, false from due
 
 -- name: expire.delayed.first
 -- The row that expire.delayed takes first.
@@ -45,6 +45,27 @@ left join pgqueue.queue q on q.id = y.queue_id
 where y.dies_at > @watermark and y.dies_at <= (select pgqueue.clock())
   and y.task_id <> all (@passed_task_ids::bigint[]) and y.queue_id <> all (@passed_queue_ids::integer[])
 order by y.dies_at limit 1
+
+-- name: expire.waiting
+-- Tasks that wait for their group
+with due as materialized (
+    select w.ctid as at, w.* from pgqueue.group_waiting w
+    where w.dies_at > @watermark and w.dies_at <= (select pgqueue.clock())
+      and w.task_id <> all (@passed_task_ids::bigint[]) and w.queue_id <> all (@passed_queue_ids::integer[])
+    order by w.dies_at
+    limit @limit
+    for update skip locked
+),
+_waiting as (delete from pgqueue.group_waiting where ctid = any (array(select at from due)))
+select queue_id, task_id, attempt, false, dies_at, grp, true from due
+
+-- name: expire.waiting.first
+-- The row that expire.waiting takes first.
+select w.queue_id, w.task_id, coalesce(q.namespace, ''), coalesce(q.name, '') from pgqueue.group_waiting w
+left join pgqueue.queue q on q.id = w.queue_id
+where w.dies_at > @watermark and w.dies_at <= (select pgqueue.clock())
+  and w.task_id <> all (@passed_task_ids::bigint[]) and w.queue_id <> all (@passed_queue_ids::integer[])
+order by w.dies_at limit 1
 
 -- name: expire.done
 -- The tasks that a step took end as expired.
@@ -71,4 +92,5 @@ select namespace, name, (case when attempt > 0 then 2 else 1 end)::smallint, cou
 -- The time at which the next waiting task ends.
 select least(
     (select r.dies_at from pgqueue.ready r where r.dies_at > @ready_watermark order by r.dies_at limit 1),
-    (select y.dies_at from pgqueue.delayed y where y.dies_at > @delayed_watermark order by y.dies_at limit 1)), pgqueue.clock()
+    (select y.dies_at from pgqueue.delayed y where y.dies_at > @delayed_watermark order by y.dies_at limit 1),
+    (select w.dies_at from pgqueue.group_waiting w where w.dies_at > @waiting_watermark order by w.dies_at limit 1)), pgqueue.clock()

@@ -33,7 +33,7 @@ order by l.token, l.part
 -- name: hold.seen
 -- Reads leases of tasks (@token and @id side by side) without a lock, for rows that another transaction has locked
 select i.id, pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, greatest(l.expires_at, b.expires_at),
-       l.task_ids, l.attempts, l.cancels, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.events
+       l.task_ids, l.attempts, l.cancels, l.grps, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.events
 from unnest(@token::bigint[], @id::bigint[]) i (token, id)
 cross join lateral (select l.* from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
 join pgqueue.queue q on q.id = l.queue_id and q.namespace = @namespace and q.deleted_at is null
@@ -121,11 +121,11 @@ from (
 where l.ctid = i.ctid
 
 -- name: hold.split
-insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, granted)
-select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], nullif(granted, 0)
+insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, grps, granted)
+select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], grps::bigint[], nullif(granted, 0)
 from unnest(@token::bigint[], @part::smallint[], @queue_id::integer[], @retained_at::timestamptz[], @expires_at::timestamptz[], @worker::text[], @held::smallint[], @ids::text[],
-            @attempts::text[], @cancels::text[], @granted::bigint[])
-    i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, granted)
+            @attempts::text[], @cancels::text[], @grps::text[], @granted::bigint[])
+    i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, grps, granted)
 
 -- name: hold.cancel
 -- Requests the cancellation of retained tasks. A task that was released meanwhile stays as it is. Rows that another transaction

@@ -22,8 +22,9 @@ with i as materialized (
            case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id)
                 else i.given end as result
     from unnest(@id::bigint[], @queue_id::integer[], @priority::smallint[], @late::boolean[], @delayed_at::timestamptz[], @dies_at::timestamptz[], @started_at::timestamptz[],
-                @token::bigint[], @attempt::smallint[], @retries::smallint[], @worker::text[], @result::json[], @keep::boolean[])
-        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep)
+                @token::bigint[], @attempt::smallint[], @retries::smallint[], @worker::text[], @result::json[], @keep::boolean[],
+                @bucket::smallint[], @grp::bigint[])
+        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep, bucket, grp)
     order by i.queue_id, i.id
 ),
 _state as (
@@ -35,11 +36,11 @@ _state as (
         result = excluded.result
 ),
 _ready as (
-    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
-    select turn, id, queue_id, priority, attempt, dies_at from i where not late
+    insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, dies_at, grp)
+    select turn, id, queue_id, priority * 65536 + coalesce(bucket, 0), attempt, dies_at, grp from i where not late
 )
-insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
-select delayed_at, id, queue_id, priority, attempt, dies_at from i where late
+insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at, bucket, grp)
+select delayed_at, id, queue_id, priority, attempt, dies_at, bucket, grp from i where late
 
 -- name: move.error
 insert into pgqueue.task_error ({{task_error}}) select {{task_error i}} from {{task_error_rows i}}
@@ -64,24 +65,24 @@ run as (
         from i
         cross join lateral (
             select r.ctid as at from pgqueue.ready r
-            where r.queue_id = i.queue_id and r.priority = i.priority
+            where r.queue_id = i.queue_id and r.lane = i.lane
               and r.turn <= i.turn and r.turn > i.turn - 32 and r.turn + r.n > i.turn
             limit 1
         ) r))
     returning *
 ),
 member as materialized (
-    select r.queue_id, r.priority, r.turn + g as turn, r.task_id + g as task_id, r.attempt, r.dies_at, r.turn as of, i.turn is not null as taken
+    select r.queue_id, r.lane, r.turn + g as turn, r.task_id + g as task_id, r.attempt, r.dies_at, r.grp, r.turn as of, i.turn is not null as taken
     from run r
     cross join lateral generate_series(0, r.n - 1) g
-    left join i on i.queue_id = r.queue_id and i.priority = r.priority and i.turn = r.turn + g
+    left join i on i.queue_id = r.queue_id and i.lane = r.lane and i.turn = r.turn + g
 ),
 rest as (
-    select min(turn) as turn, min(task_id) as task_id, queue_id, priority, min(attempt) as attempt, count(*)::smallint as n, min(dies_at) as dies_at
-    from (select m.*, turn - row_number() over (partition by queue_id, priority, of order by turn) as island from member m where not taken) m
-    group by queue_id, priority, of, island
+    select min(turn) as turn, min(task_id) as task_id, queue_id, lane, min(attempt) as attempt, count(*)::smallint as n, min(dies_at) as dies_at, min(grp) as grp
+    from (select m.*, turn - row_number() over (partition by queue_id, lane, of order by turn) as island from member m where not taken) m
+    group by queue_id, lane, of, island
 )
-select true, m.turn, m.task_id, m.queue_id, m.priority, m.attempt, 1::smallint, m.dies_at from member m where m.taken
+select true, m.turn, m.task_id, m.queue_id, m.lane, m.attempt, 1::smallint, m.dies_at, m.grp from member m where m.taken
 union all
 select false, {{ready r}} from rest r
 

@@ -21,8 +21,8 @@ _delayed as (
 ),
 turned as materialized (select due.*, nextval('pgqueue.turn') as turn from due),
 _ready as (
-    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
-    select turn, task_id, queue_id, priority, attempt, dies_at from turned
+    insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, dies_at, grp)
+    select turn, task_id, queue_id, priority * 65536 + coalesce(bucket, 0), attempt, dies_at, grp from turned
 ),
 _state as (
     insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
@@ -51,4 +51,5 @@ order by y.due_at, y.task_id limit 1
 -- name: promote.next
 -- The time at which the next delayed row is due. It reads the first entry of the index and not its min(): a planner that
 -- takes the table for empty would read all of it for the min().
-select (select y.due_at from pgqueue.delayed y where y.due_at > @watermark order by y.due_at limit 1), pgqueue.clock()
+select least((select y.due_at from pgqueue.delayed y where y.due_at > @watermark order by y.due_at limit 1),
+             (select w.due_at from pgqueue.group_wake w order by w.due_at limit 1)), pgqueue.clock()

@@ -67,6 +67,12 @@ delayed as (
             select y.ctid as at from pgqueue.delayed y where y.due_at = b.due_at and y.task_id = b.id offset 0
         ) y)) returning 1
 ),
+waiting as (
+    delete from pgqueue.group_waiting where ctid = any (array(select ctid from pgqueue.group_waiting where queue_id = @queue_id limit @limit)) returning 1
+),
+group_state as (
+    delete from pgqueue.group_state where ctid = any (array(select ctid from pgqueue.group_state where queue_id = @queue_id limit @limit)) returning 1
+),
 lease as (
     delete from pgqueue.lease where ctid = any (array(
         select ctid from pgqueue.lease where queue_id = @queue_id limit @limit for update skip locked)) returning 1
@@ -86,12 +92,14 @@ key as (
 task as (
     delete from pgqueue.task where queue_id = @queue_id and id = any (array(select id from batch)) returning 1
 )
-select (select count(*) from ready) + (select count(*) from delayed) + (select count(*) from lease) + (select count(*) from done)
+select (select count(*) from ready) + (select count(*) from delayed) + (select count(*) from waiting) + (select count(*) from group_state) + (select count(*) from lease) + (select count(*) from done)
      + (select count(*) from state) + (select count(*) from error) + (select count(*) from key) + (select count(*) from task)
 
 -- name: prune.deleted.queue
 with _lane as (delete from pgqueue.lane where queue_id = @queue_id), _count as (delete from pgqueue.queue_count where queue_id = @queue_id),
-_history as (delete from pgqueue.queue_history where queue_id = @queue_id)
+_history as (delete from pgqueue.queue_history where queue_id = @queue_id),
+_policy as (delete from pgqueue.group_policy where queue_id = @queue_id),
+_wake as (delete from pgqueue.group_wake where queue_id = @queue_id)
 delete from pgqueue.queue where id = @queue_id
 
 -- name: prune.beats

@@ -25,10 +25,12 @@ for update
 
 -- name: queue.insert
 insert into pgqueue.queue (
-    id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
-    created_at, updated_at)
-select nextval('pgqueue.number'), @namespace, @name, @ttl, @retries, @retry_delay, @backoff, @retry_max_delay, @lease, @concurrency, @retention, @paused, @events,
-    now.at, now.at
+    id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events, paused_until,
+    fair, rate_limit, rate_period, rate_burst, group_concurrency, group_rate_limit, group_rate_period, group_rate_burst, "order",
+    fifo_batch, group_on_failure, max_waiting, created_at, updated_at)
+select nextval('pgqueue.number'), @namespace, @name, @ttl, @retries, @retry_delay, @backoff, @retry_max_delay, @lease, @concurrency, @retention, @paused, @events, @paused_until,
+    @fair, @rate_limit, @rate_period, @rate_burst, @group_concurrency, @group_rate_limit, @group_rate_period, @group_rate_burst, @order,
+    @fifo_batch, @group_on_failure, @max_waiting, now.at, now.at
 from (select pgqueue.clock() as at offset 0) now
 on conflict (namespace, name) where deleted_at is null do nothing
 returning id, version, created_at, updated_at
@@ -36,7 +38,10 @@ returning id, version, created_at, updated_at
 -- name: queue.update
 update pgqueue.queue
 set ttl = @ttl, retries = @retries, retry_delay = @retry_delay, backoff = @backoff, retry_max_delay = @retry_max_delay,
-    lease = @lease, concurrency = @concurrency, retention = @retention, paused = @paused, events = @events,
+    lease = @lease, concurrency = @concurrency, retention = @retention, paused = @paused, events = @events, paused_until = @paused_until,
+    fair = @fair, rate_limit = @rate_limit, rate_period = @rate_period, rate_burst = @rate_burst, group_concurrency = @group_concurrency,
+    group_rate_limit = @group_rate_limit, group_rate_period = @group_rate_period, group_rate_burst = @group_rate_burst, "order" = @order,
+    fifo_batch = @fifo_batch, group_on_failure = @group_on_failure, max_waiting = @max_waiting,
     version = version + 1, updated_at = pgqueue.clock()
 where id = @id
 returning version, updated_at

@@ -13,21 +13,21 @@ serving as materialized ( -- in order: it is what keeps the picked in order, and
     select u.queue_id, u.quota
     from unnest(@queue_id::integer[], @quota::integer[]) with ordinality u (queue_id, quota, ord)
     join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
-        and (q.concurrency = 0 or q.id = any (@gated::integer[]))
+        and (not q.gated or q.id = any (@gated::integer[])) and (q.paused_until is null or q.paused_until <= (select t from now))
     order by u.ord
 )
-select {{run r}}, r.at, (select t from now)
+select {{ready r}}, r.at, (select t from now)
 from serving u
 cross join lateral (
     select r.*
-    from (select distinct l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
+    from (select distinct l.lane from pgqueue.lane l where l.queue_id = u.queue_id order by l.lane offset 0) l
     cross join lateral (
-        select r.ctid as at, {{run r}}
+        select r.ctid as at, {{ready r}}
         from pgqueue.ready r
-        where r.queue_id = u.queue_id and r.priority = l.priority
+        where r.queue_id = u.queue_id and r.lane = l.lane
           and r.turn > coalesce((
-              select c.turn from unnest(@cursor_queue_id::integer[], @cursor_priority::smallint[], @cursor_turn::bigint[]) c (queue_id, priority, turn)
-              where c.queue_id = u.queue_id and c.priority = l.priority), 0)
+              select c.turn from unnest(@cursor_queue_id::integer[], @cursor_lane::integer[], @cursor_turn::bigint[]) c (queue_id, lane, turn)
+              where c.queue_id = u.queue_id and c.lane = l.lane), 0)
           and (r.dies_at is null or r.dies_at > (select t from now))
         order by r.turn
         limit u.quota
@@ -44,14 +44,14 @@ select exists (
     select 1
     from unnest(@queue_id::integer[]) u (queue_id)
     join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
-        and (q.concurrency = 0 or q.id = any (@gated::integer[]))
-    cross join lateral (select l.priority from pgqueue.lane l where l.queue_id = u.queue_id offset 0) l
+        and (not q.gated or q.id = any (@gated::integer[]))
+    cross join lateral (select l.lane from pgqueue.lane l where l.queue_id = u.queue_id offset 0) l
     cross join lateral (
         select 1 from pgqueue.ready r
-        where r.queue_id = u.queue_id and r.priority = l.priority and r.n > 1
+        where r.queue_id = u.queue_id and r.lane = l.lane and r.n > 1
           and r.turn > coalesce((
-              select c.turn from unnest(@cursor_queue_id::integer[], @cursor_priority::smallint[], @cursor_turn::bigint[]) c (queue_id, priority, turn)
-              where c.queue_id = u.queue_id and c.priority = l.priority), 0)
+              select c.turn from unnest(@cursor_queue_id::integer[], @cursor_lane::integer[], @cursor_turn::bigint[]) c (queue_id, lane, turn)
+              where c.queue_id = u.queue_id and c.lane = l.lane), 0)
           and (r.dies_at is null or r.dies_at > (select pgqueue.clock()))
         limit 1
     ) r)
@@ -95,13 +95,19 @@ cross join lateral (select x.* from pgqueue.state x where x.queue_id = i.queue_i
 select pg_advisory_xact_lock('pgqueue.queue'::regclass::oid::integer, id) from unnest(@queue_ids::integer[]) id order by id
 
 -- name: retain.held
-select q.id, q.concurrency, coalesce((select sum(l.held) from pgqueue.lease l where l.queue_id = q.id), 0)::bigint
-from pgqueue.queue q where q.id = any (@queue_ids::integer[])
+-- The limits of queues and what counts against them: the tasks in hand, and the state of the rate
+select q.id, q.concurrency, case when q.concurrency > 0 then coalesce((select sum(l.held) from pgqueue.lease l where l.queue_id = q.id), 0) else 0 end::bigint,
+       q.rate_limit, q.rate_period, q.rate_burst, s.version, s.rate_state, pgqueue.clock()
+from pgqueue.queue q
+left join lateral (
+    select s.version, s.rate_state from pgqueue.group_state s where s.queue_id = q.id and s.grp = 0 order by s.version desc limit 1
+) s on q.rate_limit > 0
+where q.id = any (@queue_ids::integer[])
 
 -- name: retain.lease
 -- @lease: durations in ns. The caller recognises the returned rows by their first task
-insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts)
+insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, grps)
 select nextval('pgqueue.token'), queue_id, @now::timestamptz, @now::timestamptz + pgqueue.nanos(lease), worker, cardinality(ids::bigint[]),
-       ids::bigint[], attempts::smallint[]
+       ids::bigint[], attempts::smallint[], grps::bigint[]
 from {{new_lease_rows i}}
 returning task_ids[1], token, expires_at

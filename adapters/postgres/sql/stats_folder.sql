@@ -30,6 +30,7 @@ new as materialized (
            sum(n) filter (where "is" = 5) as failed_in, sum(n) filter (where was = 5) as failed_out,
            sum(n) filter (where "is" = 6) as expired_in, sum(n) filter (where was = 6) as expired_out,
            sum(n) filter (where "is" = 7) as cancelled_in, sum(n) filter (where was = 7) as cancelled_out,
+           sum(n) filter (where "is" = 8) as group_in, sum(n) filter (where was = 8) as group_out,
            sum(delayed) as delayed,
            sum(n) filter (where kind = 1) as created,
            sum(n) filter (where kind = 4) as retried,
@@ -48,12 +49,13 @@ new as materialized (
 ),
 _count as (
     insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed,
-                                          created_sum, finished_sum, marked_at, next_at, released_sum, failed_sum, retried_sum)
+                                          created_sum, finished_sum, marked_at, next_at, released_sum, failed_sum, retried_sum, group_waiting)
     select queue_id, coalesce(new_in, 0) - coalesce(new_out, 0), coalesce(retry_in, 0) - coalesce(retry_out, 0),
            coalesce(retained_in, 0) - coalesce(retained_out, 0), coalesce(released_in, 0) - coalesce(released_out, 0),
            coalesce(failed_in, 0) - coalesce(failed_out, 0), coalesce(expired_in, 0) - coalesce(expired_out, 0),
            coalesce(cancelled_in, 0) - coalesce(cancelled_out, 0), delayed, coalesce(created, 0), coalesce(finished, 0),
-           seen.t, seen.t, coalesce(released, 0), coalesce(new.failed, 0), coalesce(retried, 0)
+           seen.t, seen.t, coalesce(released, 0), coalesce(new.failed, 0), coalesce(retried, 0),
+           coalesce(group_in, 0) - coalesce(group_out, 0)
     from new, seen
     where exists (select 1 from pgqueue.queue q where q.id = new.queue_id) and queue_id <> all (@passed_queue_ids::integer[])
     order by queue_id
@@ -61,6 +63,7 @@ _count as (
     set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.retained + excluded.retained,
         released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
         cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed,
+        group_waiting = c.group_waiting + excluded.group_waiting,
         created_sum = c.created_sum + excluded.created_sum, finished_sum = c.finished_sum + excluded.finished_sum,
         released_sum = c.released_sum + excluded.released_sum, failed_sum = c.failed_sum + excluded.failed_sum,
         retried_sum = c.retried_sum + excluded.retried_sum,

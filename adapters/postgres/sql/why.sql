@@ -3,7 +3,7 @@
 -- name: why.facts
 -- One row: the clock, the oldest hold, the hold of the task @id, the first delayed and the first lapsed row of the queue among
 -- the first @examined rows of all queues, and whether the task is due and still delayed.
-select pgqueue.clock(),
+select pgqueue.clock(), s.rate_state,
        o.task_id, o.worker, o.retained_at, o.expires_at,
        p.task_id, p.worker, p.retained_at, p.expires_at,
        (select min(y.due_at) from (
@@ -18,6 +18,9 @@ select pgqueue.clock(),
            select 1 from pgqueue.delayed y
            where y.due_at = @due_at::timestamptz and y.task_id = @id::bigint and y.due_at <= pgqueue.clock())
 from (values (1)) one (n)
+left join lateral (
+    select s.rate_state from pgqueue.group_state s where s.queue_id = @queue_id::integer and s.grp = 0 order by s.version desc limit 1
+) s on true
 left join lateral (
     select (select min(i.id) from unnest(l.task_ids) i (id) where i.id > 0) as task_id, l.worker, l.retained_at, l.expires_at
     from pgqueue.lease l where l.queue_id = @queue_id::integer

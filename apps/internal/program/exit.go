@@ -26,7 +26,8 @@ func ExitCode(err error) int {
 		return ExitUsage
 	case queue.KindNotFound:
 		return ExitNotFound
-	case queue.KindAlreadyExists, queue.KindConflict, queue.KindLeaseLost, queue.KindKeyReused, queue.KindPrecondition:
+	case queue.KindAlreadyExists, queue.KindConflict, queue.KindLeaseLost, queue.KindKeyReused, queue.KindPrecondition,
+		queue.KindExhausted:
 		return ExitConflict
 	case queue.KindUnavailable:
 		return ExitUnreachable

@@ -137,6 +137,7 @@ func (c *Command) environ(task *queue.Task) []string {
 		"PGQUEUE_TASK_RETRIES="+strconv.Itoa(task.Retries),
 		"PGQUEUE_TASK_PRIORITY="+strconv.Itoa(int(task.Priority)),
 		"PGQUEUE_TASK_KEY="+task.Key,
+		"PGQUEUE_TASK_GROUP="+task.Group,
 		"PGQUEUE_TASK_CREATED_AT="+formatTime(task.CreatedAt),
 		"PGQUEUE_TASK_DIES_AT="+formatTime(task.DiesAt),
 		"PGQUEUE_TASK_HEADERS="+headers,

@@ -4,7 +4,7 @@
 //
 //	Content-Type: application/json
 //	Pgqueue-Task-Id  Pgqueue-Namespace  Pgqueue-Queue  Pgqueue-Attempt  Pgqueue-Retries (left)
-//	Pgqueue-Key  Traceparent  Tracestate  Baggage (from the task, if present)
+//	Pgqueue-Key  Pgqueue-Group  Traceparent  Tracestate  Baggage (from the task, if present)
 //	Webhook-Id: task_<namespace>_<id>, the same in every attempt   Webhook-Timestamp: seconds
 //	Webhook-Signature: v1,<base64>, by the Standard Webhooks scheme, one for each secret; none without a secret
 //
@@ -13,6 +13,9 @@
 //	2xx        done; the body is the result: unchanged if it is JSON, else {"text": …}, nothing if empty
 //	410, 422   failed permanently; Config.Permanent names others
 //	others     failed, tried again after Retry-After, else after the queue's backoff, while retries last
+//
+// After 429 and 503 with Retry-After no other task of the group starts before that time, or of the queue when the task has no
+// group; Config.HoldUp changes the part that waits.
 //
 // Among the others, statuses that concern the target instead of the task, such as 404 and 503, are worker.Systemic. A
 // missing answer is a fault of the worker (worker.NotStarted), of the target, or perhaps of the task.

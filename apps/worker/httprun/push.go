@@ -46,6 +46,8 @@ type Config struct {
 	// Permanent are the statuses that fail a task permanently: numbers, classes such as 4xx, or none; nil =
 	// DefaultPermanent.
 	Permanent []string
+	// HoldUp is the part of the queue that waits after an answer 429 or 503 with Retry-After; "" = ScopeAuto.
+	HoldUp string
 	// Timeout of one request; 0 = DefaultTimeout.
 	Timeout time.Duration
 	// MaxResponse is the part of an answer in bytes that is kept; 0 = DefaultMaxResponse.
@@ -95,6 +97,10 @@ func New(cfg Config) (*Push, error) {
 	p := &Push{cfg: cfg}
 	if p.permanent, err = parsePermanent(cfg.Permanent); err != nil {
 		return nil, err
+	}
+
+	if p.cfg.HoldUp = cmp.Or(p.cfg.HoldUp, ScopeAuto); !slices.Contains(Scopes, p.cfg.HoldUp) {
+		return nil, queue.Invalid("hold-up", fmt.Sprintf("must be auto, task, group or queue, got %.64q", cfg.HoldUp))
 	}
 
 	for _, s := range cfg.Secrets {
@@ -205,7 +211,7 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 		return encodeResult(body, cut), nil
 	}
 
-	return nil, rejected(res, body, m)
+	return nil, p.rejected(task, res, body, m)
 }
 
 // request returns the POST of task at the time now.
@@ -235,6 +241,7 @@ func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*h
 	h.Set("Pgqueue-Attempt", strconv.Itoa(task.Attempt))
 	h.Set("Pgqueue-Retries", strconv.Itoa(task.Retries))
 	passHeader(h, "Pgqueue-Key", task.Key)
+	passHeader(h, "Pgqueue-Group", task.Group)
 	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
 		passHeader(h, name, task.Headers[name])
 	}
@@ -303,7 +310,7 @@ func encodeResult(body []byte, cut bool) json.RawMessage {
 const maxRetryAfter = queue.DefaultRetryMaxDelay
 
 // rejected returns the error of an answer without success.
-func rejected(res *http.Response, body []byte, m meaning) error {
+func (p *Push) rejected(task *queue.Task, res *http.Response, body []byte, m meaning) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), maxFailureBody)]), "\uFFFD")
 	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text}
 	if res.StatusCode/100 == 3 {
@@ -317,6 +324,9 @@ func rejected(res *http.Response, body []byte, m meaning) error {
 	var err error = f
 	if d, ok := retryAfter(res.Header.Get("Retry-After"), time.Now()); ok {
 		err = worker.RetryIn(f, d)
+		if res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable {
+			err = worker.HoldUp(p.scopeOf(task), err)
+		}
 	}
 
 	if m == meansSystemic {
@@ -324,6 +334,23 @@ func rejected(res *http.Response, body []byte, m meaning) error {
 	}
 
 	return err
+}
+
+// ScopeAuto holds up the group of a task that has one, else its queue.
+const ScopeAuto = "auto"
+
+// Scopes lists the values of Config.HoldUp.
+var Scopes = []string{ScopeAuto, string(queue.ScopeTask), string(queue.ScopeGroup), string(queue.ScopeQueue)}
+
+// scopeOf returns the scope of the delay that the target asked for.
+func (p *Push) scopeOf(task *queue.Task) queue.Scope {
+	switch {
+	case p.cfg.HoldUp != ScopeAuto:
+		return queue.Scope(p.cfg.HoldUp)
+	case task.Group != "":
+		return queue.ScopeGroup
+	}
+	return queue.ScopeQueue
 }
 
 // retryAfter reads a Retry-After: seconds or a date. A time in the past sets no delay: the backoff of the queue

@@ -65,6 +65,7 @@ type job struct {
 	Header         []string
 	AllowPrivate   bool
 	Permanent      []string
+	HoldUp         string
 }
 
 // targetFlags defines the flags of the command or the URL of j. The present values are the defaults, here and below.
@@ -83,6 +84,7 @@ func (j *job) detailFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&j.Secret, "secret", j.Secret, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
 	f.StringArrayVar(&j.Header, "header", j.Header, "http: header to add, as 'Authorization: Bearer …' (repeatable)")
 	f.StringSliceVar(&j.Permanent, "permanent-status", j.Permanent, "http: statuses that fail a task for good, as 400,404 or 4xx; none = no status does")
+	f.StringVar(&j.HoldUp, "hold-up", j.HoldUp, "http: tasks that wait after 429 or 503 with Retry-After: task, group, queue, or auto = the group if there is one, else the queue")
 	f.BoolVar(&j.AllowPrivate, "allow-private", j.AllowPrivate, "http: allow addresses that are not public")
 }
 
@@ -91,6 +93,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVarP(&c.queues, "queue", "q", nil, "queue to work (repeatable)")
 	c.job = job{
 		KillAfter: execrun.DefaultKillAfter, MaxOutput: execrun.DefaultMaxOutput, RequestTimeout: httprun.DefaultTimeout, Permanent: httprun.DefaultPermanent,
+		HoldUp: httprun.ScopeAuto,
 	}
 	c.job.targetFlags(f)
 
@@ -463,7 +466,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 
 	p, err := httprun.New(httprun.Config{
 		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.RequestTimeout, MaxResponse: j.MaxOutput,
-		Connections: slots, AllowPrivate: j.AllowPrivate, Permanent: j.Permanent, UserAgent: "pgqueue-worker/" + version,
+		Connections: slots, AllowPrivate: j.AllowPrivate, Permanent: j.Permanent, HoldUp: j.HoldUp, UserAgent: "pgqueue-worker/" + version,
 	})
 	if errors.Is(err, httprun.ErrPrivate) {
 		err = fmt.Errorf("%w; --allow-private allows it", err)

@@ -22,6 +22,7 @@ var statuses = []struct {
 	{queue.KindAlreadyExists, http.StatusConflict},
 	{queue.KindLeaseLost, http.StatusConflict},
 	{queue.KindPrecondition, http.StatusPreconditionFailed},
+	{queue.KindExhausted, http.StatusTooManyRequests},
 	{queue.KindCursorExpired, http.StatusGone},
 	{queue.KindUnavailable, http.StatusServiceUnavailable},
 	{queue.KindIndeterminate, http.StatusServiceUnavailable},
@@ -55,8 +56,9 @@ func KindOf(status int, code string) queue.Kind {
 		}
 	}
 
+	// A proxy that limits its callers answers 429 too: only the code distinguishes a full queue.
 	for _, row := range statuses {
-		if row.status == status {
+		if row.status == status && row.kind != queue.KindExhausted {
 			return row.kind
 		}
 	}

@@ -20,6 +20,9 @@ type Queue struct {
 	Retention     int64     `json:"retention,omitempty" doc:"How long finished tasks stay, nanoseconds; absent = the ttl if set, else 7 days" example:"604800000000000"`
 	Paused        bool      `json:"paused" doc:"Nothing is retained while true" example:"false"`
 	Events        bool      `json:"events" doc:"Whether events of the tasks are kept in the feed" example:"true"`
+	Flow
+	PausedUntil   time.Time `json:"paused_until,omitzero" doc:"Nothing is retained before: a worker reported that the other side asked for it" example:"2026-01-02T15:04:05Z"`
+	GroupPolicies int       `json:"group_policies" doc:"The number of groups with settings of their own" example:"0"`
 	Version       int64     `json:"version" doc:"Grows by one with every update; also the ETag" example:"1"`
 	CreatedAt     time.Time `json:"created_at,omitzero" doc:"When it was created" example:"2026-01-02T15:04:05Z"`
 	UpdatedAt     time.Time `json:"updated_at,omitzero" doc:"When it was last updated" example:"2026-01-02T15:04:05Z"`
@@ -31,6 +34,7 @@ func QueueOf(q *queue.Queue) Queue {
 		Queue: q.Name, TTL: int64(q.TTL), Retries: q.Retries, RetryDelay: int64(q.RetryDelay), Namespace: q.Namespace,
 		Backoff: string(q.Backoff), RetryMaxDelay: int64(q.RetryMaxDelay), Lease: int64(q.Lease),
 		Concurrency: q.Concurrency, Retention: int64(q.Retention), Paused: q.Paused, Events: q.Events,
+		Flow: flowOf(q.Flow), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
 		Version: q.Version, CreatedAt: q.CreatedAt.UTC(), UpdatedAt: q.UpdatedAt.UTC(),
 	}
 }
@@ -42,6 +46,7 @@ func (q Queue) Domain() *queue.Queue {
 		RetryDelay: time.Duration(q.RetryDelay), Backoff: queue.Backoff(q.Backoff),
 		RetryMaxDelay: time.Duration(q.RetryMaxDelay), Lease: time.Duration(q.Lease), Concurrency: q.Concurrency,
 		Retention: time.Duration(q.Retention), Paused: q.Paused, Events: q.Events, Version: q.Version,
+		Flow: q.Flow.domain(), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
 		CreatedAt: q.CreatedAt, UpdatedAt: q.UpdatedAt,
 	}
 }
@@ -60,6 +65,7 @@ type QueueMeta struct {
 	Retention     *Duration `json:"retention,omitempty" doc:"How long finished tasks stay; 0 = the ttl if set, else 7 days" example:"7d"`
 	Paused        *bool     `json:"paused,omitempty" doc:"Nothing is retained while true" example:"false"`
 	Events        *bool     `json:"events,omitempty" doc:"Whether events of the tasks are kept in the feed" example:"true"`
+	FlowMeta
 }
 
 // QueueMetaOf converts m for the wire; the version travels as If-Match.
@@ -68,6 +74,7 @@ func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 		Queue: m.Name, TTL: durationOf(m.TTL), Retries: m.Retries, RetryDelay: durationOf(m.RetryDelay),
 		Backoff: (*string)(m.Backoff), RetryMaxDelay: durationOf(m.RetryMaxDelay), Lease: durationOf(m.Lease),
 		Concurrency: m.Concurrency, Retention: durationOf(m.Retention), Paused: m.Paused, Events: m.Events,
+		FlowMeta: flowMetaOf(m.FlowMeta),
 	}
 }
 
@@ -76,6 +83,10 @@ func (m QueueMeta) Domain() (queue.QueueMeta, error) {
 	out := queue.QueueMeta{
 		Name: m.Queue, Retries: m.Retries, Backoff: (*queue.Backoff)(m.Backoff), Concurrency: m.Concurrency,
 		Paused: m.Paused, Events: m.Events,
+	}
+	var err error
+	if out.FlowMeta, err = m.FlowMeta.domain(); err != nil {
+		return out, err
 	}
 	return out, durations(
 		durationField{"ttl", m.TTL, &out.TTL},
@@ -93,6 +104,7 @@ type QueueStats struct {
 	Counts            map[string]int64 `json:"counts" doc:"The number of tasks by status; every status is there" example:"{\"new\":3,\"retained\":1}"`
 	Ready             int64            `json:"ready" doc:"Waiting tasks that could be retained now" example:"2"`
 	Delayed           int64            `json:"delayed" doc:"Waiting tasks that are due later" example:"1"`
+	GroupWaiting      int64            `json:"group_waiting" doc:"Waiting tasks that a limit of their group holds up" example:"0"`
 	OldestReadyAge    int64            `json:"oldest_ready_age" doc:"How long the task that is ready the longest has been so, nanoseconds; 0 when none is" example:"1500000000"`
 	CreatedPerSecond  float64          `json:"created_per_second" doc:"Over the last minute" example:"12.5"`
 	FinishedPerSecond float64          `json:"finished_per_second" doc:"Over the last minute" example:"12.1"`
@@ -126,7 +138,7 @@ func QueueStatsOf(s *queue.QueueStats) QueueStats {
 		counts[string(k)] = n
 	}
 	return QueueStats{
-		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed,
+		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: int64(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
 	}
@@ -139,7 +151,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 		counts[queue.Status(k)] = n
 	}
 	return &queue.QueueStats{
-		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed,
+		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: time.Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
 	}

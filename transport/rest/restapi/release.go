@@ -16,6 +16,7 @@ type Release struct {
 	Permanent *bool           `json:"permanent,omitempty" doc:"Fail for good, whatever retries are left" example:"false"`
 	RetryIn   *Duration       `json:"retry_in,omitempty" doc:"The delay of the retry instead of the backoff" example:"30s"`
 	Outcome   string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
+	Scope     string          `json:"scope,omitempty" enum:"task,group,queue" doc:"What waits for retry_in: the task alone, its group, or its queue; task is the default" example:"task"`
 }
 
 // ListName is the name of a list of releases in errors.
@@ -23,7 +24,7 @@ func (Release) ListName() string { return "releases" }
 
 // ReleaseOf converts r for the wire.
 func ReleaseOf(r queue.Release) Release {
-	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome), RetryIn: durationOrNil(r.Delay)}
+	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome), RetryIn: durationOrNil(r.Delay), Scope: string(r.Scope)}
 	if r.Token != 0 {
 		out.Token = &r.Token
 	}
@@ -35,7 +36,7 @@ func (r *Release) DropNulls() { dropNullValue(&r.Result) }
 
 // Domain returns the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
-	out := queue.Release{ID: r.ID, Result: r.Result}
+	out := queue.Release{ID: r.ID, Result: r.Result, Scope: queue.Scope(r.Scope)}
 	if r.Token != nil {
 		if *r.Token == 0 {
 			return out, queue.Invalid("token", "must be above 0, got 0; leave it out for the present lease")

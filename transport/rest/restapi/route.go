@@ -108,6 +108,9 @@ var (
 	ScaleQueue      = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/scale", "scale-queue", "Get the number of slots that queues have work for, for an autoscaler")
 	GetQueueHistory = routeNamed(queue.OpQueueHistory, http.MethodGet, "/queue/{name}/history", "get-queue-history", "Get the history of a queue, by minutes of the last day or hours of the last 30 days")
 	ListFailures    = routeOf(queue.OpListFailures, http.MethodGet, "/queue/{name}/failure")
+	ListGroups      = routeOf(queue.OpListGroups, http.MethodGet, "/queue/{name}/group")
+	UpdateGroup     = routeOf(queue.OpUpdateGroup, http.MethodPatch, "/queue/{name}/group/{group}")
+	UnblockGroup    = routeOf(queue.OpUnblockGroup, http.MethodPost, "/queue/{name}/group/{group}/unblock")
 	ExplainQueue    = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
 	ListStats       = declareRoute(Route{
 		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",

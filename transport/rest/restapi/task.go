@@ -26,6 +26,7 @@ type Task struct {
 	Attempt         int               `json:"attempt" doc:"How often it was retained" example:"1"`
 	Lease           *Lease            `json:"lease,omitempty" doc:"The holder's right to it; only in the answer of a retain"`
 	Key             string            `json:"key,omitempty" doc:"The idempotency key" example:"order-17"`
+	Group           string            `json:"group,omitempty" doc:"What it has in common with other tasks, as a tenant" example:"tenant-7"`
 	Headers         map[string]string `json:"headers,omitempty" doc:"Texts that travel with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
 	Errors          []AttemptError    `json:"errors,omitempty" doc:"Its failed attempts, oldest first; only when one task is asked for"`
 	CancelRequested bool              `json:"cancel_requested,omitempty" doc:"The holder was asked to stop" example:"false"`
@@ -53,7 +54,7 @@ func TaskOf(t *queue.Task) Task {
 	out := Task{
 		ID: t.ID, Payload: t.Payload, Worker: t.Worker, Namespace: t.Namespace, Queue: t.Queue, CreatedAt: t.CreatedAt,
 		StartedAt: t.StartedAt, DiesAt: t.DiesAt, DelayedAt: t.DelayedAt, FinishedAt: t.FinishedAt, Retries: t.Retries,
-		Result: t.Result, Status: string(t.Status), Priority: t.Priority, Attempt: t.Attempt, Key: t.Key,
+		Result: t.Result, Status: string(t.Status), Priority: t.Priority, Attempt: t.Attempt, Key: t.Key, Group: t.Group,
 		Headers: t.Headers, CancelRequested: t.CancelRequested, Progress: t.Progress, Replayed: t.Replayed,
 	}
 	if t.Lease != nil {
@@ -72,7 +73,7 @@ func (t Task) Domain() *queue.Task {
 		ID: t.ID, Namespace: t.Namespace, Queue: t.Queue, Payload: t.Payload, Result: t.Result,
 		Status: queue.Status(t.Status), Worker: t.Worker, Priority: t.Priority, CreatedAt: t.CreatedAt,
 		DelayedAt: t.DelayedAt, StartedAt: t.StartedAt, FinishedAt: t.FinishedAt, DiesAt: t.DiesAt, Retries: t.Retries,
-		Attempt: t.Attempt, Key: t.Key, Headers: t.Headers, CancelRequested: t.CancelRequested, Progress: t.Progress,
+		Attempt: t.Attempt, Key: t.Key, Group: t.Group, Headers: t.Headers, CancelRequested: t.CancelRequested, Progress: t.Progress,
 		Replayed: t.Replayed,
 	}
 	if t.Lease != nil {
@@ -103,6 +104,7 @@ type NewTask struct {
 	Delay     *Duration         `json:"delay,omitempty" doc:"The same counted from now; excludes delayed_at" example:"10m"`
 	Priority  *int16            `json:"priority,omitempty" doc:"Smaller first" example:"0"`
 	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
+	Group     string            `json:"group,omitempty" doc:"What it has in common with other tasks, as a tenant, an account or an ordering key; at most 255 bytes" example:"tenant-7"`
 	Headers   map[string]string `json:"headers,omitempty" doc:"Texts that travel with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
 }
 
@@ -112,7 +114,7 @@ func (NewTask) ListName() string { return "tasks" }
 // NewTaskOf converts t for the wire.
 func NewTaskOf(t queue.NewTask) NewTask {
 	out := NewTask{
-		Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Delay: durationOrNil(t.Delay), Key: t.Key, Headers: t.Headers,
+		Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Delay: durationOrNil(t.Delay), Key: t.Key, Group: t.Group, Headers: t.Headers,
 	}
 	if t.Priority != 0 {
 		out.Priority = &t.Priority
@@ -125,7 +127,7 @@ func (t *NewTask) DropNulls() { dropNullValue(&t.Payload) }
 
 // Domain returns the task that t asks for.
 func (t NewTask) Domain() (queue.NewTask, error) {
-	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload, Key: t.Key, Headers: t.Headers}}
+	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload, Key: t.Key, Group: t.Group, Headers: t.Headers}}
 	if t.Priority != nil {
 		out.Priority = *t.Priority
 	}

@@ -1,6 +1,7 @@
 package restclient
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -48,6 +49,15 @@ func queueRequest(route restapi.Route, name string) request {
 func tickerRequest(route restapi.Route, name string) request {
 	name, err := queue.TickerName(name)
 	return request{route: route, args: []string{name}, fault: err}
+}
+
+// groupRequest returns a request with the names of a queue and of a group in its path.
+func groupRequest(route restapi.Route, name, group string) request {
+	r := queueRequest(route, name)
+	group, err := queue.GroupName(group)
+	r.args = append(r.args, group)
+	r.fault = cmp.Or(r.fault, err)
+	return r
 }
 
 // opName is the name of the operation in errors.

@@ -153,7 +153,7 @@ func (c *call) failureOf(err error) *failure {
 	}
 
 	switch queue.Kind(p.Code) {
-	case queue.KindUnavailable:
+	case queue.KindUnavailable, queue.KindExhausted:
 		if c.w.Header().Get("Retry-After") == "" {
 			c.w.Header().Set("Retry-After", "1")
 		}

@@ -186,7 +186,10 @@ func (s *Server) finishSchemas() {
 	requests := requestNames(s.api.OpenAPI())
 	for name, schema := range schemas.Map() {
 		isRequest := requests[name]
-		for f := range schemas.TypeFromRef(schemaPrefix + name).Fields() {
+		for _, f := range reflect.VisibleFields(schemas.TypeFromRef(schemaPrefix + name)) {
+			if f.Anonymous {
+				continue
+			}
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			optional := isRequest && !slices.Contains(schema.Required, key)
 			schema.Properties[key] = finishField(f.Type, schema.Properties[key], optional)

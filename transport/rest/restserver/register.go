@@ -17,6 +17,7 @@ import (
 // registerRoutes puts every operation, the probes and the documentation on the mux.
 func (s *Server) registerRoutes() {
 	s.registerQueues()
+	s.registerGroups()
 	s.registerTasks()
 	s.registerExplanations()
 	s.registerStats()

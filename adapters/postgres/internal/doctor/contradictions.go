@@ -56,17 +56,17 @@ var contradictionColumns = table.Of[Contradiction]().Only("what", "namespace", "
 
 // position is a place in the keys of the searched tables. Each table uses the columns of its own key.
 type position struct {
-	queueID  int32
-	priority int16
-	turn     int64
-	dueAt    time.Time
-	taskID   int64
-	token    int64
-	part     int16
+	queueID int32
+	lane    int32
+	turn    int64
+	dueAt   time.Time
+	taskID  int64
+	token   int64
+	part    int16
 }
 
 // start is the position before all rows.
-var start = position{queueID: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1}
+var start = position{queueID: math.MinInt32, lane: math.MinInt32, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1}
 
 var positionColumns = table.Of[position]()
 

@@ -7,13 +7,13 @@
 -- of state and task name: a row elsewhere is compared with all leases of its queue. Each row returns the position of the last
 -- row that was read; columns outside of the key of the table stay.
 with walked as materialized (
-    (select 'ready' as place, r.queue_id, r.task_id, r.n, r.priority, r.turn, null::timestamptz as due_at,
+    (select 'ready' as place, r.queue_id, r.task_id, r.n, r.lane, r.turn, null::timestamptz as due_at,
             null::bigint as token, null::smallint as part, null::bigint[] as task_ids, null::smallint as held
      from pgqueue.ready r
-     where @table::text = 'ready' and (r.queue_id, r.priority, r.turn) > (@queue_id::integer, @priority::smallint, @turn::bigint)
-     order by r.queue_id, r.priority, r.turn limit @limit::bigint)
+     where @table::text = 'ready' and (r.queue_id, r.lane, r.turn) > (@queue_id::integer, @lane::integer, @turn::bigint)
+     order by r.queue_id, r.lane, r.turn limit @limit::bigint)
     union all
-    (select 'delayed', y.queue_id, y.task_id, 1, y.priority, null, y.due_at, null, null, null, null
+    (select 'delayed', y.queue_id, y.task_id, 1, y.priority * 65536 + coalesce(y.bucket, 0), null, y.due_at, null, null, null, null
      from pgqueue.delayed y
      where @table::text = 'delayed' and (y.due_at, y.task_id) > (@due_at::timestamptz, @task_id::bigint)
      order by y.due_at, y.task_id limit @limit::bigint)
@@ -24,7 +24,7 @@ with walked as materialized (
      order by l.token, l.part limit @limit::bigint)
 ),
 member as materialized (
-    select w.place, w.queue_id, u.id, coalesce(t.priority, w.priority) as priority, coalesce(s.turn, u.id) as turn,
+    select w.place, w.queue_id, u.id, coalesce(t.priority * 65536 + coalesce(t.bucket, 0), w.lane) as lane, coalesce(s.turn, u.id) as turn,
            case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at,
            w.place = 'ready' and w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)
                or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end as astray,
@@ -35,7 +35,7 @@ member as materialized (
     ) u
     left join lateral (select s.* from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = u.id offset 0) s on true
     left join lateral (
-        select t.priority, t.delayed_at from pgqueue.task t
+        select t.priority, t.bucket, t.delayed_at from pgqueue.task t
         where w.place <> 'ready' and t.queue_id = w.queue_id and t.id = u.id offset 0
     ) t on true
     where u.id <> 0
@@ -44,7 +44,7 @@ placed as materialized (
     select m.*,
            case when m.place <> 'ready' or m.astray then exists (
                select 1 from pgqueue.ready r
-               where r.queue_id = m.queue_id and r.priority = m.priority and r.turn <= m.turn and r.turn > m.turn - 32
+               where r.queue_id = m.queue_id and r.lane = m.lane and r.turn <= m.turn and r.turn > m.turn - 32
                  and r.turn + r.n > m.turn and r.task_id + (m.turn - r.turn) = m.id offset 0) end as is_ready,
            case when m.place = 'leased' or m.astray then exists (
                select 1 from pgqueue.delayed y where y.due_at = m.due_at and y.task_id = m.id offset 0) end as is_delayed,
@@ -76,13 +76,13 @@ named as (
     order by f.what, f.queue_id, f.id limit 1001
 )
 select (select count(*) from walked), coalesce(n.what, ''), coalesce(n.namespace, ''), coalesce(n.name, ''), coalesce(n.queue_id, 0), coalesce(n.id, 0),
-       coalesce(e.queue_id, @queue_id), coalesce(e.priority, @priority), coalesce(e.turn, @turn), coalesce(e.due_at, @due_at),
+       coalesce(e.queue_id, @queue_id), coalesce(e.lane, @lane), coalesce(e.turn, @turn), coalesce(e.due_at, @due_at),
        coalesce(e.task_id, @task_id), coalesce(e.token, @token), coalesce(e.part, @part)
 from (values (1)) one (n)
 left join lateral (
     select w.* from walked w
     order by w.due_at desc, w.token desc, w.part desc, case when w.place = 'ready' then w.queue_id end desc,
-             case when w.place = 'ready' then w.priority end desc, w.turn desc, w.task_id desc limit 1
+             case when w.place = 'ready' then w.lane end desc, w.turn desc, w.task_id desc limit 1
 ) e on true
 left join named n on true
 

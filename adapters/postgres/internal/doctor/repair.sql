@@ -42,7 +42,7 @@ with run as (
     returning r.*
 ),
 member as materialized (
-    select r.queue_id, r.turn + g as turn, r.task_id + g as id, r.priority, r.attempt, r.dies_at, r.turn as of, r.task_id + g = any (@task_ids::bigint[]) as odd
+    select r.queue_id, r.turn + g as turn, r.task_id + g as id, r.lane, r.attempt, r.dies_at, r.grp, r.turn as of, r.task_id + g = any (@task_ids::bigint[]) as odd
     from run r cross join lateral generate_series(0, r.n - 1) g
 ),
 ranked as materialized (
@@ -63,10 +63,10 @@ _state as (
     where r.odd
     on conflict (queue_id, task_id) do update set turn = excluded.turn
 )
-insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
-select min(turn), min(id), @queue_id, priority, min(attempt), count(*), min(dies_at)
-from (select r.*, turn - row_number() over (partition by priority, of order by turn) as island from stays r) r
-group by priority, of, island
+insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, dies_at, grp)
+select min(turn), min(id), @queue_id, lane, min(attempt), count(*), min(dies_at), min(grp)
+from (select r.*, turn - row_number() over (partition by lane, of order by turn) as island from stays r) r
+group by lane, of, island
 
 -- name: repair.delayed
 -- Finished, held and ready tasks leave the delayed rows. A task that is delayed twice keeps its last row.
@@ -81,7 +81,7 @@ where y.due_at = o.due_at and y.task_id = o.task_id
     or exists (
         select 1 from pgqueue.task t
         left join pgqueue.state s on s.queue_id = @queue_id and s.task_id = t.id
-        join pgqueue.ready r on r.queue_id = @queue_id and r.priority = t.priority and r.turn <= coalesce(s.turn, t.id)
+        join pgqueue.ready r on r.queue_id = @queue_id and r.lane = t.priority * 65536 + coalesce(t.bucket, 0) and r.turn <= coalesce(s.turn, t.id)
             and r.turn > coalesce(s.turn, t.id) - 32 and r.turn + r.n > coalesce(s.turn, t.id)
             and r.task_id + (coalesce(s.turn, t.id) - r.turn) = t.id
         where t.queue_id = @queue_id and t.id = o.task_id offset 0)

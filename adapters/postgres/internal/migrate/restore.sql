@@ -39,7 +39,7 @@ on conflict (lower) do nothing
 -- name: migrate.restored.sequences
 -- Each sequence reaches the greatest value in use; tokens are multiples of 256.
 select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn),
-           (select max(id) from pgqueue.task), (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state))),
+           (select max(id) from pgqueue.task), (select max(turn + n) from pgqueue.ready where n > 0), (select max(turn) from pgqueue.state))),
        setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) + 256 from pgqueue.lease),
            (select max(token) + 256 from pgqueue.state), (select max(token) + 256 from pgqueue.done)) + 255) / 256 * 256),
        setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),

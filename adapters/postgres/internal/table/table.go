@@ -72,6 +72,7 @@ func sqlTypeOf[V any](name string) sqlType {
 var sqlTypes = map[reflect.Type]sqlType{
 	reflect.TypeFor[bool]():       sqlTypeOf[bool]("boolean"),
 	reflect.TypeFor[int16]():      sqlTypeOf[int16]("smallint"),
+	reflect.TypeFor[*int16]():     sqlTypeOf[*int16]("smallint"),
 	reflect.TypeFor[int32]():      sqlTypeOf[int32]("integer"),
 	reflect.TypeFor[*int32]():     sqlTypeOf[*int32]("integer"),
 	reflect.TypeFor[int64]():      sqlTypeOf[int64]("bigint"),
@@ -119,16 +120,16 @@ func columnsOf(row reflect.Type, offset uintptr) (columns []column) {
 	return columns
 }
 
-// columnName returns the name of the column for a field: "task_id" for "taskID", "ttl" for "TTL".
+// columnName returns the name of the column for a field: "task_id" for "taskID", "ttl" for "TTL", "fifo_batch" for "FIFOBatch".
 func columnName(field string) string {
 	var name strings.Builder
-	before := ' '
-	for _, r := range field {
-		if unicode.IsUpper(r) && unicode.IsLower(before) {
+	letters := []rune(field)
+	for i, r := range letters {
+		begins := i > 0 && unicode.IsUpper(r) && (unicode.IsLower(letters[i-1]) || i+2 < len(letters) && unicode.IsLower(letters[i+1]) && unicode.IsLower(letters[i+2]))
+		if begins {
 			name.WriteByte('_')
 		}
 		name.WriteRune(unicode.ToLower(r))
-		before = r
 	}
 	return name.String()
 }

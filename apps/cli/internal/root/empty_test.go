@@ -52,6 +52,8 @@ func argsOf(path []string) []string {
 		return nil
 	case "task", "complete-task", "heartbeat-task", "snooze-task", "handback-task", "await-task":
 		return []string{"1"}
+	case "group", "unblock-group":
+		return []string{"x", "y"}
 	case "completion":
 		return []string{"bash"}
 	case "sql":

@@ -14,7 +14,7 @@ const (
 	maxCachedQueues   = 10_000
 )
 
-// ConcurrencyCache remembers which queues limit their concurrency. Only there does the end of a task let another one
+// ConcurrencyCache remembers which queues limit the tasks in hand. Only there does the end of a task let another one
 // start, so that waiting callers must be woken. An unknown queue counts as limited: a wake-up too many costs one Store
 // call. It is safe for concurrent use.
 type ConcurrencyCache struct {
@@ -40,7 +40,7 @@ func NewConcurrencyCache(
 	return &ConcurrencyCache{owner: o, getQueue: getQueue, queues: map[queueName]cachedConcurrency{}}
 }
 
-// IsLimited reports whether the queue limits its concurrency as far as is known, and loads the queue when that is old.
+// IsLimited reports whether the queue, or a group of it, limits the tasks in hand as far as is known, and loads the queue when that is old.
 func (c *ConcurrencyCache) IsLimited(namespace, name string) bool {
 	key := queueName{namespace, name}
 	c.mu.Lock()
@@ -65,7 +65,7 @@ func (c *ConcurrencyCache) loadQueuePolicy(key queueName) {
 	ctx, cancel := c.owner.NewCall()
 	defer cancel()
 	q, err := c.getQueue(ctx, key.namespace, key.name)
-	limited := err != nil || q.Concurrency > 0
+	limited := err != nil || q.FreesPlaces()
 
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -105,6 +105,19 @@ var (
 		pb.Outcome_OUTCOME_HANDBACK:  queue.OutcomeHandBack,
 		pb.Outcome_OUTCOME_SNOOZE:    queue.OutcomeSnooze,
 	})
+	scopes = newWordEnum(map[pb.Scope]queue.Scope{
+		pb.Scope_SCOPE_TASK:  queue.ScopeTask,
+		pb.Scope_SCOPE_GROUP: queue.ScopeGroup,
+		pb.Scope_SCOPE_QUEUE: queue.ScopeQueue,
+	})
+	orders = newWordEnum(map[pb.Order]queue.Order{
+		pb.Order_ORDER_NONE: queue.OrderNone,
+		pb.Order_ORDER_FIFO: queue.OrderFIFO,
+	})
+	groupFailures = newWordEnum(map[pb.GroupOnFailure]queue.GroupOnFailure{
+		pb.GroupOnFailure_GROUP_ON_FAILURE_SKIP:  queue.GroupSkip,
+		pb.GroupOnFailure_GROUP_ON_FAILURE_BLOCK: queue.GroupBlock,
+	})
 	backoffs = newWordEnum(map[pb.Backoff]queue.Backoff{
 		pb.Backoff_BACKOFF_EXPONENTIAL: queue.BackoffExponential,
 		pb.Backoff_BACKOFF_LINEAR:      queue.BackoffLinear,

@@ -26,6 +26,7 @@ var kinds = []struct {
 	{queue.KindLeaseLost, pb.Kind_KIND_LEASE_LOST, connect.CodeAborted},
 	{queue.KindKeyReused, pb.Kind_KIND_KEY_REUSED, connect.CodeFailedPrecondition},
 	{queue.KindPrecondition, pb.Kind_KIND_PRECONDITION_FAILED, connect.CodeFailedPrecondition},
+	{queue.KindExhausted, pb.Kind_KIND_EXHAUSTED, connect.CodeResourceExhausted},
 	{queue.KindCursorExpired, pb.Kind_KIND_CURSOR_EXPIRED, connect.CodeOutOfRange},
 	{queue.KindSlowReader, pb.Kind_KIND_SLOW_READER, connect.CodeAborted},
 	{queue.KindUnavailable, pb.Kind_KIND_UNAVAILABLE, connect.CodeUnavailable},

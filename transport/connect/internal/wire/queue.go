@@ -15,6 +15,7 @@ func Queue(q *queue.Queue) *pb.Queue {
 		RetryDelay: Duration(q.RetryDelay), Backoff: backoffs.numberOfWord(q.Backoff), RetryMaxDelay: Duration(q.RetryMaxDelay),
 		Lease: Duration(q.Lease), Concurrency: int64(q.Concurrency), Retention: Duration(q.Retention), Paused: q.Paused,
 		Events: q.Events, Version: q.Version, CreatedAt: Time(q.CreatedAt), UpdatedAt: Time(q.UpdatedAt),
+		Flow: flow(q.Flow), PausedUntil: Time(q.PausedUntil), GroupPolicies: int64(q.GroupPolicies),
 	}
 }
 
@@ -30,7 +31,8 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 		Lease: r.Duration("lease", q.GetLease()), Concurrency: r.Int("concurrency", q.GetConcurrency()),
 		Retention: r.Duration("retention", q.GetRetention()), Paused: q.GetPaused(), Events: q.GetEvents(),
 		Version: q.GetVersion(), CreatedAt: r.Time("created_at", q.GetCreatedAt()),
-		UpdatedAt: r.Time("updated_at", q.GetUpdatedAt()),
+		UpdatedAt: r.Time("updated_at", q.GetUpdatedAt()), Flow: r.readFlow(q.GetFlow()),
+		PausedUntil: r.Time("paused_until", q.GetPausedUntil()), GroupPolicies: r.Int("group_policies", q.GetGroupPolicies()),
 	}
 }
 
@@ -40,7 +42,7 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 		Queue: m.Name, Ttl: optionalDuration(m.TTL), Retries: optionalInt(m.Retries), RetryDelay: optionalDuration(m.RetryDelay),
 		Backoff: backoffs.optionalNumber(m.Backoff), RetryMaxDelay: optionalDuration(m.RetryMaxDelay), Lease: optionalDuration(m.Lease),
 		Concurrency: optionalInt(m.Concurrency), Retention: optionalDuration(m.Retention), Paused: m.Paused, Events: m.Events,
-		IfVersion: m.IfVersion,
+		IfVersion: m.IfVersion, Flow: flowMeta(m.FlowMeta),
 	}
 }
 
@@ -55,7 +57,7 @@ func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 		RetryDelay: r.optionalDuration("retry_delay", m.GetRetryDelay()), Backoff: backoffs.optionalWord(m.Backoff),
 		RetryMaxDelay: r.optionalDuration("retry_max_delay", m.GetRetryMaxDelay()), Lease: r.optionalDuration("lease", m.GetLease()),
 		Concurrency: r.optionalInt("concurrency", m.Concurrency), Retention: r.optionalDuration("retention", m.GetRetention()),
-		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(),
+		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(), FlowMeta: r.readFlowMeta(m.GetFlow()),
 	}
 }
 
@@ -65,7 +67,7 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 		return nil
 	}
 	out := &pb.QueueStats{
-		Namespace: s.Namespace, Queue: s.Queue, Ready: s.Ready, Delayed: s.Delayed,
+		Namespace: s.Namespace, Queue: s.Queue, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: int32(s.Concurrency), //nolint:gosec // at most queue.MaxConcurrency
 	}
@@ -82,7 +84,7 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 	}
 	out := &queue.QueueStats{
 		Namespace: s.GetNamespace(), Queue: s.GetQueue(), Counts: make(map[queue.Status]int64, len(s.GetCounts())),
-		Ready: s.GetReady(), Delayed: s.GetDelayed(), OldestReadyAge: r.Duration("oldest_ready_age", s.GetOldestReadyAge()),
+		Ready: s.GetReady(), Delayed: s.GetDelayed(), GroupWaiting: s.GetGroupWaiting(), OldestReadyAge: r.Duration("oldest_ready_age", s.GetOldestReadyAge()),
 		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()),
 	}
 	for _, c := range s.GetCounts() {

@@ -59,7 +59,7 @@ func (b *box) fillTask(t *queue.Task) *pb.Task {
 	m.Errors = Each(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
 		return &pb.AttemptError{Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error}
 	})
-	m.CancelRequested, m.Progress, m.Replayed = t.CancelRequested, t.Progress, t.Replayed
+	m.CancelRequested, m.Progress, m.Replayed, m.Group = t.CancelRequested, t.Progress, t.Replayed, t.Group
 	if l := t.Lease; l != nil {
 		m.Lease = &b.lease
 		m.Lease.Token, m.Lease.ExpiresAt = l.Token, timestampIn(&b.expires, l.ExpiresAt)
@@ -104,7 +104,7 @@ func (r *Reader) Task(t *pb.Task) *queue.Task {
 		StartedAt: r.Time("started_at", t.GetStartedAt()), FinishedAt: r.Time("finished_at", t.GetFinishedAt()),
 		DiesAt:  r.Time("dies_at", t.GetDiesAt()),
 		Retries: r.Int("retries", t.GetRetries()), Attempt: r.Int("attempt", t.GetAttempt()),
-		Key: t.GetKey(), Headers: t.GetHeaders(),
+		Key: t.GetKey(), Group: t.GetGroup(), Headers: t.GetHeaders(),
 		Errors: Each(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
 			return queue.AttemptError{
 				Attempt: r.Int("attempt", e.GetAttempt()), At: r.Time("at", e.GetAt()), Worker: e.GetWorker(),
@@ -149,7 +149,7 @@ func readPayload(b []byte) json.RawMessage {
 func NewTask(t queue.NewTask) *pb.NewTask {
 	return &pb.NewTask{
 		Queue: t.Queue, Payload: t.Payload, DelayedAt: Time(t.DelayedAt), Delay: Duration(t.Delay),
-		Priority: int32(t.Priority), Key: t.Key, Headers: t.Headers,
+		Priority: int32(t.Priority), Key: t.Key, Group: t.Group, Headers: t.Headers,
 	}
 }
 
@@ -158,7 +158,7 @@ func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 	return queue.NewTask{Queue: t.GetQueue(), TaskMeta: queue.TaskMeta{
 		Payload: readPayload(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
 		Delay: r.Duration("delay", t.GetDelay()), Priority: r.readInt16("priority", t.GetPriority()),
-		Key: t.GetKey(), Headers: t.GetHeaders(),
+		Key: t.GetKey(), Group: t.GetGroup(), Headers: t.GetHeaders(),
 	}}
 }
 

@@ -13,7 +13,7 @@ func Releases(rs []queue.Release) []*pb.Release {
 	for i, r := range rs {
 		m := &room[i]
 		m.Id, m.Token, m.Outcome, m.Result, m.Quiet = r.ID, r.Token, outcomes.numberOfWord(r.Outcome), r.Result, r.Quiet
-		m.Delay = Duration(r.Delay)
+		m.Delay, m.Scope = Duration(r.Delay), scopes.numberOfWord(r.Scope)
 		out[i] = m
 	}
 	return out
@@ -26,7 +26,7 @@ func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 		r.readElement("releases", i, func() {
 			out[i] = queue.Release{
 				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.wordOfNumber(m.GetOutcome()), Result: readPayload(m.GetResult()),
-				Delay: r.Duration("delay", m.GetDelay()), Quiet: m.GetQuiet(),
+				Delay: r.Duration("delay", m.GetDelay()), Quiet: m.GetQuiet(), Scope: scopes.wordOfNumber(m.GetScope()),
 			}
 		})
 	}

@@ -3,12 +3,14 @@
 --   task     what was asked for, immutable                       (partitioned by id, dropped when past retention)
 --   ready    can be retained now, in the order of turn; in runs   status new or retry
 --   delayed  waits for its time                                  status new or retry
+--   group_waiting  is due and waits for a limit of its group     status new or retry
 --   lease    one row for what one retain took                    status retained
 --   done     how it ended; successes in runs                     (partitioned by task_id, dropped with task)
 --   state    what moved since: attempts, retries, the last turn  only tasks that did not go straight through
 --
 -- Moving is delete + insert in one statement or transaction. Statuses are smallint: 1 new, 2 retry, 3 retained,
--- 4 released, 5 failed, 6 expired, 7 cancelled; 0 stands for "not there". Durations are bigint nanoseconds.
+-- 4 released, 5 failed, 6 expired, 7 cancelled; 0 stands for "not there". In event rows 8 counts the tasks that wait for their
+-- group, which are new or retry too. Durations are bigint nanoseconds.
 --
 -- Never distribute these tables by queue_id. Retains address rows by ctid, which is unique within one table of one server: on
 -- several they would delete rows of other queues. More servers carry more schemas (docs/adr/0016-cells.md).
@@ -44,6 +46,23 @@ create table pgqueue.queue (
     retention       bigint      not null check (retention >= 0),
     paused          boolean     not null,
     events          boolean     not null,
+    paused_until    timestamptz,            -- a release held the queue up until then
+    fair              boolean not null default false,
+    rate_limit        integer not null default 0 check (rate_limit >= 0),
+    rate_period       bigint  not null default 1000000000 check (rate_period > 0),
+    rate_burst        integer not null default 0 check (rate_burst >= 0),
+    group_concurrency integer not null default 0 check (group_concurrency between 0 and 256),
+    group_rate_limit  integer not null default 0 check (group_rate_limit >= 0),
+    group_rate_period bigint  not null default 1000000000 check (group_rate_period > 0),
+    group_rate_burst  integer not null default 0 check (group_rate_burst >= 0),
+    "order"           text    not null default 'none' check ("order" in ('none', 'fifo')),
+    fifo_batch        integer not null default 1 check (fifo_batch between 1 and 32),
+    group_on_failure  text    not null default 'skip' check (group_on_failure in ('skip', 'block')),
+    max_waiting       integer not null default 0 check (max_waiting >= 0),
+    group_policies    integer not null default 0, -- rows of group_policy
+    -- One retain at a time takes from the queue, so that no limit is exceeded.
+    gated           boolean     not null generated always as (
+        concurrency > 0 or rate_limit > 0 or group_concurrency > 0 or group_rate_limit > 0 or "order" = 'fifo' or group_policies > 0) stored,
     version         bigint      not null default 1,
     created_at      timestamptz not null,
     updated_at      timestamptz not null,
@@ -57,13 +76,14 @@ create function pgqueue.stay(retention bigint, ttl bigint) returns interval
     language sql immutable parallel safe
     return pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end);
 
--- The priorities that a queue has seen: a retain loops over them. Rows leave with their queue only. Two transactions that
--- see a priority first at the same time both add it (n differs): neither waits for the end of the other.
+-- The lanes that a queue has seen: a retain loops over them. A lane is a priority, and in a fair queue a bucket of groups:
+-- priority * 65536 + bucket, with bucket 0 for tasks without a group and in all other queues. Rows leave with their queue only. Two
+-- transactions that see a lane first at the same time both add it (n differs): neither waits for the end of the other.
 create table pgqueue.lane (
-    queue_id integer  not null,
-    priority smallint not null,
-    n        bigint   generated always as identity,
-    primary key (queue_id, priority, n)
+    queue_id integer not null,
+    lane     integer not null,
+    n        bigint  generated always as identity,
+    primary key (queue_id, lane, n)
 );
 
 -- One sequence for ids and turns: a task that is ready when it is created has its id as its turn.
@@ -82,6 +102,8 @@ create table pgqueue.task (
     key        text,
     headers    json,
     payload    json        not null,
+    bucket     smallint,                -- of the lane; null = 0
+    group_name text,
     primary key (queue_id, id)
 ) partition by range (id);
 
@@ -130,11 +152,12 @@ create table pgqueue.ready (
     turn     bigint      not null, -- of the first
     task_id  bigint      not null, -- of the first; its turn too, where n > 1
     queue_id integer     not null,
-    priority smallint    not null,
+    lane     integer     not null,
     attempt  smallint    not null, -- attempts that failed so far; above 0 there is a state row
-    n        smallint    not null default 1 check (n between 1 and 32),
+    n        smallint    not null default 1 check (n between 0 and 32), -- 0: a marker, see group_waiting
     dies_at  timestamptz,
-    primary key (queue_id, priority, turn)
+    grp      bigint,               -- hash of the group; null = none
+    primary key (queue_id, lane, turn)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000);
 create index ready_dies on pgqueue.ready (dies_at) where dies_at is not null;
@@ -146,6 +169,8 @@ create table pgqueue.delayed (
     priority smallint    not null,
     attempt  smallint    not null,
     dies_at  timestamptz,
+    bucket   smallint,             -- of the lane; null = 0
+    grp      bigint,
     primary key (due_at, task_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 create index delayed_dies on pgqueue.delayed (dies_at) where dies_at is not null;
@@ -163,10 +188,66 @@ create table pgqueue.lease (
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
     cancels     bigint[],                       -- those of task_ids with a request to stop
+    grps        bigint[],                       -- beside task_ids: hashes of groups, 0 = none; null = all 0
     primary key (token, part)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index lease_expires on pgqueue.lease (expires_at);
 create index lease_queue on pgqueue.lease (queue_id);
+
+-- Tasks that are due and wait for a limit of their group: what lies in ready may run, so a retain never scans them. Each retain
+-- of a queue with such limits has its gate, and decides for the groups of the rows that it meets. A marker is a row of ready
+-- without tasks: it names a group to decide about. Creates in a FIFO queue write one into the lane of the group, for each call
+-- and group. Whatever lets a group go on writes one into the front lane 2147483647, which every retain reads first; its task_id
+-- is the task that ended, or 0. Markers are written in the transaction of what they are about, so none is missing.
+create table pgqueue.group_waiting (
+    turn     bigint   not null, -- as in ready; the id of the task in a FIFO queue
+    task_id  bigint   not null,
+    queue_id integer  not null,
+    lane     integer  not null,
+    attempt  smallint not null,
+    dies_at  timestamptz,
+    grp      bigint   not null,
+    primary key (queue_id, grp, lane, turn)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+create index group_waiting_dies on pgqueue.group_waiting (dies_at) where dies_at is not null;
+
+-- The turns of front markers, and the versions of group_state.
+create sequence pgqueue.marker as bigint cache 1;
+
+-- What limits need to know of the past of a group; grp 0 = the queue. Rows are added and deleted and never updated, and the
+-- newest version is read from the end of its key: dead versions lie behind it, also while an old snapshot keeps them.
+create table pgqueue.group_state (
+    queue_id   integer  not null,
+    grp        bigint   not null,
+    version    bigint   not null,
+    holders    bigint[] not null, -- tasks that keep a place, in the order of their starts
+    rate_state bigint   not null, -- of Rate.Admit
+    primary key (queue_id, grp, version)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+-- The settings of single groups.
+create table pgqueue.group_policy (
+    queue_id     integer not null,
+    grp          bigint  not null,
+    name         text    not null,
+    weight       integer not null,
+    concurrency  integer not null,
+    rate_limit   integer not null,
+    rate_period  bigint  not null,
+    rate_burst   integer not null,
+    paused_until timestamptz,
+    bucket       smallint, -- of a group with a weight: no other group has it
+    primary key (queue_id, grp)
+);
+
+-- When a limit of time lets groups go on. grp 0 is a review of all groups of the queue behind "after".
+create table pgqueue.group_wake (
+    due_at   timestamptz not null,
+    queue_id integer     not null,
+    grp      bigint      not null,
+    after    bigint      not null default -9223372036854775808,
+    primary key (due_at, queue_id, grp)
+);
 
 -- Heartbeats beside lease rows that another transaction had locked: a rescue looks here before it takes tasks back. Empty
 -- unless a caller keeps a transaction open behind the completion of a task that was retained together with others.
@@ -275,6 +356,7 @@ create table pgqueue.queue_count (
     expired       bigint      not null default 0,
     cancelled     bigint      not null default 0,
     delayed       bigint      not null default 0,
+    group_waiting bigint      not null default 0,
     created_sum   bigint      not null default 0, -- ever created and finished, now and at two moments: the rates of
     finished_sum  bigint      not null default 0, -- the last minute are their differences
     created_mark  bigint      not null default 0,
@@ -466,7 +548,7 @@ create table pgqueue.home (
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
 -- "offset 0" keeps each table a look-up by its whole key, also with wrong statistics of its size.
 create view pgqueue.task_now as
-select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.created_at,
+select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.bucket, t.group_name, t.created_at,
        case when d.task_id is not null then d.result else s.result end as result,
        coalesce(d.status, case when l.token is not null then 3 when s.attempt > 0 then 2 else 1 end)::smallint as status,
        coalesce(d.worker, l.worker, s.worker) as worker,
@@ -497,7 +579,7 @@ left join lateral (
 ) d on true
 left join lateral (
     select r.task_id from pgqueue.ready r
-    where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority
+    where d.task_id is null and r.queue_id = t.queue_id and r.lane = t.priority * 65536 + coalesce(t.bucket, 0)
       and r.turn <= coalesce(s.turn, t.id) and r.turn > coalesce(s.turn, t.id) - 32 and r.turn + r.n > coalesce(s.turn, t.id)
     limit 1
 ) r on true
@@ -528,7 +610,8 @@ with new as materialized (
            coalesce(sum(n) filter (where "is" = 4), 0) - coalesce(sum(n) filter (where was = 4), 0),
            coalesce(sum(n) filter (where "is" = 5), 0) - coalesce(sum(n) filter (where was = 5), 0),
            coalesce(sum(n) filter (where "is" = 6), 0) - coalesce(sum(n) filter (where was = 6), 0),
-           coalesce(sum(n) filter (where "is" = 7), 0) - coalesce(sum(n) filter (where was = 7), 0)] as by,
+           coalesce(sum(n) filter (where "is" = 7), 0) - coalesce(sum(n) filter (where was = 7), 0),
+           coalesce(sum(n) filter (where "is" = 8), 0) - coalesce(sum(n) filter (where was = 8), 0)] as by,
            sum(delayed) as delayed,
            coalesce(sum(n) filter (where kind = 1), 0) as created,
            coalesce(sum(n) filter (where "is" between 4 and 7 and was between 1 and 3), 0) as finished
@@ -545,6 +628,7 @@ select q.id, q.namespace, q.name, q.paused, q.concurrency, array[0, -- no status
            coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
            coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
            coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[] as by_status,
+       (coalesce(c.group_waiting, 0) + coalesce(n.by[8], 0))::bigint as group_waiting,
        (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint as delayed,
        -- next_at moves every 30 s while tasks move: when it is older, the last minute has only events that are not folded
        case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8 as created,

@@ -11,7 +11,7 @@
 -- no operator of the caller's schemas is found. PUBLIC may execute none of the functions of this schema.
 --
 -- The rules are those of the domain: the limits of domain/queue/limits.go, and Queue.Born for the life of a new task. The suite of
--- the producer holds both to each other. Errors have the SQLSTATEs PQ404, PQ409, PQ410, PQ413, PQ422 and PQ503, after the
+-- the producer holds both to each other. Errors have the SQLSTATEs PQ404, PQ409, PQ410, PQ413, PQ422, PQ429 and PQ503, after the
 -- statuses of HTTP.
 
 create function pgqueue.api_version() returns integer
@@ -69,18 +69,34 @@ begin
     return null;
 end $$;
 
--- Refuses options that this version does not know.
-create function pgqueue.check_options(options jsonb) returns void
+-- The number of a group in narrow rows, as queue.HashGroup has it: the first 64 bits of its SHA-256, and never 0.
+create function pgqueue.hash_group(group_name text) returns bigint
+    language sql immutable strict parallel safe
+    return coalesce(nullif(('x' || left(encode(sha256(convert_to(group_name, 'UTF8')), 'hex'), 16))::bit(64)::bigint, 0), 1);
+
+-- Refuses options that this version does not know. The option group, which creates alone have, is returned; null = none.
+create function pgqueue.check_options(options jsonb, known text) returns text
     language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+declare
+    group_name text := options ->> known;
 begin
     if options is null or options = '{}' then
-        return;
+        return null;
+    end if;
+    if jsonb_typeof(options) = 'object' and options - known = '{}' then
+        if jsonb_typeof(options -> known) not in ('string', 'null') then
+            raise exception using errcode = 'PQ422', message = format('options.group: must be a text, got %s; write {"group": "name"}', left((options -> known)::text, 64));
+        end if;
+        if octet_length(group_name) > 255 then
+            raise exception using errcode = 'PQ422', message = format('options.group: must have at most 255 bytes, got %s', octet_length(group_name));
+        end if;
+        return nullif(group_name, '');
     end if;
     if jsonb_typeof(options) <> 'object' then
         raise exception using errcode = 'PQ422', message = format('options: must be a JSON object, got %s; write {} or leave it out', left(options::text, 64));
     end if;
     raise exception using errcode = 'PQ422', message = format('options: must be known to this version (%s), got %s; leave it out, or migrate to a newer version',
-        pgqueue.api_version(), (select left(string_agg(quote_ident(k), ', ' order by k), 64) from jsonb_object_keys(options) k));
+        pgqueue.api_version(), (select left(string_agg(quote_ident(k), ', ' order by k), 64) from jsonb_object_keys(options) k where k <> known));
 end $$;
 
 -- Refuses headers that are not an object of texts within the limits, and returns null for none.
@@ -153,8 +169,11 @@ declare
     print bytea;
     owner record;
     fault record;
+    task_group text;
+    task_grp bigint; -- the number of the group; null = none
+    task_bucket smallint;
 begin
-    perform pgqueue.check_options(options);
+    task_group := pgqueue.check_options(options, 'group');
     select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
     if not found then
         perform pgqueue.refuse_queue(space, wanted);
@@ -189,6 +208,15 @@ begin
         due := insert_tasks.delayed_at;
     end if;
     late := coalesce(due > born_at, false);
+    if q."order" = 'fifo' and priority <> 0 then
+        raise exception using errcode = 'PQ422', message = format('priority: must be 0 in a fifo queue, where the order of the creates decides, got %s; leave it out', priority);
+    end if;
+    if task_group is not null or q."order" = 'fifo' then
+        task_grp := pgqueue.hash_group(coalesce(task_group, ''));
+    end if;
+    if q.fair and task_group is not null then
+        task_bucket := coalesce((select p.bucket from pgqueue.group_policy p where p.queue_id = q.id and p.grp = task_grp), 1 + (task_grp >> 48 & 255));
+    end if;
     if q.ttl > 0 then
         end_at := greatest(born_at, due) + pgqueue.nanos(q.ttl);
     end if;
@@ -244,22 +272,36 @@ begin
         end loop;
     end if;
 
-    insert into pgqueue.task (id, created_at, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
+    if q.max_waiting > 0 and cardinality(ids) + (
+        select k.by_status[2] + k.by_status[3] from pgqueue.count_now k where k.id = q.id) > q.max_waiting
+    then
+        raise exception using errcode = 'PQ429', message = format('queue %s: has reached its limit of %s waiting tasks; repeat it later, or raise max_waiting', q.name, q.max_waiting);
+    end if;
+
+    insert into pgqueue.task (id, created_at, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload, bucket, group_name)
     select i.id, born_at, due, end_at, q.id, insert_tasks.priority, q.retries, nullif(insert_tasks.key, ''),
-           insert_tasks.headers, coalesce(i.payload, '{}')
+           insert_tasks.headers, coalesce(i.payload, '{}'), task_bucket, task_group
     from unnest(ids, payloads) i (id, payload);
 
-    insert into pgqueue.lane (queue_id, priority)
-    select q.id, insert_tasks.priority
-    where not exists (select 1 from pgqueue.lane l where l.queue_id = q.id and l.priority = insert_tasks.priority::smallint);
+    insert into pgqueue.lane (queue_id, lane)
+    select q.id, insert_tasks.priority * 65536 + coalesce(task_bucket, 0)
+    where not exists (select 1 from pgqueue.lane l where l.queue_id = q.id and l.lane = insert_tasks.priority * 65536 + coalesce(task_bucket, 0));
 
     if late then
-        insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
-        select due, i, q.id, insert_tasks.priority, 0, end_at from unnest(ids) i;
+        insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at, bucket, grp)
+        select due, i, q.id, insert_tasks.priority, 0, end_at, task_bucket, task_grp from unnest(ids) i;
+    elsif q."order" = 'fifo' then
+        -- The tasks wait for their group, and a marker names the group to the next retain.
+        insert into pgqueue.group_waiting (turn, task_id, queue_id, lane, attempt, dies_at, grp)
+        select i, i, q.id, coalesce(task_bucket, 0), 0, end_at, task_grp from unnest(ids) i;
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp) values (ids[1], ids[1], q.id, coalesce(task_bucket, 0), 0, 0, task_grp);
+        if cardinality(ids) > 1 then
+            insert into pgqueue.event (at, queue_id, kind, was, "is", n) values (born_at, q.id, 0, 0, 8, cardinality(ids) - 1);
+        end if;
     else
         -- Rows stand for runs of at most 32 consecutive ids: other sessions take ids in between.
-        insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
-        select min(r.id), min(r.id), q.id, insert_tasks.priority, 0, count(*), end_at
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, dies_at, grp)
+        select min(r.id), min(r.id), q.id, insert_tasks.priority * 65536 + coalesce(task_bucket, 0), 0, count(*), end_at, task_grp
         from (
             select r.id, r.island, (row_number() over (partition by r.island order by r.id) - 1) / 32 as chunk
             from (select i as id, i - row_number() over (order by i) as island from unnest(ids) i) r
@@ -386,7 +428,7 @@ declare
     outcome smallint; -- a status: 4 released, 7 cancelled
     fault text;
 begin
-    perform pgqueue.check_options(options);
+    perform pgqueue.check_options(options, '');
     if octet_length(result::text) > 1048576 then
         raise exception using errcode = 'PQ413', message = format('result: must have at most 1048576 bytes, got %s', octet_length(result::text));
     end if;
@@ -422,6 +464,15 @@ begin
         update pgqueue.lease x
         set held = x.held - 1, task_ids[place] = 0, cancels = nullif(array_remove(x.cancels, complete_task.id), '{}')
         where x.ctid = l.ctid;
+    end if;
+
+    -- The end of the task frees its place, and the next retain looks at the group.
+    if coalesce(l.grps[place], 0) <> 0 and (q."order" = 'fifo' or q.group_concurrency > 0 or q.group_policies > 0) then
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
+        values (nextval('pgqueue.marker'), complete_task.id, q.id, 2147483647, 0, 0, l.grps[place]);
+    end if;
+    if q.gated then
+        perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
     end if;
 
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
@@ -469,7 +520,8 @@ create view pgqueue.tasks as
 select n.id, n.namespace, n.queue,
        (array['new', 'retry', 'retained', 'released', 'failed', 'expired', 'cancelled'])[n.status] as status,
        n.priority, n.key, n.attempt, n.retries, n.worker, n.cancel_requested,
-       n.created_at, n.delayed_at, n.started_at, n.finished_at, n.dies_at, n.expires_at as lease_expires_at
+       n.created_at, n.delayed_at, n.started_at, n.finished_at, n.dies_at, n.expires_at as lease_expires_at,
+       n.group_name as "group"
 from pgqueue.task_now n;
 
 -- A duration that is not set is null, but for the retention that holds.
@@ -478,14 +530,18 @@ select q.namespace, q.name as queue, case when q.ttl > 0 then pgqueue.nanos(q.tt
        pgqueue.nanos(q.retry_delay) as retry_delay, q.backoff,
        case when q.retry_max_delay > 0 then pgqueue.nanos(q.retry_max_delay) end as retry_max_delay,
        pgqueue.nanos(q.lease) as lease, nullif(q.concurrency, 0) as concurrency, pgqueue.stay(q.retention, q.ttl) as retention,
-       q.paused, q.events, q.version, q.created_at, q.updated_at
+       q.paused, q.events, q.version, q.created_at, q.updated_at,
+       q.fair, nullif(q.rate_limit, 0) as rate_limit, pgqueue.nanos(q.rate_period) as rate_period, q.rate_burst,
+       nullif(q.group_concurrency, 0) as group_concurrency, nullif(q.group_rate_limit, 0) as group_rate_limit,
+       pgqueue.nanos(q.group_rate_period) as group_rate_period, q.group_rate_burst, q."order", q.fifo_batch, q.group_on_failure,
+       nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies
 from pgqueue.queue q where q.deleted_at is null;
 
 -- The kept counts of a queue with the events since. It counts no tasks.
 create view pgqueue.queue_stats as
 select k.namespace, k.name as queue, k.by_status[2] as new, k.by_status[3] as retry, k.by_status[4] as retained, k.by_status[5] as released,
        k.by_status[6] as failed, k.by_status[7] as expired, k.by_status[8] as cancelled, k.delayed,
-       r.ready,
+       r.ready, k.group_waiting,
        k.created / k.seconds as created_per_second, k.finished / k.seconds as finished_per_second, k.paused,
        k.concurrency, -- the most tasks that may be retained at once; 0 = no limit
        -- the slots that work off the ready tasks within 30 s; the rule is that of queue.ScaleQueues
@@ -493,7 +549,7 @@ select k.namespace, k.name as queue, k.by_status[2] as new, k.by_status[3] as re
             when k.concurrency > 0 then greatest(k.by_status[4], least(s.slots, k.concurrency))
             else s.slots end as wanted_slots
 from pgqueue.count_now k
-cross join lateral (select greatest(k.by_status[2] + k.by_status[3] - k.delayed, 0) as ready) r
+cross join lateral (select greatest(k.by_status[2] + k.by_status[3] - k.delayed - k.group_waiting, 0) as ready) r
 cross join lateral (select greatest(k.by_status[4] + r.ready *
     case when k.finished > 0 then least(1, k.by_status[4] / (k.finished / k.seconds) / 30) else 1 end, 1) as slots) s;
 

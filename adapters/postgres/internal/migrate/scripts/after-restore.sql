@@ -57,7 +57,7 @@ end $$;
 -- Ids and turns continue past the greatest in use, because logical replication carries no sequences. Tokens continue far
 -- past all tokens of the lost time. A lease row takes 256 of them, so each is a multiple of 256.
 select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn), (select max(id) from pgqueue.task),
-           (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state)));
+           (select max(turn + n) from pgqueue.ready where n > 0), (select max(turn) from pgqueue.state)));
 select setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) from pgqueue.lease),
            (select max(token) from pgqueue.state), (select max(token) from pgqueue.done)) + 255) / 256 * 256 + 256 * 1000000::bigint);
 select setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),

@@ -99,10 +99,10 @@ begin
 
     -- A create reads queues and partitions, and writes rows that it cannot read afterwards. A create with a key that exists
     -- is refused: its answer would be the task of that key with its content.
-    grant select on pgqueue.queue, pgqueue.part to pgqueue_producer;
+    grant select on pgqueue.queue, pgqueue.part, pgqueue.group_policy, pgqueue.count_now to pgqueue_producer;
     grant usage, select on sequence pgqueue.turn to pgqueue_producer;
-    grant insert on pgqueue.task, pgqueue.ready, pgqueue.delayed, pgqueue.lane, pgqueue.task_key, pgqueue.event to pgqueue_producer;
-    grant select (queue_id, priority) on pgqueue.lane to pgqueue_producer;
+    grant insert on pgqueue.task, pgqueue.ready, pgqueue.delayed, pgqueue.group_waiting, pgqueue.lane, pgqueue.task_key, pgqueue.event to pgqueue_producer;
+    grant select (queue_id, lane) on pgqueue.lane to pgqueue_producer;
     grant select (queue_id, key) on pgqueue.task_key to pgqueue_producer;
 end $$;
 

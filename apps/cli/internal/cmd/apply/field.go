@@ -100,6 +100,18 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("concurrency", func(m *queue.QueueMeta) **int { return &m.Concurrency }, func(q *queue.Queue) *int { return &q.Concurrency }, parseInt, strconv.Itoa),
 	newField("retention", func(m *queue.QueueMeta) **time.Duration { return &m.Retention }, func(q *queue.Queue) *time.Duration { return &q.Retention }, parseDuration, time.Duration.String),
 	newField(pausedField, func(m *queue.QueueMeta) **bool { return &m.Paused }, func(q *queue.Queue) *bool { return &q.Paused }, parseBool, strconv.FormatBool),
+	newField("fair", func(m *queue.QueueMeta) **bool { return &m.Fair }, func(q *queue.Queue) *bool { return &q.Fair }, parseBool, strconv.FormatBool),
+	newField("rate_limit", func(m *queue.QueueMeta) **int { return &m.RateLimit }, func(q *queue.Queue) *int { return &q.RateLimit }, parseInt, strconv.Itoa),
+	newField("rate_period", func(m *queue.QueueMeta) **time.Duration { return &m.RatePeriod }, func(q *queue.Queue) *time.Duration { return &q.RatePeriod }, parseDuration, time.Duration.String),
+	newField("rate_burst", func(m *queue.QueueMeta) **int { return &m.RateBurst }, func(q *queue.Queue) *int { return &q.RateBurst }, parseInt, strconv.Itoa),
+	newField("group_concurrency", func(m *queue.QueueMeta) **int { return &m.GroupConcurrency }, func(q *queue.Queue) *int { return &q.GroupConcurrency }, parseInt, strconv.Itoa),
+	newField("group_rate_limit", func(m *queue.QueueMeta) **int { return &m.GroupRateLimit }, func(q *queue.Queue) *int { return &q.GroupRateLimit }, parseInt, strconv.Itoa),
+	newField("group_rate_period", func(m *queue.QueueMeta) **time.Duration { return &m.GroupRatePeriod }, func(q *queue.Queue) *time.Duration { return &q.GroupRatePeriod }, parseDuration, time.Duration.String),
+	newField("group_rate_burst", func(m *queue.QueueMeta) **int { return &m.GroupRateBurst }, func(q *queue.Queue) *int { return &q.GroupRateBurst }, parseInt, strconv.Itoa),
+	newField("order", func(m *queue.QueueMeta) **queue.Order { return &m.Order }, func(q *queue.Queue) *queue.Order { return &q.Order }, parseText[queue.Order], formatText[queue.Order]),
+	newField("fifo_batch", func(m *queue.QueueMeta) **int { return &m.FIFOBatch }, func(q *queue.Queue) *int { return &q.FIFOBatch }, parseInt, strconv.Itoa),
+	newField("group_on_failure", func(m *queue.QueueMeta) **queue.GroupOnFailure { return &m.GroupOnFailure }, func(q *queue.Queue) *queue.GroupOnFailure { return &q.GroupOnFailure }, parseText[queue.GroupOnFailure], formatText[queue.GroupOnFailure]),
+	newField("max_waiting", func(m *queue.QueueMeta) **int { return &m.MaxWaiting }, func(q *queue.Queue) *int { return &q.MaxWaiting }, parseInt, strconv.Itoa),
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 

@@ -24,6 +24,7 @@ func Commands(f *factory.Factory) []*cobra.Command {
 		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f),
 		newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false),
 		newCleanCommand(f), newFailuresCommand(f), newHistoryCommand(f),
+		newGroupsCommand(f), newGroupCommand(f), newUnblockCommand(f),
 	)
 }
 
@@ -118,6 +119,7 @@ func describeQueue(q restapi.Queue, now time.Time) []output.Field {
 		{Name: "retry delay", Value: fmt.Sprintf("%s, %s, at most %s", formatDuration(q.RetryDelay), q.Backoff, formatDuration(q.RetryMaxDelay))},
 		{Name: "lease", Value: formatDuration(q.Lease)},
 		{Name: "concurrency", Value: concurrency},
+		{Name: "flow", Value: describeFlow(q)},
 		{Name: "retention", Value: formatRetention(q)},
 		{Name: "events", Value: output.YesNo(q.Events)},
 		{Name: "created", Value: output.Time(q.CreatedAt, now)},
@@ -188,6 +190,7 @@ func definePolicyFlags(cmd *cobra.Command, m *queue.QueueMeta) {
 	cmdutil.MaybeDuration(fs, &m.Retention, "retention", "how long finished tasks stay; 0 = the ttl if set, else 7d")
 	cmdutil.MaybeBool(fs, &m.Paused, "paused", "retain nothing from it")
 	cmdutil.MaybeBool(fs, &m.Events, "events", "keep the events of its tasks in the feed")
+	defineFlowFlags(cmd, &m.FlowMeta)
 	_ = cmd.RegisterFlagCompletionFunc("backoff", cmdutil.Fixed("exponential", "linear", "constant"))
 }
 

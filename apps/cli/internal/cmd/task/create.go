@@ -58,6 +58,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 	program.DurationVar(fs, &o.meta.Delay, "delay", "keep it waiting this long")
 	fs.Int16Var(&o.meta.Priority, "priority", 0, "smaller is first")
 	fs.StringVar(&o.meta.Key, "key", "", "idempotency `key`: the same key gives the task that is there")
+	fs.StringVar(&o.meta.Group, "group", "", "group of the task, as a tenant or an ordering key")
 	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")
 
 	return cmd

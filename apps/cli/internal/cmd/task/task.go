@@ -46,6 +46,7 @@ func taskColumns(now time.Time) []output.Column[restapi.Task] {
 		{Head: "DUE", Cell: func(t restapi.Task) string { return formatDueTime(t, now) }},
 		{Head: "STARTED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.StartedAt, now) }},
 		{Head: "FINISHED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.FinishedAt, now) }},
+		{Head: "GROUP", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(t.Group) }},
 		{Head: "KEY", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(t.Key) }},
 		{Head: "RESULT", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(string(t.Result)) }},
 		{Head: "PAYLOAD", Cell: func(t restapi.Task) string { return output.Clean(string(t.Payload)) }},
@@ -74,6 +75,7 @@ func describeTask(t restapi.Task, now time.Time) []output.Field {
 		{Name: "priority", Value: strconv.Itoa(int(t.Priority))},
 		{Name: "worker", Value: output.Clean(t.Worker)},
 		{Name: "key", Value: output.Clean(t.Key)},
+		{Name: "group", Value: output.Clean(t.Group)},
 	}
 
 	for _, at := range []struct {

@@ -113,6 +113,13 @@ type completeOptions struct {
 	token     int64
 	permanent bool
 	retryIn   time.Duration
+	scope     string
+}
+
+// defineScope defines the flag of what a delay holds up.
+func defineScope(cmd *cobra.Command, scope *string) {
+	cmd.Flags().StringVar(scope, "scope", string(queue.ScopeTask), "part that the delay holds up: the task, its group, or its queue")
+	_ = cmd.RegisterFlagCompletionFunc("scope", cmdutil.Fixed("task", "group", "queue"))
 }
 
 func newCompleteCommand(f *factory.Factory) *cobra.Command {
@@ -145,13 +152,14 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	fs.Int64Var(&o.token, "token", 0, "`token` of the lease")
 	fs.BoolVar(&o.permanent, "permanent", false, "with --error: do not try it again")
 	program.DurationVar(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
+	defineScope(cmd, &o.scope)
 
 	return cmd
 }
 
 func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, arg string) (queue.Release, error) {
 	id, err := cmdutil.ID(arg)
-	r := queue.Release{ID: id, Token: o.token, Outcome: queue.OutcomeSuccess, Delay: o.retryIn}
+	r := queue.Release{ID: id, Token: o.token, Outcome: queue.OutcomeSuccess, Delay: o.retryIn, Scope: queue.Scope(o.scope)}
 	if err != nil {
 		return r, err
 	}
@@ -195,6 +203,7 @@ func releaseTask(cmd *cobra.Command, f *factory.Factory, r queue.Release) error 
 
 func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeSnooze}
+	scope := ""
 	cmd := &cobra.Command{
 		Use:         "snooze-task ID",
 		Annotations: cmdutil.Calls(queue.OpReleaseTasks, "task snooze"),
@@ -209,6 +218,7 @@ func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 			if r.Delay == 0 {
 				return cmdutil.Usage("--delay: must be the time that the task waits, got none")
 			}
+			r.Scope = queue.Scope(scope)
 
 			return releaseTask(cmd, f, r)
 		},
@@ -216,6 +226,7 @@ func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 
 	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
 	program.DurationVar(cmd.Flags(), &r.Delay, "delay", "how long it waits (needed)")
+	defineScope(cmd, &scope)
 
 	return cmd
 }

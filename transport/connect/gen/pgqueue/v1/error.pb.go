@@ -61,6 +61,8 @@ const (
 	Kind_KIND_INTERNAL Kind = 16
 	// The call has no credential, or one that is not valid. [unauthenticated]
 	Kind_KIND_UNAUTHENTICATED Kind = 17
+	// A limit of the queue is reached. Nothing changed; repeat it later. [resource_exhausted]
+	Kind_KIND_EXHAUSTED Kind = 18
 )
 
 // Enum value maps for Kind.
@@ -84,6 +86,7 @@ var (
 		15: "KIND_PERMISSION_DENIED",
 		16: "KIND_INTERNAL",
 		17: "KIND_UNAUTHENTICATED",
+		18: "KIND_EXHAUSTED",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":         0,
@@ -104,6 +107,7 @@ var (
 		"KIND_PERMISSION_DENIED":   15,
 		"KIND_INTERNAL":            16,
 		"KIND_UNAUTHENTICATED":     17,
+		"KIND_EXHAUSTED":           18,
 	}
 )
 
@@ -227,7 +231,7 @@ const file_pgqueue_v1_error_proto_rawDesc = "" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x14\n" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage*\x9f\x03\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage*\xb3\x03\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_INVALID\x10\x01\x12\x12\n" +
@@ -247,7 +251,8 @@ const file_pgqueue_v1_error_proto_rawDesc = "" +
 	"\rKIND_CANCELED\x10\x0e\x12\x1a\n" +
 	"\x16KIND_PERMISSION_DENIED\x10\x0f\x12\x11\n" +
 	"\rKIND_INTERNAL\x10\x10\x12\x18\n" +
-	"\x14KIND_UNAUTHENTICATED\x10\x11B\xac\x01\n" +
+	"\x14KIND_UNAUTHENTICATED\x10\x11\x12\x12\n" +
+	"\x0eKIND_EXHAUSTED\x10\x12B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"ErrorProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +

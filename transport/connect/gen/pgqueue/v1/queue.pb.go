@@ -81,6 +81,112 @@ func (Backoff) EnumDescriptor() ([]byte, []int) {
 	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{0}
 }
 
+// Order says whether the tasks of a group run one after the other.
+type Order int32
+
+const (
+	// Not set.
+	Order_ORDER_UNSPECIFIED Order = 0
+	// By priority and turn; tasks of one group may run side by side.
+	Order_ORDER_NONE Order = 1
+	// One after the other, in the order of their creates.
+	Order_ORDER_FIFO Order = 2
+)
+
+// Enum value maps for Order.
+var (
+	Order_name = map[int32]string{
+		0: "ORDER_UNSPECIFIED",
+		1: "ORDER_NONE",
+		2: "ORDER_FIFO",
+	}
+	Order_value = map[string]int32{
+		"ORDER_UNSPECIFIED": 0,
+		"ORDER_NONE":        1,
+		"ORDER_FIFO":        2,
+	}
+)
+
+func (x Order) Enum() *Order {
+	p := new(Order)
+	*p = x
+	return p
+}
+
+func (x Order) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Order) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_queue_proto_enumTypes[1].Descriptor()
+}
+
+func (Order) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_queue_proto_enumTypes[1]
+}
+
+func (x Order) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Order.Descriptor instead.
+func (Order) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{1}
+}
+
+// GroupOnFailure says how a group of a FIFO queue goes on when a task of it has failed for good.
+type GroupOnFailure int32
+
+const (
+	// Not set.
+	GroupOnFailure_GROUP_ON_FAILURE_UNSPECIFIED GroupOnFailure = 0
+	// With the next task.
+	GroupOnFailure_GROUP_ON_FAILURE_SKIP GroupOnFailure = 1
+	// Not before the failed task is retried or deleted, or the group is unblocked.
+	GroupOnFailure_GROUP_ON_FAILURE_BLOCK GroupOnFailure = 2
+)
+
+// Enum value maps for GroupOnFailure.
+var (
+	GroupOnFailure_name = map[int32]string{
+		0: "GROUP_ON_FAILURE_UNSPECIFIED",
+		1: "GROUP_ON_FAILURE_SKIP",
+		2: "GROUP_ON_FAILURE_BLOCK",
+	}
+	GroupOnFailure_value = map[string]int32{
+		"GROUP_ON_FAILURE_UNSPECIFIED": 0,
+		"GROUP_ON_FAILURE_SKIP":        1,
+		"GROUP_ON_FAILURE_BLOCK":       2,
+	}
+)
+
+func (x GroupOnFailure) Enum() *GroupOnFailure {
+	p := new(GroupOnFailure)
+	*p = x
+	return p
+}
+
+func (x GroupOnFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupOnFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_queue_proto_enumTypes[2].Descriptor()
+}
+
+func (GroupOnFailure) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_queue_proto_enumTypes[2]
+}
+
+func (x GroupOnFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupOnFailure.Descriptor instead.
+func (GroupOnFailure) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{2}
+}
+
 // HistoryStep is the length of a point of a history.
 type HistoryStep int32
 
@@ -118,11 +224,11 @@ func (x HistoryStep) String() string {
 }
 
 func (HistoryStep) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgqueue_v1_queue_proto_enumTypes[1].Descriptor()
+	return file_pgqueue_v1_queue_proto_enumTypes[3].Descriptor()
 }
 
 func (HistoryStep) Type() protoreflect.EnumType {
-	return &file_pgqueue_v1_queue_proto_enumTypes[1]
+	return &file_pgqueue_v1_queue_proto_enumTypes[3]
 }
 
 func (x HistoryStep) Number() protoreflect.EnumNumber {
@@ -131,7 +237,7 @@ func (x HistoryStep) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryStep.Descriptor instead.
 func (HistoryStep) EnumDescriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{1}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{3}
 }
 
 // Queue is a named lane of a namespace with its policy.
@@ -166,7 +272,13 @@ type Queue struct {
 	// When it was made.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it was last updated.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// The flow of its tasks: shares, limits and order.
+	Flow *Flow `protobuf:"bytes,16,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Nothing is retained before: a worker reported that the other side asked for it.
+	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
+	// The number of groups with settings of their own.
+	GroupPolicies int64 `protobuf:"varint,18,opt,name=group_policies,json=groupPolicies,proto3" json:"group_policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +418,573 @@ func (x *Queue) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Queue) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *Queue) GetPausedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedUntil
+	}
+	return nil
+}
+
+func (x *Queue) GetGroupPolicies() int64 {
+	if x != nil {
+		return x.GroupPolicies
+	}
+	return 0
+}
+
+// Rate is a limit of starts.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most starts in the period; 0 = no limit.
+	Limit int64 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The period.
+	Period *durationpb.Duration `protobuf:"bytes,2,opt,name=period,proto3" json:"period,omitempty"`
+	// The most starts at once; 0 = those of a tenth of a second, at least 1.
+	Burst         int64 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Rate) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Rate) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *Rate) GetBurst() int64 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+// Flow is how a queue shares, limits and orders its tasks.
+type Flow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The groups of its tasks share the queue equally.
+	Fair bool `protobuf:"varint,1,opt,name=fair,proto3" json:"fair,omitempty"`
+	// Starts over all workers.
+	Rate *Rate `protobuf:"bytes,2,opt,name=rate,proto3" json:"rate,omitempty"`
+	// The most tasks of one group retained at once; 0 = no limit.
+	GroupConcurrency int64 `protobuf:"varint,3,opt,name=group_concurrency,json=groupConcurrency,proto3" json:"group_concurrency,omitempty"`
+	// Starts of each group.
+	GroupRate *Rate `protobuf:"bytes,4,opt,name=group_rate,json=groupRate,proto3" json:"group_rate,omitempty"`
+	// Whether the tasks of a group run one after the other.
+	Order Order `protobuf:"varint,5,opt,name=order,proto3,enum=pgqueue.v1.Order" json:"order,omitempty"`
+	// The most tasks of one group in one retain of a FIFO queue.
+	FifoBatch int64 `protobuf:"varint,6,opt,name=fifo_batch,json=fifoBatch,proto3" json:"fifo_batch,omitempty"`
+	// How a group of a FIFO queue goes on after a failure.
+	GroupOnFailure GroupOnFailure `protobuf:"varint,7,opt,name=group_on_failure,json=groupOnFailure,proto3,enum=pgqueue.v1.GroupOnFailure" json:"group_on_failure,omitempty"`
+	// Creates are refused from so many waiting tasks on; 0 = no limit.
+	MaxWaiting    int64 `protobuf:"varint,8,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Flow) GetFair() bool {
+	if x != nil {
+		return x.Fair
+	}
+	return false
+}
+
+func (x *Flow) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *Flow) GetGroupConcurrency() int64 {
+	if x != nil {
+		return x.GroupConcurrency
+	}
+	return 0
+}
+
+func (x *Flow) GetGroupRate() *Rate {
+	if x != nil {
+		return x.GroupRate
+	}
+	return nil
+}
+
+func (x *Flow) GetOrder() Order {
+	if x != nil {
+		return x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
+func (x *Flow) GetFifoBatch() int64 {
+	if x != nil {
+		return x.FifoBatch
+	}
+	return 0
+}
+
+func (x *Flow) GetGroupOnFailure() GroupOnFailure {
+	if x != nil {
+		return x.GroupOnFailure
+	}
+	return GroupOnFailure_GROUP_ON_FAILURE_UNSPECIFIED
+}
+
+func (x *Flow) GetMaxWaiting() int64 {
+	if x != nil {
+		return x.MaxWaiting
+	}
+	return 0
+}
+
+// RateMeta has the settings of a rate. An absent field as in QueueMeta.
+type RateMeta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 to 1,000,000; 0 = no limit.
+	Limit *int64 `protobuf:"varint,1,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// 1 second to 24 hours; default 1 second.
+	Period *durationpb.Duration `protobuf:"bytes,2,opt,name=period,proto3" json:"period,omitempty"`
+	// 0 to 1,000,000; 0 = those of a tenth of a second, at least 1.
+	Burst         *int64 `protobuf:"varint,3,opt,name=burst,proto3,oneof" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateMeta) Reset() {
+	*x = RateMeta{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateMeta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateMeta) ProtoMessage() {}
+
+func (x *RateMeta) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateMeta.ProtoReflect.Descriptor instead.
+func (*RateMeta) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RateMeta) GetLimit() int64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *RateMeta) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *RateMeta) GetBurst() int64 {
+	if x != nil && x.Burst != nil {
+		return *x.Burst
+	}
+	return 0
+}
+
+// FlowMeta has the settings of a flow. An absent field as in QueueMeta.
+type FlowMeta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Default false.
+	Fair *bool `protobuf:"varint,1,opt,name=fair,proto3,oneof" json:"fair,omitempty"`
+	// Starts over all workers.
+	Rate *RateMeta `protobuf:"bytes,2,opt,name=rate,proto3" json:"rate,omitempty"`
+	// 0 to 256; default 0, no limit.
+	GroupConcurrency *int64 `protobuf:"varint,3,opt,name=group_concurrency,json=groupConcurrency,proto3,oneof" json:"group_concurrency,omitempty"`
+	// Starts of each group.
+	GroupRate *RateMeta `protobuf:"bytes,4,opt,name=group_rate,json=groupRate,proto3" json:"group_rate,omitempty"`
+	// Default none.
+	Order *Order `protobuf:"varint,5,opt,name=order,proto3,enum=pgqueue.v1.Order,oneof" json:"order,omitempty"`
+	// 1 to 32; default 1.
+	FifoBatch *int64 `protobuf:"varint,6,opt,name=fifo_batch,json=fifoBatch,proto3,oneof" json:"fifo_batch,omitempty"`
+	// Default skip.
+	GroupOnFailure *GroupOnFailure `protobuf:"varint,7,opt,name=group_on_failure,json=groupOnFailure,proto3,enum=pgqueue.v1.GroupOnFailure,oneof" json:"group_on_failure,omitempty"`
+	// 0 to 1,000,000,000; default 0, no limit.
+	MaxWaiting    *int64 `protobuf:"varint,8,opt,name=max_waiting,json=maxWaiting,proto3,oneof" json:"max_waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowMeta) Reset() {
+	*x = FlowMeta{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowMeta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowMeta) ProtoMessage() {}
+
+func (x *FlowMeta) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowMeta.ProtoReflect.Descriptor instead.
+func (*FlowMeta) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FlowMeta) GetFair() bool {
+	if x != nil && x.Fair != nil {
+		return *x.Fair
+	}
+	return false
+}
+
+func (x *FlowMeta) GetRate() *RateMeta {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *FlowMeta) GetGroupConcurrency() int64 {
+	if x != nil && x.GroupConcurrency != nil {
+		return *x.GroupConcurrency
+	}
+	return 0
+}
+
+func (x *FlowMeta) GetGroupRate() *RateMeta {
+	if x != nil {
+		return x.GroupRate
+	}
+	return nil
+}
+
+func (x *FlowMeta) GetOrder() Order {
+	if x != nil && x.Order != nil {
+		return *x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
+func (x *FlowMeta) GetFifoBatch() int64 {
+	if x != nil && x.FifoBatch != nil {
+		return *x.FifoBatch
+	}
+	return 0
+}
+
+func (x *FlowMeta) GetGroupOnFailure() GroupOnFailure {
+	if x != nil && x.GroupOnFailure != nil {
+		return *x.GroupOnFailure
+	}
+	return GroupOnFailure_GROUP_ON_FAILURE_UNSPECIFIED
+}
+
+func (x *FlowMeta) GetMaxWaiting() int64 {
+	if x != nil && x.MaxWaiting != nil {
+		return *x.MaxWaiting
+	}
+	return 0
+}
+
+// Group is a group of tasks of a queue: its own settings and its state.
+type Group struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The group of its tasks.
+	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// Its share of a fair queue, as a multiple of that of others; 0 = 1.
+	Weight int64 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// The most tasks retained at once; 0 = as the queue says.
+	Concurrency int64 `protobuf:"varint,4,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// Its starts; a limit of 0 = as the queue says.
+	Rate *Rate `protobuf:"bytes,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	// No task of the group starts before.
+	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
+	// Tasks that wait for the group, counted up to 1,000.
+	Waiting int64 `protobuf:"varint,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Tasks that keep a place of the group.
+	Retained int64 `protobuf:"varint,8,opt,name=retained,proto3" json:"retained,omitempty"`
+	// When the next task may start; absent = at once, or when a place is free.
+	Next *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`
+	// The failed task that holds up the group; 0 = none.
+	Blocked       int64 `protobuf:"varint,10,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Group) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Group) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Group) GetWeight() int64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Group) GetConcurrency() int64 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
+}
+
+func (x *Group) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *Group) GetPausedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedUntil
+	}
+	return nil
+}
+
+func (x *Group) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Group) GetRetained() int64 {
+	if x != nil {
+		return x.Retained
+	}
+	return 0
+}
+
+func (x *Group) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Group) GetBlocked() int64 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+// GroupMeta has the settings of a group. An absent field means unchanged.
+type GroupMeta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000.
+	Weight *int64 `protobuf:"varint,1,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	// 0 to 256; 0 = as the queue says.
+	Concurrency *int64 `protobuf:"varint,2,opt,name=concurrency,proto3,oneof" json:"concurrency,omitempty"`
+	// A limit of 0 = as the queue says.
+	Rate *RateMeta `protobuf:"bytes,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	// No task of the group starts before; a past time resumes it.
+	PausedUntil   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMeta) Reset() {
+	*x = GroupMeta{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMeta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMeta) ProtoMessage() {}
+
+func (x *GroupMeta) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMeta.ProtoReflect.Descriptor instead.
+func (*GroupMeta) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GroupMeta) GetWeight() int64 {
+	if x != nil && x.Weight != nil {
+		return *x.Weight
+	}
+	return 0
+}
+
+func (x *GroupMeta) GetConcurrency() int64 {
+	if x != nil && x.Concurrency != nil {
+		return *x.Concurrency
+	}
+	return 0
+}
+
+func (x *GroupMeta) GetRate() *RateMeta {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *GroupMeta) GetPausedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedUntil
+	}
+	return nil
+}
+
 // QueueMeta has the settings of a queue. An absent field means the default on create and unchanged on update.
 type QueueMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -332,14 +1011,16 @@ type QueueMeta struct {
 	// Default true.
 	Events *bool `protobuf:"varint,11,opt,name=events,proto3,oneof" json:"events,omitempty"`
 	// An update is refused unless the queue has this version; 0 = whatever it has.
-	IfVersion     int64 `protobuf:"varint,12,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	IfVersion int64 `protobuf:"varint,12,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	// The flow of its tasks: shares, limits and order.
+	Flow          *FlowMeta `protobuf:"bytes,13,opt,name=flow,proto3" json:"flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueMeta) Reset() {
 	*x = QueueMeta{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[1]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +1032,7 @@ func (x *QueueMeta) String() string {
 func (*QueueMeta) ProtoMessage() {}
 
 func (x *QueueMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[1]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +1045,7 @@ func (x *QueueMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueMeta.ProtoReflect.Descriptor instead.
 func (*QueueMeta) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{1}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueueMeta) GetQueue() string {
@@ -451,6 +1132,13 @@ func (x *QueueMeta) GetIfVersion() int64 {
 	return 0
 }
 
+func (x *QueueMeta) GetFlow() *FlowMeta {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
 // QueueStats is how a queue is doing. Reading it scans no tasks.
 type QueueStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -473,14 +1161,16 @@ type QueueStats struct {
 	// Nothing is retained while true.
 	Paused bool `protobuf:"varint,9,opt,name=paused,proto3" json:"paused,omitempty"`
 	// The most tasks that may be retained at once; 0 = no limit.
-	Concurrency   int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	Concurrency int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// Waiting tasks that a limit of their group holds up.
+	GroupWaiting  int64 `protobuf:"varint,11,opt,name=group_waiting,json=groupWaiting,proto3" json:"group_waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[2]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +1182,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[2]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +1195,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{2}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueueStats) GetNamespace() string {
@@ -578,6 +1268,13 @@ func (x *QueueStats) GetConcurrency() int32 {
 	return 0
 }
 
+func (x *QueueStats) GetGroupWaiting() int64 {
+	if x != nil {
+		return x.GroupWaiting
+	}
+	return 0
+}
+
 // StatusCount is how many tasks have a status.
 type StatusCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -591,7 +1288,7 @@ type StatusCount struct {
 
 func (x *StatusCount) Reset() {
 	*x = StatusCount{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[3]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +1300,7 @@ func (x *StatusCount) String() string {
 func (*StatusCount) ProtoMessage() {}
 
 func (x *StatusCount) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[3]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +1313,7 @@ func (x *StatusCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusCount.ProtoReflect.Descriptor instead.
 func (*StatusCount) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{3}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusCount) GetStatus() Status {
@@ -646,7 +1343,7 @@ type CreateQueueRequest struct {
 
 func (x *CreateQueueRequest) Reset() {
 	*x = CreateQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[4]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +1355,7 @@ func (x *CreateQueueRequest) String() string {
 func (*CreateQueueRequest) ProtoMessage() {}
 
 func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[4]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +1368,7 @@ func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueRequest.ProtoReflect.Descriptor instead.
 func (*CreateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{4}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateQueueRequest) GetNamespace() string {
@@ -699,7 +1396,7 @@ type CreateQueueResponse struct {
 
 func (x *CreateQueueResponse) Reset() {
 	*x = CreateQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +1408,7 @@ func (x *CreateQueueResponse) String() string {
 func (*CreateQueueResponse) ProtoMessage() {}
 
 func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +1421,7 @@ func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueResponse.ProtoReflect.Descriptor instead.
 func (*CreateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{5}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateQueueResponse) GetQueue() *Queue {
@@ -747,7 +1444,7 @@ type RegisterQueueRequest struct {
 
 func (x *RegisterQueueRequest) Reset() {
 	*x = RegisterQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1456,7 @@ func (x *RegisterQueueRequest) String() string {
 func (*RegisterQueueRequest) ProtoMessage() {}
 
 func (x *RegisterQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1469,7 @@ func (x *RegisterQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterQueueRequest.ProtoReflect.Descriptor instead.
 func (*RegisterQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{6}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RegisterQueueRequest) GetNamespace() string {
@@ -800,7 +1497,7 @@ type RegisterQueueResponse struct {
 
 func (x *RegisterQueueResponse) Reset() {
 	*x = RegisterQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1509,7 @@ func (x *RegisterQueueResponse) String() string {
 func (*RegisterQueueResponse) ProtoMessage() {}
 
 func (x *RegisterQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1522,7 @@ func (x *RegisterQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterQueueResponse.ProtoReflect.Descriptor instead.
 func (*RegisterQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{7}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RegisterQueueResponse) GetQueue() *Queue {
@@ -848,7 +1545,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1557,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1570,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{8}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetQueueRequest) GetNamespace() string {
@@ -901,7 +1598,7 @@ type GetQueueResponse struct {
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1610,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1623,7 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{9}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
@@ -949,7 +1646,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1658,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1671,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{10}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListQueuesRequest) GetNamespace() string {
@@ -1006,7 +1703,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1715,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1728,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{11}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -1070,7 +1767,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1779,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1792,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{12}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateQueueRequest) GetNamespace() string {
@@ -1130,7 +1827,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1839,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1852,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{13}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -1180,7 +1877,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1889,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1902,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{14}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteQueueRequest) GetNamespace() string {
@@ -1240,7 +1937,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1949,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1962,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{15}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteQueueResponse) GetQueue() *Queue {
@@ -1292,7 +1989,7 @@ type CleanQueueRequest struct {
 
 func (x *CleanQueueRequest) Reset() {
 	*x = CleanQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +2001,7 @@ func (x *CleanQueueRequest) String() string {
 func (*CleanQueueRequest) ProtoMessage() {}
 
 func (x *CleanQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +2014,7 @@ func (x *CleanQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanQueueRequest.ProtoReflect.Descriptor instead.
 func (*CleanQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{16}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CleanQueueRequest) GetNamespace() string {
@@ -1361,7 +2058,7 @@ type CleanQueueResponse struct {
 
 func (x *CleanQueueResponse) Reset() {
 	*x = CleanQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +2070,7 @@ func (x *CleanQueueResponse) String() string {
 func (*CleanQueueResponse) ProtoMessage() {}
 
 func (x *CleanQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +2083,7 @@ func (x *CleanQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanQueueResponse.ProtoReflect.Descriptor instead.
 func (*CleanQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{17}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CleanQueueResponse) GetDeleted() int64 {
@@ -1416,7 +2113,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +2125,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +2138,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{18}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetQueueStatsRequest) GetNamespace() string {
@@ -1469,7 +2166,7 @@ type GetQueueStatsResponse struct {
 
 func (x *GetQueueStatsResponse) Reset() {
 	*x = GetQueueStatsResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +2178,7 @@ func (x *GetQueueStatsResponse) String() string {
 func (*GetQueueStatsResponse) ProtoMessage() {}
 
 func (x *GetQueueStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +2191,7 @@ func (x *GetQueueStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{19}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetQueueStatsResponse) GetStats() *QueueStats {
@@ -1515,7 +2212,7 @@ type ListQueueStatsRequest struct {
 
 func (x *ListQueueStatsRequest) Reset() {
 	*x = ListQueueStatsRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +2224,7 @@ func (x *ListQueueStatsRequest) String() string {
 func (*ListQueueStatsRequest) ProtoMessage() {}
 
 func (x *ListQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +2237,7 @@ func (x *ListQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*ListQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{20}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListQueueStatsRequest) GetNamespace() string {
@@ -1561,7 +2258,7 @@ type ListQueueStatsResponse struct {
 
 func (x *ListQueueStatsResponse) Reset() {
 	*x = ListQueueStatsResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2270,7 @@ func (x *ListQueueStatsResponse) String() string {
 func (*ListQueueStatsResponse) ProtoMessage() {}
 
 func (x *ListQueueStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2283,7 @@ func (x *ListQueueStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueStatsResponse.ProtoReflect.Descriptor instead.
 func (*ListQueueStatsResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{21}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListQueueStatsResponse) GetStats() []*QueueStats {
@@ -1609,7 +2306,7 @@ type ExplainQueueRequest struct {
 
 func (x *ExplainQueueRequest) Reset() {
 	*x = ExplainQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +2318,7 @@ func (x *ExplainQueueRequest) String() string {
 func (*ExplainQueueRequest) ProtoMessage() {}
 
 func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +2331,7 @@ func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainQueueRequest.ProtoReflect.Descriptor instead.
 func (*ExplainQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{22}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainQueueRequest) GetNamespace() string {
@@ -1662,7 +2359,7 @@ type ExplainQueueResponse struct {
 
 func (x *ExplainQueueResponse) Reset() {
 	*x = ExplainQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +2371,7 @@ func (x *ExplainQueueResponse) String() string {
 func (*ExplainQueueResponse) ProtoMessage() {}
 
 func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +2384,7 @@ func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainQueueResponse.ProtoReflect.Descriptor instead.
 func (*ExplainQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{23}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExplainQueueResponse) GetExplanation() *Explanation {
@@ -1722,7 +2419,7 @@ type FailureGroup struct {
 
 func (x *FailureGroup) Reset() {
 	*x = FailureGroup{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2431,7 @@ func (x *FailureGroup) String() string {
 func (*FailureGroup) ProtoMessage() {}
 
 func (x *FailureGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2444,7 @@ func (x *FailureGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureGroup.ProtoReflect.Descriptor instead.
 func (*FailureGroup) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{24}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FailureGroup) GetFingerprint() string {
@@ -1821,7 +2518,7 @@ type FailureSample struct {
 
 func (x *FailureSample) Reset() {
 	*x = FailureSample{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2530,7 @@ func (x *FailureSample) String() string {
 func (*FailureSample) ProtoMessage() {}
 
 func (x *FailureSample) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2543,7 @@ func (x *FailureSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureSample.ProtoReflect.Descriptor instead.
 func (*FailureSample) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{25}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FailureSample) GetTask() int64 {
@@ -1870,6 +2567,372 @@ func (x *FailureSample) GetError() []byte {
 	return nil
 }
 
+// The request of QueueService.ListGroups.
+type ListGroupsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// One group, also one without tasks; empty = all.
+	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// The most groups, at most 1,000; 0 = 100.
+	Limit int64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The next of the page before; empty = from the beginning.
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListGroupsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListGroupsRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ListGroupsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ListGroupsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListGroupsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// The response of QueueService.ListGroups.
+type ListGroupsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// This page.
+	Groups []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// The cursor of the next page; empty at the end, and only there.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsResponse) Reset() {
+	*x = ListGroupsResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsResponse) ProtoMessage() {}
+
+func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListGroupsResponse) GetGroups() []*Group {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ListGroupsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// The request of QueueService.UpdateGroup.
+type UpdateGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The group.
+	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// What changes.
+	Meta          *GroupMeta `protobuf:"bytes,4,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupRequest) Reset() {
+	*x = UpdateGroupRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupRequest) ProtoMessage() {}
+
+func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *UpdateGroupRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetMeta() *GroupMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// The response of QueueService.UpdateGroup.
+type UpdateGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group as it is.
+	Group         *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupResponse) Reset() {
+	*x = UpdateGroupResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupResponse) ProtoMessage() {}
+
+func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *UpdateGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+// The request of QueueService.UnblockGroup.
+type UnblockGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The group.
+	Group         string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockGroupRequest) Reset() {
+	*x = UnblockGroupRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockGroupRequest) ProtoMessage() {}
+
+func (x *UnblockGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockGroupRequest.ProtoReflect.Descriptor instead.
+func (*UnblockGroupRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *UnblockGroupRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UnblockGroupRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *UnblockGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// The response of QueueService.UnblockGroup.
+type UnblockGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group as it is.
+	Group         *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockGroupResponse) Reset() {
+	*x = UnblockGroupResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockGroupResponse) ProtoMessage() {}
+
+func (x *UnblockGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockGroupResponse.ProtoReflect.Descriptor instead.
+func (*UnblockGroupResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *UnblockGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
 // The request of QueueService.ListFailures.
 type ListFailuresRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1883,7 +2946,7 @@ type ListFailuresRequest struct {
 
 func (x *ListFailuresRequest) Reset() {
 	*x = ListFailuresRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2958,7 @@ func (x *ListFailuresRequest) String() string {
 func (*ListFailuresRequest) ProtoMessage() {}
 
 func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2971,7 @@ func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFailuresRequest.ProtoReflect.Descriptor instead.
 func (*ListFailuresRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{26}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListFailuresRequest) GetNamespace() string {
@@ -1948,7 +3011,7 @@ type ListFailuresResponse struct {
 
 func (x *ListFailuresResponse) Reset() {
 	*x = ListFailuresResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +3023,7 @@ func (x *ListFailuresResponse) String() string {
 func (*ListFailuresResponse) ProtoMessage() {}
 
 func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +3036,7 @@ func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFailuresResponse.ProtoReflect.Descriptor instead.
 func (*ListFailuresResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{27}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListFailuresResponse) GetNamespace() string {
@@ -2048,7 +3111,7 @@ type HistoryPoint struct {
 
 func (x *HistoryPoint) Reset() {
 	*x = HistoryPoint{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +3123,7 @@ func (x *HistoryPoint) String() string {
 func (*HistoryPoint) ProtoMessage() {}
 
 func (x *HistoryPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +3136,7 @@ func (x *HistoryPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPoint.ProtoReflect.Descriptor instead.
 func (*HistoryPoint) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{28}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HistoryPoint) GetAt() *timestamppb.Timestamp {
@@ -2144,7 +3207,7 @@ type GetQueueHistoryRequest struct {
 
 func (x *GetQueueHistoryRequest) Reset() {
 	*x = GetQueueHistoryRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +3219,7 @@ func (x *GetQueueHistoryRequest) String() string {
 func (*GetQueueHistoryRequest) ProtoMessage() {}
 
 func (x *GetQueueHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +3232,7 @@ func (x *GetQueueHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{29}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetQueueHistoryRequest) GetNamespace() string {
@@ -2224,7 +3287,7 @@ type GetQueueHistoryResponse struct {
 
 func (x *GetQueueHistoryResponse) Reset() {
 	*x = GetQueueHistoryResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +3299,7 @@ func (x *GetQueueHistoryResponse) String() string {
 func (*GetQueueHistoryResponse) ProtoMessage() {}
 
 func (x *GetQueueHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +3312,7 @@ func (x *GetQueueHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{30}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetQueueHistoryResponse) GetNamespace() string {
@@ -2285,7 +3348,7 @@ var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"\x16pgqueue/v1/queue.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\x1a\x15pgqueue/v1/task.proto\"\xfc\x04\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\x1a\x15pgqueue/v1/task.proto\"\x88\x06\n" +
 	"\x05Queue\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12+\n" +
@@ -2305,7 +3368,74 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xc0\x05\n" +
+	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12$\n" +
+	"\x04flow\x18\x10 \x01(\v2\x10.pgqueue.v1.FlowR\x04flow\x12=\n" +
+	"\fpaused_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\x12%\n" +
+	"\x0egroup_policies\x18\x12 \x01(\x03R\rgroupPolicies\"e\n" +
+	"\x04Rate\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x121\n" +
+	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\x03R\x05burst\"\xcd\x02\n" +
+	"\x04Flow\x12\x12\n" +
+	"\x04fair\x18\x01 \x01(\bR\x04fair\x12$\n" +
+	"\x04rate\x18\x02 \x01(\v2\x10.pgqueue.v1.RateR\x04rate\x12+\n" +
+	"\x11group_concurrency\x18\x03 \x01(\x03R\x10groupConcurrency\x12/\n" +
+	"\n" +
+	"group_rate\x18\x04 \x01(\v2\x10.pgqueue.v1.RateR\tgroupRate\x12'\n" +
+	"\x05order\x18\x05 \x01(\x0e2\x11.pgqueue.v1.OrderR\x05order\x12\x1d\n" +
+	"\n" +
+	"fifo_batch\x18\x06 \x01(\x03R\tfifoBatch\x12D\n" +
+	"\x10group_on_failure\x18\a \x01(\x0e2\x1a.pgqueue.v1.GroupOnFailureR\x0egroupOnFailure\x12\x1f\n" +
+	"\vmax_waiting\x18\b \x01(\x03R\n" +
+	"maxWaiting\"\xb3\x01\n" +
+	"\bRateMeta\x12&\n" +
+	"\x05limit\x18\x01 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00H\x00R\x05limit\x88\x01\x01\x12C\n" +
+	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x04\b\x80\xa3\x052\x02\b\x01R\x06period\x12&\n" +
+	"\x05burst\x18\x03 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00H\x01R\x05burst\x88\x01\x01B\b\n" +
+	"\x06_limitB\b\n" +
+	"\x06_burst\"\xfa\x03\n" +
+	"\bFlowMeta\x12\x17\n" +
+	"\x04fair\x18\x01 \x01(\bH\x00R\x04fair\x88\x01\x01\x12(\n" +
+	"\x04rate\x18\x02 \x01(\v2\x14.pgqueue.v1.RateMetaR\x04rate\x12<\n" +
+	"\x11group_concurrency\x18\x03 \x01(\x03B\n" +
+	"\xbaH\a\"\x05\x18\x80\x02(\x00H\x01R\x10groupConcurrency\x88\x01\x01\x123\n" +
+	"\n" +
+	"group_rate\x18\x04 \x01(\v2\x14.pgqueue.v1.RateMetaR\tgroupRate\x12,\n" +
+	"\x05order\x18\x05 \x01(\x0e2\x11.pgqueue.v1.OrderH\x02R\x05order\x88\x01\x01\x12-\n" +
+	"\n" +
+	"fifo_batch\x18\x06 \x01(\x03B\t\xbaH\x06\"\x04\x18 (\x01H\x03R\tfifoBatch\x88\x01\x01\x12I\n" +
+	"\x10group_on_failure\x18\a \x01(\x0e2\x1a.pgqueue.v1.GroupOnFailureH\x04R\x0egroupOnFailure\x88\x01\x01\x123\n" +
+	"\vmax_waiting\x18\b \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00H\x05R\n" +
+	"maxWaiting\x88\x01\x01B\a\n" +
+	"\x05_fairB\x14\n" +
+	"\x12_group_concurrencyB\b\n" +
+	"\x06_orderB\r\n" +
+	"\v_fifo_batchB\x13\n" +
+	"\x11_group_on_failureB\x0e\n" +
+	"\f_max_waiting\"\xd2\x02\n" +
+	"\x05Group\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\x03R\x06weight\x12 \n" +
+	"\vconcurrency\x18\x04 \x01(\x03R\vconcurrency\x12$\n" +
+	"\x04rate\x18\x05 \x01(\v2\x10.pgqueue.v1.RateR\x04rate\x12=\n" +
+	"\fpaused_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\x12\x18\n" +
+	"\awaiting\x18\a \x01(\x03R\awaiting\x12\x1a\n" +
+	"\bretained\x18\b \x01(\x03R\bretained\x12.\n" +
+	"\x04next\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x18\n" +
+	"\ablocked\x18\n" +
+	" \x01(\x03R\ablocked\"\xeb\x01\n" +
+	"\tGroupMeta\x12'\n" +
+	"\x06weight\x18\x01 \x01(\x03B\n" +
+	"\xbaH\a\"\x05\x18\xe8\a(\x01H\x00R\x06weight\x88\x01\x01\x121\n" +
+	"\vconcurrency\x18\x02 \x01(\x03B\n" +
+	"\xbaH\a\"\x05\x18\x80\x02(\x00H\x01R\vconcurrency\x88\x01\x01\x12(\n" +
+	"\x04rate\x18\x03 \x01(\v2\x14.pgqueue.v1.RateMetaR\x04rate\x12=\n" +
+	"\fpaused_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntilB\t\n" +
+	"\a_weightB\x0e\n" +
+	"\f_concurrency\"\xea\x05\n" +
 	"\tQueueMeta\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12=\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
@@ -2326,14 +3456,15 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	" \x01(\bH\x03R\x06paused\x88\x01\x01\x12\x1b\n" +
 	"\x06events\x18\v \x01(\bH\x04R\x06events\x88\x01\x01\x12\x1d\n" +
 	"\n" +
-	"if_version\x18\f \x01(\x03R\tifVersionB\n" +
+	"if_version\x18\f \x01(\x03R\tifVersion\x12(\n" +
+	"\x04flow\x18\r \x01(\v2\x14.pgqueue.v1.FlowMetaR\x04flowB\n" +
 	"\n" +
 	"\b_retriesB\n" +
 	"\n" +
 	"\b_backoffB\x0e\n" +
 	"\f_concurrencyB\t\n" +
 	"\a_pausedB\t\n" +
-	"\a_events\"\xfe\x02\n" +
+	"\a_events\"\xa3\x03\n" +
 	"\n" +
 	"QueueStats\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -2346,7 +3477,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x13finished_per_second\x18\b \x01(\x01R\x11finishedPerSecond\x12\x16\n" +
 	"\x06paused\x18\t \x01(\bR\x06paused\x12 \n" +
 	"\vconcurrency\x18\n" +
-	" \x01(\x05R\vconcurrency\"O\n" +
+	" \x01(\x05R\vconcurrency\x12#\n" +
+	"\rgroup_waiting\x18\v \x01(\x03R\fgroupWaiting\"O\n" +
 	"\vStatusCount\x12*\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\"e\n" +
@@ -2421,7 +3553,30 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\rFailureSample\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x03R\x04task\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\fR\x05error\"I\n" +
+	"\x05error\x18\x03 \x01(\fR\x05error\"\xa1\x01\n" +
+	"\x11ListGroupsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1e\n" +
+	"\x05group\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\x12 \n" +
+	"\x05limit\x18\x04 \x01(\x03B\n" +
+	"\xbaH\a\"\x05\x18\xe8\a(\x00R\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"S\n" +
+	"\x12ListGroupsResponse\x12)\n" +
+	"\x06groups\x18\x01 \x03(\v2\x11.pgqueue.v1.GroupR\x06groups\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\x9b\x01\n" +
+	"\x12UpdateGroupRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1e\n" +
+	"\x05group\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\x121\n" +
+	"\x04meta\x18\x04 \x01(\v2\x15.pgqueue.v1.GroupMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\">\n" +
+	"\x13UpdateGroupResponse\x12'\n" +
+	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"i\n" +
+	"\x13UnblockGroupRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1e\n" +
+	"\x05group\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\"?\n" +
+	"\x14UnblockGroupResponse\x12'\n" +
+	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"I\n" +
 	"\x13ListFailuresRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\"\xdc\x01\n" +
@@ -2456,11 +3611,22 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x13BACKOFF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BACKOFF_EXPONENTIAL\x10\x01\x12\x12\n" +
 	"\x0eBACKOFF_LINEAR\x10\x02\x12\x14\n" +
-	"\x10BACKOFF_CONSTANT\x10\x03*[\n" +
+	"\x10BACKOFF_CONSTANT\x10\x03*>\n" +
+	"\x05Order\x12\x15\n" +
+	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"ORDER_NONE\x10\x01\x12\x0e\n" +
+	"\n" +
+	"ORDER_FIFO\x10\x02*i\n" +
+	"\x0eGroupOnFailure\x12 \n" +
+	"\x1cGROUP_ON_FAILURE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15GROUP_ON_FAILURE_SKIP\x10\x01\x12\x1a\n" +
+	"\x16GROUP_ON_FAILURE_BLOCK\x10\x02*[\n" +
 	"\vHistoryStep\x12\x1c\n" +
 	"\x18HISTORY_STEP_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13HISTORY_STEP_MINUTE\x10\x01\x12\x15\n" +
-	"\x11HISTORY_STEP_HOUR\x10\x022\x8e\b\n" +
+	"\x11HISTORY_STEP_HOUR\x10\x022\x8d\n" +
+	"\n" +
 	"\fQueueService\x12N\n" +
 	"\vCreateQueue\x12\x1e.pgqueue.v1.CreateQueueRequest\x1a\x1f.pgqueue.v1.CreateQueueResponse\x12Y\n" +
 	"\rRegisterQueue\x12 .pgqueue.v1.RegisterQueueRequest\x1a!.pgqueue.v1.RegisterQueueResponse\"\x03\x90\x02\x02\x12J\n" +
@@ -2474,7 +3640,11 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\\\n" +
 	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01\x12V\n" +
-	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01\x12P\n" +
+	"\n" +
+	"ListGroups\x12\x1d.pgqueue.v1.ListGroupsRequest\x1a\x1e.pgqueue.v1.ListGroupsResponse\"\x03\x90\x02\x01\x12S\n" +
+	"\vUpdateGroup\x12\x1e.pgqueue.v1.UpdateGroupRequest\x1a\x1f.pgqueue.v1.UpdateGroupResponse\"\x03\x90\x02\x02\x12V\n" +
+	"\fUnblockGroup\x12\x1f.pgqueue.v1.UnblockGroupRequest\x1a .pgqueue.v1.UnblockGroupResponse\"\x03\x90\x02\x02\x12_\n" +
 	"\x0fGetQueueHistory\x12\".pgqueue.v1.GetQueueHistoryRequest\x1a#.pgqueue.v1.GetQueueHistoryResponse\"\x03\x90\x02\x01B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"QueueProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
@@ -2493,121 +3663,163 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 	return file_pgqueue_v1_queue_proto_rawDescData
 }
 
-var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(Backoff)(0),                    // 0: pgqueue.v1.Backoff
-	(HistoryStep)(0),                // 1: pgqueue.v1.HistoryStep
-	(*Queue)(nil),                   // 2: pgqueue.v1.Queue
-	(*QueueMeta)(nil),               // 3: pgqueue.v1.QueueMeta
-	(*QueueStats)(nil),              // 4: pgqueue.v1.QueueStats
-	(*StatusCount)(nil),             // 5: pgqueue.v1.StatusCount
-	(*CreateQueueRequest)(nil),      // 6: pgqueue.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),     // 7: pgqueue.v1.CreateQueueResponse
-	(*RegisterQueueRequest)(nil),    // 8: pgqueue.v1.RegisterQueueRequest
-	(*RegisterQueueResponse)(nil),   // 9: pgqueue.v1.RegisterQueueResponse
-	(*GetQueueRequest)(nil),         // 10: pgqueue.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),        // 11: pgqueue.v1.GetQueueResponse
-	(*ListQueuesRequest)(nil),       // 12: pgqueue.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 13: pgqueue.v1.ListQueuesResponse
-	(*UpdateQueueRequest)(nil),      // 14: pgqueue.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),     // 15: pgqueue.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),      // 16: pgqueue.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),     // 17: pgqueue.v1.DeleteQueueResponse
-	(*CleanQueueRequest)(nil),       // 18: pgqueue.v1.CleanQueueRequest
-	(*CleanQueueResponse)(nil),      // 19: pgqueue.v1.CleanQueueResponse
-	(*GetQueueStatsRequest)(nil),    // 20: pgqueue.v1.GetQueueStatsRequest
-	(*GetQueueStatsResponse)(nil),   // 21: pgqueue.v1.GetQueueStatsResponse
-	(*ListQueueStatsRequest)(nil),   // 22: pgqueue.v1.ListQueueStatsRequest
-	(*ListQueueStatsResponse)(nil),  // 23: pgqueue.v1.ListQueueStatsResponse
-	(*ExplainQueueRequest)(nil),     // 24: pgqueue.v1.ExplainQueueRequest
-	(*ExplainQueueResponse)(nil),    // 25: pgqueue.v1.ExplainQueueResponse
-	(*FailureGroup)(nil),            // 26: pgqueue.v1.FailureGroup
-	(*FailureSample)(nil),           // 27: pgqueue.v1.FailureSample
-	(*ListFailuresRequest)(nil),     // 28: pgqueue.v1.ListFailuresRequest
-	(*ListFailuresResponse)(nil),    // 29: pgqueue.v1.ListFailuresResponse
-	(*HistoryPoint)(nil),            // 30: pgqueue.v1.HistoryPoint
-	(*GetQueueHistoryRequest)(nil),  // 31: pgqueue.v1.GetQueueHistoryRequest
-	(*GetQueueHistoryResponse)(nil), // 32: pgqueue.v1.GetQueueHistoryResponse
-	(*durationpb.Duration)(nil),     // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
-	(Status)(0),                     // 35: pgqueue.v1.Status
-	(*Page)(nil),                    // 36: pgqueue.v1.Page
-	(*Explanation)(nil),             // 37: pgqueue.v1.Explanation
+	(Order)(0),                      // 1: pgqueue.v1.Order
+	(GroupOnFailure)(0),             // 2: pgqueue.v1.GroupOnFailure
+	(HistoryStep)(0),                // 3: pgqueue.v1.HistoryStep
+	(*Queue)(nil),                   // 4: pgqueue.v1.Queue
+	(*Rate)(nil),                    // 5: pgqueue.v1.Rate
+	(*Flow)(nil),                    // 6: pgqueue.v1.Flow
+	(*RateMeta)(nil),                // 7: pgqueue.v1.RateMeta
+	(*FlowMeta)(nil),                // 8: pgqueue.v1.FlowMeta
+	(*Group)(nil),                   // 9: pgqueue.v1.Group
+	(*GroupMeta)(nil),               // 10: pgqueue.v1.GroupMeta
+	(*QueueMeta)(nil),               // 11: pgqueue.v1.QueueMeta
+	(*QueueStats)(nil),              // 12: pgqueue.v1.QueueStats
+	(*StatusCount)(nil),             // 13: pgqueue.v1.StatusCount
+	(*CreateQueueRequest)(nil),      // 14: pgqueue.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),     // 15: pgqueue.v1.CreateQueueResponse
+	(*RegisterQueueRequest)(nil),    // 16: pgqueue.v1.RegisterQueueRequest
+	(*RegisterQueueResponse)(nil),   // 17: pgqueue.v1.RegisterQueueResponse
+	(*GetQueueRequest)(nil),         // 18: pgqueue.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),        // 19: pgqueue.v1.GetQueueResponse
+	(*ListQueuesRequest)(nil),       // 20: pgqueue.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 21: pgqueue.v1.ListQueuesResponse
+	(*UpdateQueueRequest)(nil),      // 22: pgqueue.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),     // 23: pgqueue.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),      // 24: pgqueue.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),     // 25: pgqueue.v1.DeleteQueueResponse
+	(*CleanQueueRequest)(nil),       // 26: pgqueue.v1.CleanQueueRequest
+	(*CleanQueueResponse)(nil),      // 27: pgqueue.v1.CleanQueueResponse
+	(*GetQueueStatsRequest)(nil),    // 28: pgqueue.v1.GetQueueStatsRequest
+	(*GetQueueStatsResponse)(nil),   // 29: pgqueue.v1.GetQueueStatsResponse
+	(*ListQueueStatsRequest)(nil),   // 30: pgqueue.v1.ListQueueStatsRequest
+	(*ListQueueStatsResponse)(nil),  // 31: pgqueue.v1.ListQueueStatsResponse
+	(*ExplainQueueRequest)(nil),     // 32: pgqueue.v1.ExplainQueueRequest
+	(*ExplainQueueResponse)(nil),    // 33: pgqueue.v1.ExplainQueueResponse
+	(*FailureGroup)(nil),            // 34: pgqueue.v1.FailureGroup
+	(*FailureSample)(nil),           // 35: pgqueue.v1.FailureSample
+	(*ListGroupsRequest)(nil),       // 36: pgqueue.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),      // 37: pgqueue.v1.ListGroupsResponse
+	(*UpdateGroupRequest)(nil),      // 38: pgqueue.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),     // 39: pgqueue.v1.UpdateGroupResponse
+	(*UnblockGroupRequest)(nil),     // 40: pgqueue.v1.UnblockGroupRequest
+	(*UnblockGroupResponse)(nil),    // 41: pgqueue.v1.UnblockGroupResponse
+	(*ListFailuresRequest)(nil),     // 42: pgqueue.v1.ListFailuresRequest
+	(*ListFailuresResponse)(nil),    // 43: pgqueue.v1.ListFailuresResponse
+	(*HistoryPoint)(nil),            // 44: pgqueue.v1.HistoryPoint
+	(*GetQueueHistoryRequest)(nil),  // 45: pgqueue.v1.GetQueueHistoryRequest
+	(*GetQueueHistoryResponse)(nil), // 46: pgqueue.v1.GetQueueHistoryResponse
+	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
+	(Status)(0),                     // 49: pgqueue.v1.Status
+	(*Page)(nil),                    // 50: pgqueue.v1.Page
+	(*Explanation)(nil),             // 51: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	33, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	33, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	47, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	47, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	33, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	33, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	33, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	34, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	34, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
-	33, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	33, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
-	0,  // 10: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	33, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	33, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	33, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
-	5,  // 14: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	33, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	35, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
-	3,  // 17: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	2,  // 18: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	3,  // 19: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	2,  // 20: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	2,  // 21: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	36, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
-	2,  // 23: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
-	3,  // 24: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	2,  // 25: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	2,  // 26: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	33, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
-	4,  // 28: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	4,  // 29: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	37, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	34, // 31: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
-	34, // 32: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
-	27, // 33: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
-	34, // 34: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
-	26, // 35: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	34, // 36: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	33, // 37: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
-	1,  // 38: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	34, // 39: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	34, // 40: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
-	1,  // 41: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
-	30, // 42: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	6,  // 43: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	8,  // 44: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	10, // 45: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	12, // 46: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	14, // 47: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	16, // 48: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	18, // 49: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	20, // 50: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	22, // 51: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	24, // 52: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	28, // 53: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	31, // 54: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	7,  // 55: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	9,  // 56: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	11, // 57: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	13, // 58: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	15, // 59: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	17, // 60: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	19, // 61: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	21, // 62: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	23, // 63: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	25, // 64: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	29, // 65: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	32, // 66: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	55, // [55:67] is the sub-list for method output_type
-	43, // [43:55] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	47, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	47, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	47, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	48, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	48, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	6,  // 8: pgqueue.v1.Queue.flow:type_name -> pgqueue.v1.Flow
+	48, // 9: pgqueue.v1.Queue.paused_until:type_name -> google.protobuf.Timestamp
+	47, // 10: pgqueue.v1.Rate.period:type_name -> google.protobuf.Duration
+	5,  // 11: pgqueue.v1.Flow.rate:type_name -> pgqueue.v1.Rate
+	5,  // 12: pgqueue.v1.Flow.group_rate:type_name -> pgqueue.v1.Rate
+	1,  // 13: pgqueue.v1.Flow.order:type_name -> pgqueue.v1.Order
+	2,  // 14: pgqueue.v1.Flow.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
+	47, // 15: pgqueue.v1.RateMeta.period:type_name -> google.protobuf.Duration
+	7,  // 16: pgqueue.v1.FlowMeta.rate:type_name -> pgqueue.v1.RateMeta
+	7,  // 17: pgqueue.v1.FlowMeta.group_rate:type_name -> pgqueue.v1.RateMeta
+	1,  // 18: pgqueue.v1.FlowMeta.order:type_name -> pgqueue.v1.Order
+	2,  // 19: pgqueue.v1.FlowMeta.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
+	5,  // 20: pgqueue.v1.Group.rate:type_name -> pgqueue.v1.Rate
+	48, // 21: pgqueue.v1.Group.paused_until:type_name -> google.protobuf.Timestamp
+	48, // 22: pgqueue.v1.Group.next:type_name -> google.protobuf.Timestamp
+	7,  // 23: pgqueue.v1.GroupMeta.rate:type_name -> pgqueue.v1.RateMeta
+	48, // 24: pgqueue.v1.GroupMeta.paused_until:type_name -> google.protobuf.Timestamp
+	47, // 25: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	47, // 26: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	0,  // 27: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
+	47, // 28: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	47, // 29: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	47, // 30: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	8,  // 31: pgqueue.v1.QueueMeta.flow:type_name -> pgqueue.v1.FlowMeta
+	13, // 32: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
+	47, // 33: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	49, // 34: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	11, // 35: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 36: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	11, // 37: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 38: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 39: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	50, // 40: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	4,  // 41: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
+	11, // 42: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 43: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 44: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	47, // 45: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	12, // 46: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	12, // 47: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	51, // 48: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	48, // 49: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	48, // 50: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	35, // 51: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
+	48, // 52: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	9,  // 53: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
+	10, // 54: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
+	9,  // 55: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
+	9,  // 56: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
+	34, // 57: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	48, // 58: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	47, // 59: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	3,  // 60: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	48, // 61: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	48, // 62: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 63: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	44, // 64: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	14, // 65: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	16, // 66: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	18, // 67: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	20, // 68: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	22, // 69: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	24, // 70: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	26, // 71: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	28, // 72: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	30, // 73: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	32, // 74: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	42, // 75: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	36, // 76: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	38, // 77: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	40, // 78: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	45, // 79: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	15, // 80: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	17, // 81: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	19, // 82: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	21, // 83: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	23, // 84: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	25, // 85: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	27, // 86: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	29, // 87: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	31, // 88: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	33, // 89: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	43, // 90: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	37, // 91: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	39, // 92: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	41, // 93: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	46, // 94: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	80, // [80:95] is the sub-list for method output_type
+	65, // [65:80] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -2617,14 +3829,17 @@ func file_pgqueue_v1_queue_proto_init() {
 	}
 	file_pgqueue_v1_page_proto_init()
 	file_pgqueue_v1_task_proto_init()
-	file_pgqueue_v1_queue_proto_msgTypes[1].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[3].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[4].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[6].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   31,
+			NumEnums:      4,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -143,7 +143,9 @@ type Task struct {
 	// The last progress report of the worker, JSON.
 	Progress []byte `protobuf:"bytes,21,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
 	// A create found this task under its key instead of making one.
-	Replayed      bool `protobuf:"varint,22,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed bool `protobuf:"varint,22,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Its group; empty = none.
+	Group         string `protobuf:"bytes,23,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,6 +334,13 @@ func (x *Task) GetReplayed() bool {
 	return false
 }
 
+func (x *Task) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 // Lease is the time-bounded exclusive right to a retained task.
 type Lease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -485,7 +494,9 @@ type NewTask struct {
 	// Makes the create idempotent: unique in the queue while the task exists. At most 255 bytes.
 	Key string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
 	// At most 64 entries of 16 KiB together.
-	Headers       map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Its group, as a tenant, an account or an ordering key. At most 255 bytes.
+	Group         string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +578,13 @@ func (x *NewTask) GetHeaders() map[string]string {
 		return x.Headers
 	}
 	return nil
+}
+
+func (x *NewTask) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 // TaskFilter selects tasks of a namespace. A field that is not set does not filter.
@@ -2084,7 +2102,7 @@ var File_pgqueue_v1_task_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\n" +
 	"\x15pgqueue/v1/task.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/page.proto\"\x9a\a\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/page.proto\"\xb0\a\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -2112,7 +2130,8 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\x06errors\x18\x13 \x03(\v2\x18.pgqueue.v1.AttemptErrorR\x06errors\x12)\n" +
 	"\x10cancel_requested\x18\x14 \x01(\bR\x0fcancelRequested\x12\x1f\n" +
 	"\bprogress\x18\x15 \x01(\fH\x01R\bprogress\x88\x01\x01\x12\x1a\n" +
-	"\breplayed\x18\x16 \x01(\bR\breplayed\x1a:\n" +
+	"\breplayed\x18\x16 \x01(\bR\breplayed\x12\x14\n" +
+	"\x05group\x18\x17 \x01(\tR\x05group\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2127,7 +2146,7 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\x03R\aattempt\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\fR\x05error\"\x90\x03\n" +
+	"\x05error\x18\x04 \x01(\fR\x05error\"\xb0\x03\n" +
 	"\aNewTask\x12\x1d\n" +
 	"\x05queue\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05queue\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x129\n" +
@@ -2137,7 +2156,8 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\"\x06\b\xc0\x9d\xbd\x96\x012\x00R\x05delay\x120\n" +
 	"\bpriority\x18\x05 \x01(\x05B\x14\xbaH\x11\x1a\x0f\x18\xff\xff\x01(\x80\x80\xfe\xff\xff\xff\xff\xff\xff\x01R\bpriority\x12\x1a\n" +
 	"\x03key\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x03key\x12D\n" +
-	"\aheaders\x18\a \x03(\v2 .pgqueue.v1.NewTask.HeadersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\aheaders\x1a:\n" +
+	"\aheaders\x18\a \x03(\v2 .pgqueue.v1.NewTask.HeadersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\aheaders\x12\x1e\n" +
+	"\x05group\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf0\x03\n" +

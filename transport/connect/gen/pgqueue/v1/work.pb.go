@@ -89,6 +89,63 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_pgqueue_v1_work_proto_rawDescGZIP(), []int{0}
 }
 
+// Scope says how much a delay holds up.
+type Scope int32
+
+const (
+	// As SCOPE_TASK.
+	Scope_SCOPE_UNSPECIFIED Scope = 0
+	// The task alone.
+	Scope_SCOPE_TASK Scope = 1
+	// No task of its group starts before the end of the delay.
+	Scope_SCOPE_GROUP Scope = 2
+	// No task of its queue starts before the end of the delay.
+	Scope_SCOPE_QUEUE Scope = 3
+)
+
+// Enum value maps for Scope.
+var (
+	Scope_name = map[int32]string{
+		0: "SCOPE_UNSPECIFIED",
+		1: "SCOPE_TASK",
+		2: "SCOPE_GROUP",
+		3: "SCOPE_QUEUE",
+	}
+	Scope_value = map[string]int32{
+		"SCOPE_UNSPECIFIED": 0,
+		"SCOPE_TASK":        1,
+		"SCOPE_GROUP":       2,
+		"SCOPE_QUEUE":       3,
+	}
+)
+
+func (x Scope) Enum() *Scope {
+	p := new(Scope)
+	*p = x
+	return p
+}
+
+func (x Scope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Scope) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_work_proto_enumTypes[1].Descriptor()
+}
+
+func (Scope) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_work_proto_enumTypes[1]
+}
+
+func (x Scope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Scope.Descriptor instead.
+func (Scope) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_work_proto_rawDescGZIP(), []int{1}
+}
+
 // Release ends one hold.
 type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -103,7 +160,9 @@ type Release struct {
 	// Of a snooze, how long; of a failure, the delay instead of the backoff.
 	Delay *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
 	// The task is not needed in the answer.
-	Quiet         bool `protobuf:"varint,6,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	Quiet bool `protobuf:"varint,6,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	// What waits for the delay; unspecified = the task alone.
+	Scope         Scope `protobuf:"varint,7,opt,name=scope,proto3,enum=pgqueue.v1.Scope" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +237,13 @@ func (x *Release) GetQuiet() bool {
 		return x.Quiet
 	}
 	return false
+}
+
+func (x *Release) GetScope() Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Scope_SCOPE_UNSPECIFIED
 }
 
 // Released answers one Release. Without a task and without an error it is done.
@@ -1608,14 +1674,15 @@ var File_pgqueue_v1_work_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"\x15pgqueue/v1/work.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xbd\x01\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xe6\x01\n" +
 	"\aRelease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12-\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x13.pgqueue.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06result\x18\x04 \x01(\fR\x06result\x12/\n" +
 	"\x05delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x14\n" +
-	"\x05quiet\x18\x06 \x01(\bR\x05quiet\"_\n" +
+	"\x05quiet\x18\x06 \x01(\bR\x05quiet\x12'\n" +
+	"\x05scope\x18\a \x01(\x0e2\x11.pgqueue.v1.ScopeR\x05scope\"_\n" +
 	"\bReleased\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"~\n" +
@@ -1721,7 +1788,13 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x0fOUTCOME_FAILURE\x10\x02\x12\x15\n" +
 	"\x11OUTCOME_PERMANENT\x10\x03\x12\x14\n" +
 	"\x10OUTCOME_HANDBACK\x10\x04\x12\x12\n" +
-	"\x0eOUTCOME_SNOOZE\x10\x052\xa2\x03\n" +
+	"\x0eOUTCOME_SNOOZE\x10\x05*P\n" +
+	"\x05Scope\x12\x15\n" +
+	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"SCOPE_TASK\x10\x01\x12\x0f\n" +
+	"\vSCOPE_GROUP\x10\x02\x12\x0f\n" +
+	"\vSCOPE_QUEUE\x10\x032\xa2\x03\n" +
 	"\vWorkService\x12N\n" +
 	"\vRetainTasks\x12\x1e.pgqueue.v1.RetainTasksRequest\x1a\x1f.pgqueue.v1.RetainTasksResponse\x12\\\n" +
 	"\x0eHeartbeatTasks\x12!.pgqueue.v1.HeartbeatTasksRequest\x1a\".pgqueue.v1.HeartbeatTasksResponse\"\x03\x90\x02\x02\x12Q\n" +
@@ -1744,92 +1817,94 @@ func file_pgqueue_v1_work_proto_rawDescGZIP() []byte {
 	return file_pgqueue_v1_work_proto_rawDescData
 }
 
-var file_pgqueue_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pgqueue_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_pgqueue_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_pgqueue_v1_work_proto_goTypes = []any{
 	(Outcome)(0),                   // 0: pgqueue.v1.Outcome
-	(*Release)(nil),                // 1: pgqueue.v1.Release
-	(*Released)(nil),               // 2: pgqueue.v1.Released
-	(*Heartbeat)(nil),              // 3: pgqueue.v1.Heartbeat
-	(*Beat)(nil),                   // 4: pgqueue.v1.Beat
-	(*RetainTasksRequest)(nil),     // 5: pgqueue.v1.RetainTasksRequest
-	(*RetainTasksResponse)(nil),    // 6: pgqueue.v1.RetainTasksResponse
-	(*HeartbeatTasksRequest)(nil),  // 7: pgqueue.v1.HeartbeatTasksRequest
-	(*HeartbeatTasksResponse)(nil), // 8: pgqueue.v1.HeartbeatTasksResponse
-	(*ReleaseTasksRequest)(nil),    // 9: pgqueue.v1.ReleaseTasksRequest
-	(*ReleaseTasksResponse)(nil),   // 10: pgqueue.v1.ReleaseTasksResponse
-	(*WorkRequest)(nil),            // 11: pgqueue.v1.WorkRequest
-	(*WorkHello)(nil),              // 12: pgqueue.v1.WorkHello
-	(*WorkRetain)(nil),             // 13: pgqueue.v1.WorkRetain
-	(*WorkReleases)(nil),           // 14: pgqueue.v1.WorkReleases
-	(*WorkHeartbeats)(nil),         // 15: pgqueue.v1.WorkHeartbeats
-	(*WorkResponse)(nil),           // 16: pgqueue.v1.WorkResponse
-	(*WorkWelcome)(nil),            // 17: pgqueue.v1.WorkWelcome
-	(*WorkRetained)(nil),           // 18: pgqueue.v1.WorkRetained
-	(*WorkReleased)(nil),           // 19: pgqueue.v1.WorkReleased
-	(*WorkBeats)(nil),              // 20: pgqueue.v1.WorkBeats
-	(*Worker)(nil),                 // 21: pgqueue.v1.Worker
-	(*ListWorkersRequest)(nil),     // 22: pgqueue.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),    // 23: pgqueue.v1.ListWorkersResponse
-	(*durationpb.Duration)(nil),    // 24: google.protobuf.Duration
-	(*Task)(nil),                   // 25: pgqueue.v1.Task
-	(*ErrorDetail)(nil),            // 26: pgqueue.v1.ErrorDetail
-	(*Lease)(nil),                  // 27: pgqueue.v1.Lease
-	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(Scope)(0),                     // 1: pgqueue.v1.Scope
+	(*Release)(nil),                // 2: pgqueue.v1.Release
+	(*Released)(nil),               // 3: pgqueue.v1.Released
+	(*Heartbeat)(nil),              // 4: pgqueue.v1.Heartbeat
+	(*Beat)(nil),                   // 5: pgqueue.v1.Beat
+	(*RetainTasksRequest)(nil),     // 6: pgqueue.v1.RetainTasksRequest
+	(*RetainTasksResponse)(nil),    // 7: pgqueue.v1.RetainTasksResponse
+	(*HeartbeatTasksRequest)(nil),  // 8: pgqueue.v1.HeartbeatTasksRequest
+	(*HeartbeatTasksResponse)(nil), // 9: pgqueue.v1.HeartbeatTasksResponse
+	(*ReleaseTasksRequest)(nil),    // 10: pgqueue.v1.ReleaseTasksRequest
+	(*ReleaseTasksResponse)(nil),   // 11: pgqueue.v1.ReleaseTasksResponse
+	(*WorkRequest)(nil),            // 12: pgqueue.v1.WorkRequest
+	(*WorkHello)(nil),              // 13: pgqueue.v1.WorkHello
+	(*WorkRetain)(nil),             // 14: pgqueue.v1.WorkRetain
+	(*WorkReleases)(nil),           // 15: pgqueue.v1.WorkReleases
+	(*WorkHeartbeats)(nil),         // 16: pgqueue.v1.WorkHeartbeats
+	(*WorkResponse)(nil),           // 17: pgqueue.v1.WorkResponse
+	(*WorkWelcome)(nil),            // 18: pgqueue.v1.WorkWelcome
+	(*WorkRetained)(nil),           // 19: pgqueue.v1.WorkRetained
+	(*WorkReleased)(nil),           // 20: pgqueue.v1.WorkReleased
+	(*WorkBeats)(nil),              // 21: pgqueue.v1.WorkBeats
+	(*Worker)(nil),                 // 22: pgqueue.v1.Worker
+	(*ListWorkersRequest)(nil),     // 23: pgqueue.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),    // 24: pgqueue.v1.ListWorkersResponse
+	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
+	(*Task)(nil),                   // 26: pgqueue.v1.Task
+	(*ErrorDetail)(nil),            // 27: pgqueue.v1.ErrorDetail
+	(*Lease)(nil),                  // 28: pgqueue.v1.Lease
+	(*timestamppb.Timestamp)(nil),  // 29: google.protobuf.Timestamp
 }
 var file_pgqueue_v1_work_proto_depIdxs = []int32{
 	0,  // 0: pgqueue.v1.Release.outcome:type_name -> pgqueue.v1.Outcome
-	24, // 1: pgqueue.v1.Release.delay:type_name -> google.protobuf.Duration
-	25, // 2: pgqueue.v1.Released.task:type_name -> pgqueue.v1.Task
-	26, // 3: pgqueue.v1.Released.error:type_name -> pgqueue.v1.ErrorDetail
-	24, // 4: pgqueue.v1.Heartbeat.lease:type_name -> google.protobuf.Duration
-	27, // 5: pgqueue.v1.Beat.lease:type_name -> pgqueue.v1.Lease
-	26, // 6: pgqueue.v1.Beat.error:type_name -> pgqueue.v1.ErrorDetail
-	24, // 7: pgqueue.v1.RetainTasksRequest.wait:type_name -> google.protobuf.Duration
-	24, // 8: pgqueue.v1.RetainTasksRequest.lease:type_name -> google.protobuf.Duration
-	25, // 9: pgqueue.v1.RetainTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	3,  // 10: pgqueue.v1.HeartbeatTasksRequest.beats:type_name -> pgqueue.v1.Heartbeat
-	4,  // 11: pgqueue.v1.HeartbeatTasksResponse.beats:type_name -> pgqueue.v1.Beat
-	1,  // 12: pgqueue.v1.ReleaseTasksRequest.releases:type_name -> pgqueue.v1.Release
-	2,  // 13: pgqueue.v1.ReleaseTasksResponse.released:type_name -> pgqueue.v1.Released
-	12, // 14: pgqueue.v1.WorkRequest.hello:type_name -> pgqueue.v1.WorkHello
-	13, // 15: pgqueue.v1.WorkRequest.retains:type_name -> pgqueue.v1.WorkRetain
-	14, // 16: pgqueue.v1.WorkRequest.releases:type_name -> pgqueue.v1.WorkReleases
-	15, // 17: pgqueue.v1.WorkRequest.heartbeats:type_name -> pgqueue.v1.WorkHeartbeats
-	24, // 18: pgqueue.v1.WorkHello.lease:type_name -> google.protobuf.Duration
-	24, // 19: pgqueue.v1.WorkRetain.wait:type_name -> google.protobuf.Duration
-	24, // 20: pgqueue.v1.WorkRetain.lease:type_name -> google.protobuf.Duration
-	1,  // 21: pgqueue.v1.WorkReleases.releases:type_name -> pgqueue.v1.Release
-	3,  // 22: pgqueue.v1.WorkHeartbeats.beats:type_name -> pgqueue.v1.Heartbeat
-	17, // 23: pgqueue.v1.WorkResponse.welcome:type_name -> pgqueue.v1.WorkWelcome
-	18, // 24: pgqueue.v1.WorkResponse.retained:type_name -> pgqueue.v1.WorkRetained
-	19, // 25: pgqueue.v1.WorkResponse.released:type_name -> pgqueue.v1.WorkReleased
-	20, // 26: pgqueue.v1.WorkResponse.beats:type_name -> pgqueue.v1.WorkBeats
-	24, // 27: pgqueue.v1.WorkWelcome.alive_every:type_name -> google.protobuf.Duration
-	25, // 28: pgqueue.v1.WorkRetained.tasks:type_name -> pgqueue.v1.Task
-	26, // 29: pgqueue.v1.WorkRetained.error:type_name -> pgqueue.v1.ErrorDetail
-	2,  // 30: pgqueue.v1.WorkReleased.released:type_name -> pgqueue.v1.Released
-	26, // 31: pgqueue.v1.WorkReleased.error:type_name -> pgqueue.v1.ErrorDetail
-	4,  // 32: pgqueue.v1.WorkBeats.beats:type_name -> pgqueue.v1.Beat
-	26, // 33: pgqueue.v1.WorkBeats.error:type_name -> pgqueue.v1.ErrorDetail
-	28, // 34: pgqueue.v1.Worker.since:type_name -> google.protobuf.Timestamp
-	28, // 35: pgqueue.v1.Worker.expires_at:type_name -> google.protobuf.Timestamp
-	21, // 36: pgqueue.v1.ListWorkersResponse.workers:type_name -> pgqueue.v1.Worker
-	5,  // 37: pgqueue.v1.WorkService.RetainTasks:input_type -> pgqueue.v1.RetainTasksRequest
-	7,  // 38: pgqueue.v1.WorkService.HeartbeatTasks:input_type -> pgqueue.v1.HeartbeatTasksRequest
-	9,  // 39: pgqueue.v1.WorkService.ReleaseTasks:input_type -> pgqueue.v1.ReleaseTasksRequest
-	11, // 40: pgqueue.v1.WorkService.Work:input_type -> pgqueue.v1.WorkRequest
-	22, // 41: pgqueue.v1.WorkService.ListWorkers:input_type -> pgqueue.v1.ListWorkersRequest
-	6,  // 42: pgqueue.v1.WorkService.RetainTasks:output_type -> pgqueue.v1.RetainTasksResponse
-	8,  // 43: pgqueue.v1.WorkService.HeartbeatTasks:output_type -> pgqueue.v1.HeartbeatTasksResponse
-	10, // 44: pgqueue.v1.WorkService.ReleaseTasks:output_type -> pgqueue.v1.ReleaseTasksResponse
-	16, // 45: pgqueue.v1.WorkService.Work:output_type -> pgqueue.v1.WorkResponse
-	23, // 46: pgqueue.v1.WorkService.ListWorkers:output_type -> pgqueue.v1.ListWorkersResponse
-	42, // [42:47] is the sub-list for method output_type
-	37, // [37:42] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	25, // 1: pgqueue.v1.Release.delay:type_name -> google.protobuf.Duration
+	1,  // 2: pgqueue.v1.Release.scope:type_name -> pgqueue.v1.Scope
+	26, // 3: pgqueue.v1.Released.task:type_name -> pgqueue.v1.Task
+	27, // 4: pgqueue.v1.Released.error:type_name -> pgqueue.v1.ErrorDetail
+	25, // 5: pgqueue.v1.Heartbeat.lease:type_name -> google.protobuf.Duration
+	28, // 6: pgqueue.v1.Beat.lease:type_name -> pgqueue.v1.Lease
+	27, // 7: pgqueue.v1.Beat.error:type_name -> pgqueue.v1.ErrorDetail
+	25, // 8: pgqueue.v1.RetainTasksRequest.wait:type_name -> google.protobuf.Duration
+	25, // 9: pgqueue.v1.RetainTasksRequest.lease:type_name -> google.protobuf.Duration
+	26, // 10: pgqueue.v1.RetainTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	4,  // 11: pgqueue.v1.HeartbeatTasksRequest.beats:type_name -> pgqueue.v1.Heartbeat
+	5,  // 12: pgqueue.v1.HeartbeatTasksResponse.beats:type_name -> pgqueue.v1.Beat
+	2,  // 13: pgqueue.v1.ReleaseTasksRequest.releases:type_name -> pgqueue.v1.Release
+	3,  // 14: pgqueue.v1.ReleaseTasksResponse.released:type_name -> pgqueue.v1.Released
+	13, // 15: pgqueue.v1.WorkRequest.hello:type_name -> pgqueue.v1.WorkHello
+	14, // 16: pgqueue.v1.WorkRequest.retains:type_name -> pgqueue.v1.WorkRetain
+	15, // 17: pgqueue.v1.WorkRequest.releases:type_name -> pgqueue.v1.WorkReleases
+	16, // 18: pgqueue.v1.WorkRequest.heartbeats:type_name -> pgqueue.v1.WorkHeartbeats
+	25, // 19: pgqueue.v1.WorkHello.lease:type_name -> google.protobuf.Duration
+	25, // 20: pgqueue.v1.WorkRetain.wait:type_name -> google.protobuf.Duration
+	25, // 21: pgqueue.v1.WorkRetain.lease:type_name -> google.protobuf.Duration
+	2,  // 22: pgqueue.v1.WorkReleases.releases:type_name -> pgqueue.v1.Release
+	4,  // 23: pgqueue.v1.WorkHeartbeats.beats:type_name -> pgqueue.v1.Heartbeat
+	18, // 24: pgqueue.v1.WorkResponse.welcome:type_name -> pgqueue.v1.WorkWelcome
+	19, // 25: pgqueue.v1.WorkResponse.retained:type_name -> pgqueue.v1.WorkRetained
+	20, // 26: pgqueue.v1.WorkResponse.released:type_name -> pgqueue.v1.WorkReleased
+	21, // 27: pgqueue.v1.WorkResponse.beats:type_name -> pgqueue.v1.WorkBeats
+	25, // 28: pgqueue.v1.WorkWelcome.alive_every:type_name -> google.protobuf.Duration
+	26, // 29: pgqueue.v1.WorkRetained.tasks:type_name -> pgqueue.v1.Task
+	27, // 30: pgqueue.v1.WorkRetained.error:type_name -> pgqueue.v1.ErrorDetail
+	3,  // 31: pgqueue.v1.WorkReleased.released:type_name -> pgqueue.v1.Released
+	27, // 32: pgqueue.v1.WorkReleased.error:type_name -> pgqueue.v1.ErrorDetail
+	5,  // 33: pgqueue.v1.WorkBeats.beats:type_name -> pgqueue.v1.Beat
+	27, // 34: pgqueue.v1.WorkBeats.error:type_name -> pgqueue.v1.ErrorDetail
+	29, // 35: pgqueue.v1.Worker.since:type_name -> google.protobuf.Timestamp
+	29, // 36: pgqueue.v1.Worker.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 37: pgqueue.v1.ListWorkersResponse.workers:type_name -> pgqueue.v1.Worker
+	6,  // 38: pgqueue.v1.WorkService.RetainTasks:input_type -> pgqueue.v1.RetainTasksRequest
+	8,  // 39: pgqueue.v1.WorkService.HeartbeatTasks:input_type -> pgqueue.v1.HeartbeatTasksRequest
+	10, // 40: pgqueue.v1.WorkService.ReleaseTasks:input_type -> pgqueue.v1.ReleaseTasksRequest
+	12, // 41: pgqueue.v1.WorkService.Work:input_type -> pgqueue.v1.WorkRequest
+	23, // 42: pgqueue.v1.WorkService.ListWorkers:input_type -> pgqueue.v1.ListWorkersRequest
+	7,  // 43: pgqueue.v1.WorkService.RetainTasks:output_type -> pgqueue.v1.RetainTasksResponse
+	9,  // 44: pgqueue.v1.WorkService.HeartbeatTasks:output_type -> pgqueue.v1.HeartbeatTasksResponse
+	11, // 45: pgqueue.v1.WorkService.ReleaseTasks:output_type -> pgqueue.v1.ReleaseTasksResponse
+	17, // 46: pgqueue.v1.WorkService.Work:output_type -> pgqueue.v1.WorkResponse
+	24, // 47: pgqueue.v1.WorkService.ListWorkers:output_type -> pgqueue.v1.ListWorkersResponse
+	43, // [43:48] is the sub-list for method output_type
+	38, // [38:43] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_work_proto_init() }
@@ -1844,7 +1919,7 @@ func file_pgqueue_v1_work_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_work_proto_rawDesc), len(file_pgqueue_v1_work_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,

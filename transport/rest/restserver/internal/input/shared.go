@@ -35,6 +35,12 @@ type Session struct {
 	ID string `path:"id" example:"4fJd8sKq" doc:"The public part of the session"`
 }
 
+// Grouped names a queue and a group of its tasks in the path.
+type Grouped struct {
+	Named
+	Group string `path:"group" example:"tenant-7" doc:"The group, percent-encoded"`
+}
+
 // Window is a part of a list by its position.
 type Window struct {
 	Offset Number `query:"offset" minimum:"0" example:"0" doc:"Rows to skip"`

@@ -47,6 +47,12 @@ const (
 	QueueServiceExplainQueueProcedure = "/pgqueue.v1.QueueService/ExplainQueue"
 	// QueueServiceListFailuresProcedure is the procedure name of the QueueService's ListFailures RPC.
 	QueueServiceListFailuresProcedure = "/pgqueue.v1.QueueService/ListFailures"
+	// QueueServiceListGroupsProcedure is the procedure name of the QueueService's ListGroups RPC.
+	QueueServiceListGroupsProcedure = "/pgqueue.v1.QueueService/ListGroups"
+	// QueueServiceUpdateGroupProcedure is the procedure name of the QueueService's UpdateGroup RPC.
+	QueueServiceUpdateGroupProcedure = "/pgqueue.v1.QueueService/UpdateGroup"
+	// QueueServiceUnblockGroupProcedure is the procedure name of the QueueService's UnblockGroup RPC.
+	QueueServiceUnblockGroupProcedure = "/pgqueue.v1.QueueService/UnblockGroup"
 	// QueueServiceGetQueueHistoryProcedure is the procedure name of the QueueService's GetQueueHistory
 	// RPC.
 	QueueServiceGetQueueHistoryProcedure = "/pgqueue.v1.QueueService/GetQueueHistory"
@@ -137,6 +143,30 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	queueServiceListGroupsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("ListGroups"),
+			Procedure:        QueueServiceListGroupsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	queueServiceUpdateGroupSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("UpdateGroup"),
+			Procedure:        QueueServiceUpdateGroupProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
+	queueServiceUnblockGroupSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("UnblockGroup"),
+			Procedure:        QueueServiceUnblockGroupProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
+		}
+	})
 	queueServiceGetQueueHistorySpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType:       connect.StreamTypeUnary,
@@ -172,6 +202,12 @@ type QueueServiceClient interface {
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
 	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
+	// Returns a page of the groups of a queue that have settings of their own, a task that waits, or one that keeps a place.
+	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	// Changes the settings of a group that meta names. The group need not have tasks.
+	UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error)
+	// Lets a group go on that a failed task holds up.
+	UnblockGroup(context.Context, *v1.UnblockGroupRequest) (*v1.UnblockGroupResponse, error)
 	// Returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest first.
 	GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error)
 }
@@ -207,6 +243,12 @@ type QueueServiceHandler interface {
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
 	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
+	// Returns a page of the groups of a queue that have settings of their own, a task that waits, or one that keeps a place.
+	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	// Changes the settings of a group that meta names. The group need not have tasks.
+	UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error)
+	// Lets a group go on that a failed task holds up.
+	UnblockGroup(context.Context, *v1.UnblockGroupRequest) (*v1.UnblockGroupResponse, error)
 	// Returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest first.
 	GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error)
 }
@@ -227,6 +269,9 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceListQueueStatsSpec(), Handler: adapter.listQueueStats},
 		connect.Method{Spec: queueServiceExplainQueueSpec(), Handler: adapter.explainQueue},
 		connect.Method{Spec: queueServiceListFailuresSpec(), Handler: adapter.listFailures},
+		connect.Method{Spec: queueServiceListGroupsSpec(), Handler: adapter.listGroups},
+		connect.Method{Spec: queueServiceUpdateGroupSpec(), Handler: adapter.updateGroup},
+		connect.Method{Spec: queueServiceUnblockGroupSpec(), Handler: adapter.unblockGroup},
 		connect.Method{Spec: queueServiceGetQueueHistorySpec(), Handler: adapter.getQueueHistory},
 	)
 }
@@ -276,6 +321,18 @@ func (UnimplementedQueueServiceHandler) ExplainQueue(context.Context, *v1.Explai
 
 func (UnimplementedQueueServiceHandler) ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ListFailures is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ListGroups is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.UpdateGroup is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) UnblockGroup(context.Context, *v1.UnblockGroupRequest) (*v1.UnblockGroupResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.UnblockGroup is not implemented")
 }
 
 func (UnimplementedQueueServiceHandler) GetQueueHistory(context.Context, *v1.GetQueueHistoryRequest) (*v1.GetQueueHistoryResponse, error) {
@@ -369,6 +426,30 @@ func (c *queueServiceClient) ExplainQueue(ctx context.Context, req *v1.ExplainQu
 func (c *queueServiceClient) ListFailures(ctx context.Context, req *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
 	var res v1.ListFailuresResponse
 	if err := c.client.CallUnary(ctx, queueServiceListFailuresSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) ListGroups(ctx context.Context, req *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
+	var res v1.ListGroupsResponse
+	if err := c.client.CallUnary(ctx, queueServiceListGroupsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) UpdateGroup(ctx context.Context, req *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error) {
+	var res v1.UpdateGroupResponse
+	if err := c.client.CallUnary(ctx, queueServiceUpdateGroupSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) UnblockGroup(ctx context.Context, req *v1.UnblockGroupRequest) (*v1.UnblockGroupResponse, error) {
+	var res v1.UnblockGroupResponse
+	if err := c.client.CallUnary(ctx, queueServiceUnblockGroupSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -510,6 +591,42 @@ func (h queueServiceHandler) listFailures(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.ListFailures(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) listGroups(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListGroupsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListGroups(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) updateGroup(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UpdateGroupRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UpdateGroup(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) unblockGroup(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UnblockGroupRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UnblockGroup(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,362 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// groupState is a group of a queue: its settings, and the tasks that wait for it.
+//
+// A task that its group holds up leaves the ready tasks and waits here. While the group can start a task, one that waits is
+// among the ready tasks, so no search looks at the others.
+type groupState struct {
+	name    string
+	lane    *queueState
+	policy  queue.GroupPolicy
+	state   queue.GroupState
+	waiting heap[*record] // by id in a FIFO queue, else as the ready tasks
+	offered int           // tasks of the group among the ready ones
+	served  float64       // virtual time of a fair queue: starts divided by the weight
+	wakeAt  time.Time     // when a limit of time lets the next task start
+	place   int           // in Store.waking
+}
+
+// findGroup returns a group of l, and makes it where it is not there.
+func (l *queueState) findGroup(name string) *groupState {
+	g := l.groups[name]
+	if g == nil {
+		g = &groupState{name: name, lane: l}
+		g.waiting = newHeap(func(a, b *record) bool {
+			switch {
+			case l.queue.IsFIFO():
+				return a.task.ID < b.task.ID
+			case a.task.Priority != b.task.Priority:
+				return a.task.Priority < b.task.Priority
+			}
+			return a.order < b.order
+		}, func(r *record) *int { return &r.place })
+		for _, r := range l.ready.order.items {
+			if r.task.Group == name {
+				g.offered++
+			}
+		}
+		l.groups[name] = g
+	}
+	return g
+}
+
+// limitsOfTask returns the group that may hold up r, and its limits; nil when none does.
+func (l *queueState) limitsOfTask(r *record) (*groupState, queue.GroupLimits) {
+	if r.task.Group == "" && !l.queue.IsFIFO() {
+		return nil, queue.GroupLimits{}
+	}
+	g := l.groups[r.task.Group]
+	if g == nil && !l.queue.LimitsGroups() || g != nil && g.policy.IsEmpty() && !l.queue.LimitsGroups() {
+		return nil, queue.GroupLimits{}
+	}
+	g = l.findGroup(r.task.Group)
+	return g, l.queue.LimitsOf(g.policy)
+}
+
+// chooseStarts returns the tasks that start with r, a ready task: r alone, or r and those behind it in a batch of a FIFO
+// queue, at most most. It returns none when the group of r holds r up, and then r waits for its group.
+func (s *Store) chooseStarts(r *record, now time.Time, most int) []*record {
+	g, limits := r.lane.limitsOfTask(r)
+	if g == nil {
+		return []*record{r}
+	}
+
+	waiting := []int64{r.task.ID}
+	if limits.FIFO {
+		for _, w := range g.waiting.order.items {
+			waiting = append(waiting, w.task.ID)
+		}
+		slices.Sort(waiting)
+	} else {
+		most = 1
+	}
+
+	after := g.state
+	chosen, _ := after.Admit(limits, now, waiting, most)
+	if !slices.Contains(chosen, r.task.ID) {
+		s.waitForGroup(r, g)
+		s.offerNext(g, now)
+		return nil
+	}
+
+	records := make([]*record, len(chosen))
+	for i, id := range chosen {
+		records[i] = s.tasks[id]
+	}
+	return records
+}
+
+// joinFIFOGroup puts a task of a FIFO queue to those that wait for its group: the group offers them in their order.
+func (s *Store) joinFIFOGroup(r *record) bool {
+	if !r.lane.queue.IsFIFO() {
+		return false
+	}
+	r.in = &r.lane.findGroup(r.task.Group).waiting
+	return true
+}
+
+// waitForGroup moves a ready task to those that wait for g.
+func (s *Store) waitForGroup(r *record, g *groupState) {
+	r.in.removeItem(r)
+	r.lane.oldest.removeItem(r)
+	r.lane.leaveFairShare(r)
+	g.offered--
+	r.in = &g.waiting
+	g.waiting.pushItem(r)
+	r.lane.groupWaiting++
+}
+
+// startTask records the start of r in the state of its group and in the rate of its queue.
+func (s *Store) startTask(r *record, now time.Time) {
+	l := r.lane
+	_, l.rateState, _ = l.queue.Rate().Admit(l.rateState, now, 1)
+	if g := l.groups[r.task.Group]; g != nil && l.queue.Fair {
+		g.served += 1 / float64(cmp.Or(g.policy.Weight, 1))
+		l.virtual = max(l.virtual, g.served)
+	}
+
+	g, limits := l.limitsOfTask(r)
+	if g == nil {
+		return
+	}
+	_, g.state.RateState, _ = limits.Rate.Admit(g.state.RateState, now, 1)
+	if limits.KeepPlaces() && !slices.Contains(g.state.Holders, r.task.ID) {
+		g.state.Holders = append(slices.Clone(g.state.Holders), r.task.ID)
+	}
+}
+
+// endPlace ends the place of r in its group after a move. A task of a FIFO queue keeps its place until it ends, and a failed
+// one until the group is unblocked, where failures block.
+func (s *Store) endPlace(r *record, now time.Time) {
+	l := r.lane
+	g := l.groups[r.task.Group]
+	if g == nil {
+		return
+	}
+
+	switch is := r.task.Status; {
+	case is == queue.StatusRetained:
+		return
+	case l.queue.IsFIFO() && is.Waiting():
+	case l.queue.IsFIFO() && is == queue.StatusFailed && l.queue.GroupOnFailure == queue.GroupBlock:
+	default:
+		g.state.Free(r.task.ID)
+	}
+	s.offerNext(g, now)
+}
+
+// offerNext makes the first waiting task of g ready, if the group can start it and no task of it is ready.
+func (s *Store) offerNext(g *groupState, now time.Time) {
+	first, ok := g.waiting.earliest()
+	if !ok || g.offered > 0 || g.lane.gone {
+		return
+	}
+
+	waiting := []int64{first.task.ID}
+	if limits := g.lane.queue.LimitsOf(g.policy); limits.FIFO {
+		waiting = waiting[:0]
+		for _, w := range g.waiting.order.items {
+			waiting = append(waiting, w.task.ID)
+		}
+		slices.Sort(waiting)
+	}
+	probe := g.state
+	chosen, next := probe.Admit(g.lane.queue.LimitsOf(g.policy), now, waiting, 1)
+	if len(chosen) == 0 {
+		s.planGroup(g, next)
+		return
+	}
+	s.offerTask(s.tasks[chosen[0]], g)
+}
+
+// offerTask makes a task of g ready that waited for the group, in its old order.
+func (s *Store) offerTask(r *record, g *groupState) {
+	l := g.lane
+	g.waiting.removeItem(r)
+	l.groupWaiting--
+	r.in = &l.ready
+	l.ready.pushItem(r)
+	l.oldest.pushItem(r)
+	l.joinFairShare(r)
+	g.offered++
+	l.space.busy[l] = struct{}{}
+	s.wakeListeners(l)
+}
+
+// planGroup looks at g again at a time; zero = not because of the time.
+func (s *Store) planGroup(g *groupState, at time.Time) {
+	if g.place != 0 {
+		s.waking.removeItem(g)
+	}
+	if !at.IsZero() {
+		g.wakeAt = at
+		s.waking.pushItem(g)
+	}
+}
+
+// wakeGroups makes tasks of groups ready that a limit of time held up.
+func (s *Store) wakeGroups(st *step) {
+	for g, ok := s.waking.earliest(); ok; g, ok = s.waking.earliest() {
+		if in := g.wakeAt.Sub(st.now); in > 0 {
+			if st.done.NextIn == 0 || in < st.done.NextIn {
+				st.done.NextIn = in
+			}
+			return
+		}
+		s.waking.removeItem(g)
+		s.offerNext(g, st.now)
+		st.recordWakeUp(g.lane)
+	}
+}
+
+// reviewGroups applies new settings of a queue to its groups. All tasks that wait for a group are ready again; the next search
+// holds up those that the new settings hold up.
+func (s *Store) reviewGroups(l *queueState) {
+	for _, g := range l.groups {
+		for _, r := range slices.Clone(g.waiting.order.items) {
+			s.offerTask(r, g)
+		}
+		s.planGroup(g, time.Time{})
+	}
+}
+
+// ListGroups returns a page in the order of names.
+func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.GroupQuery) (queue.GroupPage, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return queue.GroupPage{}, err
+	}
+	defer s.mu.Unlock()
+
+	l, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		return queue.GroupPage{}, err
+	}
+	if q.Name != "" {
+		return queue.GroupPage{Groups: []*queue.Group{l.findGroup(q.Name).describe(now)}}, nil
+	}
+
+	page := queue.GroupPage{Groups: []*queue.Group{}}
+	for _, name := range slices.Sorted(maps.Keys(l.groups)) {
+		g := l.groups[name].describe(now)
+		if name <= q.Cursor && q.Cursor != "" || g.IsEmpty() && g.Waiting == 0 && g.Retained == 0 {
+			continue
+		}
+		if len(page.Groups) == q.Limit {
+			page.Next = page.Groups[q.Limit-1].Name
+			break
+		}
+		page.Groups = append(page.Groups, g)
+	}
+	return page, nil
+}
+
+// describe returns the group as a caller gets it.
+func (g *groupState) describe(now time.Time) *queue.Group {
+	l := g.lane
+	out := &queue.Group{
+		Queue: l.queue.Name, Name: g.name, GroupPolicy: g.policy, Retained: int64(len(g.state.Holders)),
+		Waiting: int64(min(g.waiting.countItems(), queue.MaxGroupWaiting)),
+	}
+	if !now.Before(out.PausedUntil) {
+		out.PausedUntil = time.Time{}
+	}
+
+	probe := g.state
+	_, out.Next = probe.Admit(l.queue.LimitsOf(g.policy), now, []int64{0}, 1)
+	if l.queue.IsFIFO() && l.queue.GroupOnFailure == queue.GroupBlock {
+		for _, id := range g.state.Holders {
+			if r := l.space.store.tasks[id]; r != nil && r.task.Status == queue.StatusFailed {
+				out.Blocked = id
+			}
+		}
+	}
+	return out
+}
+
+// UpdateGroup sets fields of the policy of a group.
+func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, meta queue.GroupMeta) (*queue.Group, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	l, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		return nil, err
+	}
+	g := l.findGroup(group)
+	policy, err := g.policy.With(meta)
+	if err == nil {
+		err = l.queue.CheckGroupPolicy(policy)
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	g.policy = policy
+	if !now.Before(policy.PausedUntil) {
+		g.policy.PausedUntil = time.Time{}
+	}
+	l.countPolicies()
+	s.offerNext(g, now)
+	return g.describe(now), nil
+}
+
+// countPolicies counts the groups with settings of their own.
+func (l *queueState) countPolicies() {
+	l.queue.GroupPolicies = 0
+	for _, g := range l.groups {
+		if !g.policy.IsEmpty() {
+			l.queue.GroupPolicies++
+		}
+	}
+}
+
+// UnblockGroup ends the places of finished tasks.
+func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string) (*queue.Group, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	l, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		return nil, err
+	}
+	g := l.findGroup(group)
+	for _, id := range slices.Clone(g.state.Holders) {
+		if r := s.tasks[id]; r == nil || r.task.Status.Finished() {
+			g.state.Free(id)
+		}
+	}
+	s.offerNext(g, now)
+	return g.describe(now), nil
+}
+
+// pauseFor holds up what the scope of a release names.
+func (s *Store) pauseFor(r *record, scope queue.Scope, until time.Time) {
+	l := r.lane
+	switch {
+	case scope == queue.ScopeQueue && until.After(l.queue.PausedUntil):
+		l.queue.PausedUntil = until
+	case scope == queue.ScopeGroup && r.task.Group != "":
+		if g := l.findGroup(r.task.Group); until.After(g.policy.PausedUntil) {
+			g.policy.PausedUntil = until
+			l.countPolicies()
+			s.planGroup(g, until)
+		}
+	}
+}

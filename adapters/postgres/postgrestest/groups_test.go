@@ -1,0 +1,240 @@
+package postgrestest_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// TestGroupsUnderRandomCalls creates, retains, releases, pauses, raises and lowers at random, over several processes. Afterwards
+// every task ends: no wake-up is lost. While it works, the leases never exceed a limit that held all the time.
+func TestGroupsUnderRandomCalls(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, c := range []struct {
+		name string
+		flow queue.FlowMeta
+		most int // tasks of a group in hand
+	}{
+		{"places", queue.FlowMeta{GroupConcurrency: new(3)}, 5},
+		{"order", queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(2)}, 2},
+		{"order and shares", queue.FlowMeta{Order: new(queue.OrderFIFO), Fair: new(true)}, 1},
+		{"places, shares and rates", queue.FlowMeta{GroupConcurrency: new(2), Fair: new(true), GroupRateLimit: new(500), RateLimit: new(2000)}, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := &groupRun{T: t, most: c.most, dsn: postgrestest.URL(t), name: "q"}
+			for range 3 {
+				r.stores = append(r.stores, postgrestest.OpenURL(t, r.dsn, postgres.WithMaxConns(4)))
+			}
+			q, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{Name: r.name, RetryDelay: new(time.Millisecond), FlowMeta: c.flow})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.stores[0].CreateQueue(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+
+			r.work(sized(t, 3*time.Second, time.Minute), c.flow.GroupConcurrency != nil)
+			r.drain()
+		})
+	}
+}
+
+// groupRun is a run over one queue.
+type groupRun struct {
+	*testing.T
+	most    int
+	dsn     string
+	name    string
+	stores  []*postgres.Store
+	created atomic.Int64
+}
+
+// work calls at random for a time.
+func (r *groupRun) work(length time.Duration, limits bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), length)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, s := range r.stores {
+		for w := range 2 {
+			wg.Go(func() { r.retainAndRelease(ctx, s, fmt.Sprint("w", i, w), true) })
+		}
+		wg.Go(func() { r.create(ctx, s) })
+		wg.Go(func() { r.maintain(ctx, s) })
+	}
+	wg.Go(func() { r.changeSettings(ctx, limits) })
+	wg.Go(func() { r.watchLeases(ctx) })
+	wg.Wait()
+}
+
+func (r *groupRun) create(ctx context.Context, s *postgres.Store) {
+	for ctx.Err() == nil {
+		tasks := make([]queue.NewTask, 1+rand.IntN(40))
+		for i := range tasks {
+			tasks[i] = queue.NewTask{Queue: r.name, TaskMeta: queue.TaskMeta{Group: fmt.Sprint("g", rand.IntN(12)), Payload: queue.EmptyJSON}}
+			if rand.IntN(20) == 0 {
+				tasks[i].Delay = time.Duration(1+rand.IntN(300)) * time.Millisecond
+			}
+		}
+		if _, err := s.CreateTasks(ctx, queue.Create{Namespace: queue.DefaultNamespace, Tasks: tasks, Atomic: true}); err == nil {
+			r.created.Add(int64(len(tasks)))
+		}
+		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+	}
+}
+
+// retainAndRelease works tasks until ctx ends, and returns how many it ended. With faults some come back.
+func (r *groupRun) retainAndRelease(ctx context.Context, s *postgres.Store, worker string, faults bool) (ended int) {
+	for ctx.Err() == nil {
+		out, err := s.RetainTasks(ctx, queue.Retain{
+			Namespace: queue.DefaultNamespace, Queues: []string{r.name}, Requests: []queue.RetainShare{{Worker: worker, Limit: 1 + rand.IntN(20), Lease: 3 * time.Second}},
+		})
+		if err != nil || len(out[0]) == 0 {
+			time.Sleep(5 * time.Millisecond)
+			if !faults && err == nil {
+				return ended
+			}
+			continue
+		}
+
+		// In a FIFO batch the first one that does not end hands back those behind it, as a worker does.
+		var releases []queue.Release
+		back := map[string]bool{}
+		for _, task := range out[0] {
+			rel := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
+			switch n := rand.IntN(30); {
+			case back[task.Group] || faults && n == 0:
+				rel.Outcome = queue.OutcomeHandBack
+				back[task.Group] = true
+			case faults && n == 1:
+				rel.Outcome = queue.OutcomeFailure
+				back[task.Group] = true
+			case faults && n == 2:
+				rel.Outcome, rel.Delay = queue.OutcomeSnooze, 20*time.Millisecond
+				back[task.Group] = true
+			}
+			if rel.Outcome == queue.OutcomeSuccess {
+				ended++
+			}
+			releases = append(releases, rel)
+		}
+		if _, err := s.ReleaseTasks(context.WithoutCancel(ctx), queue.DefaultNamespace, releases); err != nil {
+			r.Errorf("release: %v", err)
+		}
+	}
+	return ended
+}
+
+func (r *groupRun) maintain(ctx context.Context, s *postgres.Store) {
+	for ctx.Err() == nil {
+		for _, chore := range []queue.Chore{queue.ChorePromote, queue.ChoreRescue, queue.ChoreFold, queue.ChoreExpire} {
+			_, _ = s.Maintain(ctx, chore)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// changeSettings pauses groups, cancels tasks, and changes the limit of groups.
+func (r *groupRun) changeSettings(ctx context.Context, limits bool) {
+	for ctx.Err() == nil {
+		s := r.stores[rand.IntN(len(r.stores))]
+		group := fmt.Sprint("g", rand.IntN(12))
+		switch n := rand.IntN(4); {
+		case n == 0:
+			_, _ = s.UpdateGroup(ctx, queue.DefaultNamespace, r.name, group, queue.GroupMeta{PausedUntil: new(time.Now().Add(100 * time.Millisecond))})
+		case n == 1:
+			_, _ = s.UpdateGroup(ctx, queue.DefaultNamespace, r.name, group, queue.GroupMeta{PausedUntil: new(time.Time{})})
+		case n == 2 && limits:
+			_, _ = s.UpdateQueue(ctx, queue.DefaultNamespace, r.name, queue.QueueMeta{FlowMeta: queue.FlowMeta{GroupConcurrency: new(1 + rand.IntN(5))}})
+		case n == 3:
+			page, err := s.ListTasks(ctx, queue.DefaultNamespace, queue.TaskQuery{
+				TaskFilter: queue.TaskFilter{Queue: r.name, Statuses: []queue.Status{queue.StatusNew}}, Page: queue.Page{Limit: 3},
+			})
+			if err == nil && len(page.Tasks) > 0 {
+				_, _ = s.CancelTasks(ctx, queue.DefaultNamespace, queue.Selection{IDs: []int64{page.Tasks[0].ID}})
+			}
+		}
+		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
+	}
+}
+
+// watchLeases compares the leases with the largest limit that the run sets.
+func (r *groupRun) watchLeases(ctx context.Context) {
+	conn, err := pgx.Connect(ctx, r.dsn)
+	if err != nil {
+		return
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for ctx.Err() == nil {
+		var most int
+		err := conn.QueryRow(ctx, `select coalesce(max(n), 0) from (
+			select count(*) as n from pgqueue.lease l cross join lateral unnest(l.task_ids, l.grps) i (id, grp) where i.id <> 0 group by i.grp) x`).Scan(&most)
+		if err == nil && most > r.most {
+			r.Errorf("%d tasks of a group are in hand, at most %d", most, r.most)
+		}
+		time.Sleep(3 * time.Millisecond)
+	}
+}
+
+// drain works until no task waits, with settings as they are, and checks what is left behind.
+func (r *groupRun) drain() {
+	s := r.stores[0]
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		r.maintainOnce(s)
+		r.retainAndRelease(r.Context(), s, "last", false)
+		counts, err := s.Recount(r.Context(), queue.DefaultNamespace)
+		if err != nil {
+			r.Fatal(err)
+		}
+		left := counts[r.name][queue.StatusNew] + counts[r.name][queue.StatusRetry] + counts[r.name][queue.StatusRetained]
+		if left == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("%d tasks wait for good: %v", left, counts[r.name])
+		}
+	}
+
+	stats, err := s.QueueStats(r.Context(), queue.DefaultNamespace, r.name)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if n := stats[0].GroupWaiting; n != 0 {
+		r.Errorf("%d tasks are counted that wait for a group", n)
+	}
+	if n := stats[0].Ready; n != 0 {
+		r.Errorf("%d tasks are counted that are ready", n)
+	}
+	if r.created.Load() == 0 {
+		r.Error("no task was created")
+	}
+	r.Logf("%d tasks", r.created.Load())
+
+	var waiting int
+	conn, err := pgx.Connect(r.Context(), r.dsn)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(r.Context()))
+	if err := conn.QueryRow(r.Context(), "select count(*) from pgqueue.group_waiting").Scan(&waiting); err != nil || waiting != 0 {
+		r.Errorf("%d rows wait for a group, %v", waiting, err)
+	}
+}
+
+func (r *groupRun) maintainOnce(s *postgres.Store) {
+	for _, chore := range []queue.Chore{queue.ChorePromote, queue.ChoreRescue, queue.ChoreFold} {
+		_, _ = s.Maintain(r.Context(), chore)
+	}
+}

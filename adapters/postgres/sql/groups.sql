@@ -1,0 +1,269 @@
+-- Groups. The tables are explained beside group_waiting in the first migration; group_pick.go decides which tasks start.
+
+-- name: group.markers
+-- Takes front markers of a queue, oldest first, from a cursor on. The caller has the gate of the queue
+with marked as materialized (
+    select r.turn from pgqueue.ready r
+    where r.queue_id = @queue_id and r.lane = 2147483647 and r.turn > @cursor
+    order by r.turn limit @limit
+)
+delete from pgqueue.ready r
+where r.queue_id = @queue_id and r.lane = 2147483647 and r.turn = any (array(select turn from marked))
+  and r.turn > @cursor and r.turn <= (select max(turn) from marked)
+returning r.turn, r.grp, r.task_id
+
+-- name: group.load
+-- The newest state and the settings of groups. The caller has the gate
+with i as materialized (select * from unnest(@grp::bigint[]) i (grp))
+select i.grp, s.version, s.holders, s.rate_state, p.concurrency, p.rate_limit, p.rate_period, p.rate_burst, p.paused_until
+from i
+left join lateral (
+    select s.version, s.holders, s.rate_state from pgqueue.group_state s
+    where s.queue_id = @queue_id and s.grp = i.grp order by s.version desc limit 1
+) s on true
+left join lateral (
+    select p.* from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp = i.grp offset 0
+) p on true
+
+-- name: group.waiting
+-- The first tasks that wait for each group, at most @most. A bulk operation that takes one of them at the same time ends it first
+select {{group_waiting w}}
+from unnest(@grp::bigint[]) i (grp)
+cross join lateral (
+    select w.* from pgqueue.group_waiting w
+    where w.queue_id = @queue_id and w.grp = i.grp and (w.dies_at is null or w.dies_at > (select pgqueue.clock()))
+    order by w.lane, w.turn limit @most
+    for update
+) w
+
+-- name: group.waiting.turns
+-- The tasks of a FIFO group that keep their place and wait, by their ids
+select {{group_waiting w}}
+from unnest(@grp::bigint[], @task_id::bigint[]) i (grp, task_id)
+cross join lateral (
+    select w.* from pgqueue.group_waiting w
+    where w.queue_id = @queue_id and w.grp = i.grp and w.turn = i.task_id and w.task_id = i.task_id
+      and w.lane in (select l.lane from pgqueue.lane l where l.queue_id = @queue_id)
+    limit 1
+    for update
+) w
+
+-- name: group.wait
+-- Tasks wait for their group from now on
+insert into pgqueue.group_waiting ({{group_waiting}}) select {{group_waiting i}} from {{group_waiting_rows i}}
+
+-- name: group.start
+-- Tasks no longer wait for their group
+delete from pgqueue.group_waiting w
+using unnest(@grp::bigint[], @lane::integer[], @turn::bigint[]) i (grp, lane, turn)
+where w.queue_id = @queue_id and w.grp = i.grp and w.lane = i.lane and w.turn = i.turn
+
+-- name: group.save
+-- New versions of states
+insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state)
+select i.queue_id, i.grp, nextval('pgqueue.marker'), i.holders::bigint[], i.rate_state
+from {{group_state_rows i}}
+
+-- name: group.forget
+-- Deletes versions of states
+delete from pgqueue.group_state s
+using unnest(@queue_id::integer[], @grp::bigint[], @version::bigint[]) i (queue_id, grp, version)
+where s.queue_id = i.queue_id and s.grp = i.grp and s.version = i.version
+
+-- name: group.mark
+-- Writes front markers. Those of queues in which no task keeps a place would be read by no retain
+insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
+select nextval('pgqueue.marker'), i.task_id, i.queue_id, 2147483647, 0, 0, i.grp
+from unnest(@queue_id::integer[], @grp::bigint[], @task_id::bigint[]) i (queue_id, grp, task_id)
+join pgqueue.queue q on q.id = i.queue_id
+where q."order" = 'fifo' or q.group_concurrency > 0 or q.group_rate_limit > 0 or q.group_policies > 0
+
+-- name: group.wake
+-- Plans a look at groups
+insert into pgqueue.group_wake (due_at, queue_id, grp)
+select i.due_at, i.queue_id, i.grp from unnest(@due_at::timestamptz[], @queue_id::integer[], @grp::bigint[]) i (due_at, queue_id, grp)
+on conflict do nothing
+
+-- name: group.due
+-- Takes what group.wake planned and is due
+delete from pgqueue.group_wake w where ctid = any (array(
+    select w.ctid from pgqueue.group_wake w
+    where w.due_at <= (select pgqueue.clock())
+    order by w.due_at, w.queue_id, w.grp limit @limit
+    for update skip locked))
+returning w.queue_id, w.grp, w.after
+
+-- name: group.queues
+select q.id, q.namespace, q.name from pgqueue.queue q where q.id = any (@queue_ids::integer[]) and q.deleted_at is null
+
+-- name: group.review
+-- The next groups of a queue for which tasks wait, in the order of their hashes, behind @after
+with recursive g as (
+    (select w.grp, 1 as n from pgqueue.group_waiting w where w.queue_id = @queue_id and w.grp > @after order by w.grp limit 1)
+    union all
+    select (select w.grp from pgqueue.group_waiting w where w.queue_id = @queue_id and w.grp > g.grp order by w.grp limit 1), g.n + 1
+    from g where g.grp is not null and g.n < @limit
+)
+select g.grp from g where g.grp is not null
+
+-- name: group.review.later
+insert into pgqueue.group_wake (due_at, queue_id, grp, after) values (pgqueue.clock(), @queue_id, 0, @after) on conflict do nothing
+
+-- name: group.release
+-- Takes tasks out that wait for groups of a queue that limits none any more
+delete from pgqueue.group_waiting where ctid = any (array(
+    select w.ctid from pgqueue.group_waiting w where w.queue_id = @queue_id order by w.lane, w.turn limit @limit for update skip locked))
+returning turn, task_id, queue_id, lane, attempt, dies_at, grp
+
+-- name: group.unmark
+-- Deletes the markers of creates that stand where tasks become ready
+delete from pgqueue.ready r
+using unnest(@lane::integer[], @turn::bigint[]) i (lane, turn)
+where r.queue_id = @queue_id and r.lane = i.lane and r.turn = i.turn and r.n = 0
+returning r.turn
+
+-- name: group.reset
+-- Forgets all states of the groups of a queue. The caller has the gate
+delete from pgqueue.group_state where queue_id = @queue_id and grp <> 0
+
+-- name: group.seed
+-- Gives the tasks in hand their places. @none is the hash of the tasks without a group; 0 = they have no place
+insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state)
+select @queue_id, h.grp, nextval('pgqueue.marker'), h.ids, 0
+from (
+    select coalesce(nullif(l.grps[i.place], 0), @none::bigint) as grp, array_agg(i.id order by i.id) as ids
+    from pgqueue.lease l
+    cross join lateral unnest(l.task_ids) with ordinality i (id, place)
+    where l.queue_id = @queue_id and i.id <> 0
+    group by 1
+) h
+where h.grp <> 0
+
+-- name: group.policy
+select {{group_policy p}} from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp = @grp for update
+
+-- name: group.policy.save
+insert into pgqueue.group_policy ({{group_policy}}) select {{group_policy i}} from {{group_policy_rows i}}
+on conflict (queue_id, grp) do update
+set name = excluded.name, weight = excluded.weight, concurrency = excluded.concurrency, rate_limit = excluded.rate_limit,
+    rate_period = excluded.rate_period, rate_burst = excluded.rate_burst, paused_until = excluded.paused_until, bucket = excluded.bucket
+
+-- name: group.policy.drop
+delete from pgqueue.group_policy where queue_id = @queue_id and grp = @grp
+
+-- name: group.policy.count
+-- Counts the policies of a queue
+update pgqueue.queue set group_policies = (select count(*) from pgqueue.group_policy p where p.queue_id = @queue_id)
+where id = @queue_id
+returning group_policies
+
+-- name: group.policy.bucket
+-- A bucket that no group of the queue has
+select (coalesce(max(p.bucket), 256) + 1)::smallint from pgqueue.group_policy p where p.queue_id = @queue_id
+
+-- name: group.pause
+-- Holds groups up until a time, unless they are held up for longer
+insert into pgqueue.group_policy as p (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
+select i.queue_id, i.grp, i.name, 0, 0, 0, 1000000000, 0, i.until
+from unnest(@queue_id::integer[], @grp::bigint[], @name::text[], @until::timestamptz[]) i (queue_id, grp, name, until)
+order by i.queue_id, i.grp
+on conflict (queue_id, grp) do update set paused_until = greatest(p.paused_until, excluded.paused_until)
+
+-- name: group.pause.queue
+-- Holds a queue up until a time, unless it is held up for longer
+update pgqueue.queue set paused_until = greatest(paused_until, @until) where id = @queue_id
+
+-- name: group.buckets
+-- The buckets of the groups with a weight
+select p.queue_id, p.grp, p.bucket, p.weight from pgqueue.group_policy p where p.queue_id = any (@queue_ids::integer[]) and p.bucket is not null
+
+-- name: group.lanes
+-- The lanes of a fair queue, with the weights of the buckets that one group has
+select distinct l.lane, coalesce(p.weight, 1)
+from pgqueue.lane l
+left join pgqueue.group_policy p on p.queue_id = l.queue_id and p.bucket = l.lane & 65535
+where l.queue_id = @queue_id
+
+-- name: retain.pick.fair
+-- As retain.pick, for the lanes of one fair queue in a given order: @lane, behind @cursor, at most @quota rows each
+with now as materialized (select pgqueue.clock() as t)
+select {{ready r}}, r.at, (select t from now)
+from pgqueue.queue q
+cross join lateral (
+    select u.lane, u.cursor, u.quota from unnest(@lane::integer[], @cursor::bigint[], @quota::integer[]) with ordinality u (lane, cursor, quota, ord)
+    order by u.ord offset 0
+) u
+cross join lateral (
+    select r.ctid as at, {{ready r}}
+    from pgqueue.ready r
+    where r.queue_id = q.id and r.lane = u.lane and r.turn > u.cursor and (r.dies_at is null or r.dies_at > (select t from now))
+    order by r.turn
+    limit u.quota
+    for update skip locked
+) r
+where q.id = @queue_id and not q.paused and q.deleted_at is null and (not q.gated or q.id = any (@gated::integer[]))
+  and (q.paused_until is null or q.paused_until <= (select t from now))
+
+-- name: group.list
+-- The next groups of a queue behind @after with a policy, a state or a waiting task, in the order of their hashes
+with recursive w as (
+    (select x.grp, 1 as n from pgqueue.group_waiting x where x.queue_id = @queue_id and x.grp > @after order by x.grp limit 1)
+    union all
+    select (select x.grp from pgqueue.group_waiting x where x.queue_id = @queue_id and x.grp > w.grp order by x.grp limit 1), w.n + 1
+    from w where w.grp is not null and w.n < @limit
+),
+s as (
+    (select x.grp, 1 as n from pgqueue.group_state x where x.queue_id = @queue_id and x.grp > @after and x.grp <> 0 order by x.grp limit 1)
+    union all
+    select (select x.grp from pgqueue.group_state x where x.queue_id = @queue_id and x.grp > s.grp and x.grp <> 0 order by x.grp limit 1), s.n + 1
+    from s where s.grp is not null and s.n < @limit
+)
+select u.grp from (
+    select w.grp from w where w.grp is not null
+    union
+    select s.grp from s where s.grp is not null
+    union
+    (select p.grp from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp > @after order by p.grp limit @limit)
+) u order by u.grp limit @limit
+
+-- name: group.describe
+-- What an answer says of groups. The name comes from the policy, or from a task that waits or keeps a place
+with i as materialized (select * from unnest(@grp::bigint[]) i (grp))
+select i.grp, pgqueue.clock(), coalesce(p.name, (
+           select t.group_name from (
+               (select w.task_id as id from pgqueue.group_waiting w where w.queue_id = @queue_id and w.grp = i.grp limit 1)
+               union all
+               select unnest(s.holders)
+           ) x
+           cross join lateral (select t.group_name from pgqueue.task t where t.queue_id = @queue_id and t.id = x.id offset 0) t
+           limit 1)),
+       s.holders, s.rate_state, p.weight, p.concurrency, p.rate_limit, p.rate_period, p.rate_burst, p.paused_until,
+       (select count(*) from (select 1 from pgqueue.group_waiting w where w.queue_id = @queue_id and w.grp = i.grp limit @most) w),
+       (select d.task_id from unnest(s.holders) h (id)
+        cross join lateral (
+            select d.task_id, d.n from pgqueue.done d
+            where d.queue_id = @queue_id and d.task_id = h.id and d.status = 5 limit 1
+        ) d limit 1)
+from i
+left join lateral (
+    select s.holders, s.rate_state from pgqueue.group_state s
+    where s.queue_id = @queue_id and s.grp = i.grp order by s.version desc limit 1
+) s on true
+left join lateral (
+    select p.* from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp = i.grp offset 0
+) p on true
+order by i.grp
+
+-- name: group.finished
+-- The finished tasks among those that keep a place, and those that are gone
+with h as materialized (select * from unnest(@ids::bigint[]) h (id))
+select h.id from h
+where not exists (
+    select 1 from pgqueue.task_now n where n.queue_id = @queue_id and n.id = h.id and n.status <= 3 offset 0)
+
+-- name: take.waiting
+-- Takes tasks out that wait for their group, for an operator. Their turn is that of a ready row, or in a FIFO queue their id
+with i as materialized (select * from unnest(@queue_id::integer[], @grp::bigint[], @lane::integer[], @turn::bigint[], @task_id::bigint[]) i (queue_id, grp, lane, turn, task_id))
+delete from pgqueue.group_waiting w using i
+where w.queue_id = i.queue_id and w.grp = i.grp and w.lane = i.lane and w.turn in (i.turn, i.task_id) and w.task_id = i.task_id
+returning w.task_id
