@@ -94,7 +94,7 @@ func (m *member) use(ctx context.Context) (queue.Store, error) {
 }
 
 // present returns the open Store, or the error of an attempt less than reopenPause ago.
-func (m *member) present() (store queue.Store, err error, known bool) { //nolint:revive,staticcheck // the error is a remembered one
+func (m *member) present() (store queue.Store, err error, known bool) { //nolint:revive // the error is a remembered one
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.store != nil {

@@ -8,18 +8,18 @@ import (
 
 // Queue is a queue in an answer. The first five fields are the predecessor's.
 type Queue struct {
-	Queue         string    `json:"queue" doc:"The queue's name" example:"mail"`
-	TTL           int64     `json:"ttl,omitempty" doc:"A task not finished this long after it became due expires; nanoseconds, absent = never" example:"3600000000000"`
-	Retries       int       `json:"retries" doc:"Retries after the first attempt; 0 = one attempt only" example:"3"`
-	RetryDelay    int64     `json:"retry_delay" doc:"The base of the backoff, nanoseconds" example:"120000000000"`
-	Namespace     string    `json:"namespace" doc:"The tenant" example:"default"`
-	Backoff       string    `json:"backoff" enum:"exponential,linear,constant" doc:"How the delay grows from one retry to the next" example:"exponential"`
-	RetryMaxDelay int64     `json:"retry_max_delay,omitempty" doc:"The cap of the backoff, nanoseconds; absent = none" example:"86400000000000"`
-	Lease         int64     `json:"lease" doc:"How long a retained task is held without a heartbeat, nanoseconds" example:"300000000000"`
-	Concurrency   int       `json:"concurrency" doc:"The most tasks retained at once over all workers; 0 = no limit" example:"0"`
-	Retention     int64     `json:"retention,omitempty" doc:"How long finished tasks stay, nanoseconds; absent = the ttl if set, else 7 days" example:"604800000000000"`
-	Paused        bool      `json:"paused" doc:"Nothing is retained while true" example:"false"`
-	Events        bool      `json:"events" doc:"Whether events of the tasks are kept in the feed" example:"true"`
+	Queue         string `json:"queue" doc:"The queue's name" example:"mail"`
+	TTL           int64  `json:"ttl,omitempty" doc:"A task not finished this long after it became due expires; nanoseconds, absent = never" example:"3600000000000"`
+	Retries       int    `json:"retries" doc:"Retries after the first attempt; 0 = one attempt only" example:"3"`
+	RetryDelay    int64  `json:"retry_delay" doc:"The base of the backoff, nanoseconds" example:"120000000000"`
+	Namespace     string `json:"namespace" doc:"The tenant" example:"default"`
+	Backoff       string `json:"backoff" enum:"exponential,linear,constant" doc:"How the delay grows from one retry to the next" example:"exponential"`
+	RetryMaxDelay int64  `json:"retry_max_delay,omitempty" doc:"The cap of the backoff, nanoseconds; absent = none" example:"86400000000000"`
+	Lease         int64  `json:"lease" doc:"How long a retained task is held without a heartbeat, nanoseconds" example:"300000000000"`
+	Concurrency   int    `json:"concurrency" doc:"The most tasks retained at once over all workers; 0 = no limit" example:"0"`
+	Retention     int64  `json:"retention,omitempty" doc:"How long finished tasks stay, nanoseconds; absent = the ttl if set, else 7 days" example:"604800000000000"`
+	Paused        bool   `json:"paused" doc:"Nothing is retained while true" example:"false"`
+	Events        bool   `json:"events" doc:"Whether events of the tasks are kept in the feed" example:"true"`
 	Flow
 	PausedUntil   time.Time `json:"paused_until,omitzero" doc:"Nothing is retained before: a worker reported that the other side asked for it" example:"2026-01-02T15:04:05Z"`
 	GroupPolicies int       `json:"group_policies" doc:"The number of groups with settings of their own" example:"0"`
