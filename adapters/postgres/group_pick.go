@@ -402,7 +402,7 @@ func (g *groupPick) startCandidate(c candidate) {
 	switch {
 	case c.run < 0:
 		g.start = append(g.start, g.place[c.id])
-		g.groupWaiting[g.q.id]--
+		g.countGroupWaiting(g.q.id, -1)
 	case g.q.IsFIFO():
 		m := &g.met[c.run]
 		g.place[c.id] = waitingGroupRow{turn: c.id, taskID: c.id, queueID: g.q.id, lane: c.lane, attempt: c.attempt, diesAt: m.diesAt, grp: c.grp}
@@ -440,7 +440,7 @@ func (g *groupPick) settleRuns() {
 		m := &g.met[i]
 		grp := g.hashOfRun(m)
 		if m.n == 0 {
-			g.groupWaiting[g.q.id]++ // the count left out one task that could start
+			g.countGroupWaiting(g.q.id, 1) // the count left out one task that could start
 			g.whole = append(g.whole, m.at)
 			g.q.lanes.advanceCursor(m.lane, m.turn, began)
 			continue
@@ -498,7 +498,7 @@ func (g *groupPick) holdUp(m *metRun, grp, n int64) {
 		w := waitingGroupRow{turn: turn, taskID: id, queueID: g.q.id, lane: m.lane, attempt: m.attempt, diesAt: m.diesAt, grp: grp}
 		g.all = append(g.all, w)
 		g.place[id] = w
-		g.groupWaiting[g.q.id]++
+		g.countGroupWaiting(g.q.id, 1)
 		could = true
 	}
 	if group := g.groups[grp]; could && group.next.IsZero() && !g.isHeldUp(group) {
@@ -568,7 +568,17 @@ func (p *claim) queueGroups(t *txn.Tx) {
 
 	queueRows(t, dropGroupStates, groupVersionColumns, slices.DeleteFunc(dropped, func(v groupVersion) bool { return v.version <= 0 }))
 	queueRows(t, saveGroupStates, groupStateColumns, saved)
-	events{}.countGroupWaiting(t, p.groupWaiting)
+	if len(p.groupWaiting) > 0 {
+		events{}.countGroupWaiting(t, p.groupWaiting)
+	}
+}
+
+// countGroupWaiting changes the number of tasks of a queue that wait for their group.
+func (p *claim) countGroupWaiting(queueID int32, n int) {
+	if p.groupWaiting == nil {
+		p.groupWaiting = map[int32]int{}
+	}
+	p.groupWaiting[queueID] += n
 }
 
 // queueRows queues the rows of the tasks that wait for their group, and those of markers and planned looks.
@@ -603,7 +613,7 @@ func (g *groupPick) undoRestored() {
 			continue
 		}
 
-		g.groupWaiting[g.q.id]++
+		g.countGroupWaiting(g.q.id, 1)
 		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: k.grp})
 		id := k.task.ID
 		delete(g.started, id)

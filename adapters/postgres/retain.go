@@ -169,7 +169,7 @@ type pickedTask struct {
 // pickTasks picks up to total tasks from queues. No queue starves another. It returns errSplitting if it found only
 // runs that other retains split.
 func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, total int) (*claim, error) {
-	p := &claim{store: s, tx: t, most: total, groupWaiting: map[int32]int{}}
+	p := &claim{store: s, tx: t, most: total}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
@@ -483,7 +483,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	q.lastLane, q.lastTurn = run.lane, run.turn+int64(run.n)-1
 	if run.n == 0 { // a marker of a time at which the queue limited its groups
 		p.whole = append(p.whole, p.place)
-		p.groupWaiting[run.queueID]++
+		p.countGroupWaiting(run.queueID, 1)
 		return nil
 	}
 
@@ -669,9 +669,8 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		lease    time.Duration
 		tasks    []*queue.Task
 		attempts []int16
-		again    bool // at least one attempt failed before
-		grps     []int64
-		grouped  bool // at least one task has a group
+		again    bool    // at least one attempt failed before
+		grps     []int64 // nil: no task has a group
 	}
 
 	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
@@ -693,8 +692,12 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		h.tasks = append(h.tasks, k.task)
 		h.attempts = append(h.attempts, k.attempt+1)
 		h.again = h.again || k.attempt > 0
-		h.grps = append(h.grps, k.grp)
-		h.grouped = h.grouped || k.grp != 0
+		if k.grp != 0 || h.grps != nil {
+			for len(h.grps) < len(h.tasks)-1 { // those before have no group
+				h.grps = append(h.grps, 0)
+			}
+			h.grps = append(h.grps, k.grp)
+		}
 		was := statusNew
 		if k.attempt > 0 {
 			was = statusRetry
@@ -718,9 +721,7 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		if h.again {
 			rows[i].attempts = arrayTextPointer(h.attempts)
 		}
-		if h.grouped {
-			rows[i].grps = arrayTextPointer(h.grps)
-		}
+		rows[i].grps = arrayTextPointer(h.grps)
 		first[h.tasks[0].ID] = h
 	}
 
