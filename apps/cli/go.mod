@@ -10,6 +10,7 @@ require (
 	github.com/hinshun/vt10x v0.0.0-20220301184237-5011da428d02
 	github.com/itchyny/gojq v0.12.20
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/pgqueue/pgqueue/adapters/cells v0.1.0
 	github.com/pgqueue/pgqueue/adapters/embedded v0.1.0
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
@@ -116,6 +117,7 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../adapters/cells
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../adapters/embedded
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/oidc => ../../adapters/oidc

@@ -131,6 +131,7 @@ require (
 	github.com/oklog/ulid/v2 v2.1.2 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
+	github.com/pgqueue/pgqueue/adapters/cells v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/web v0.1.0 // indirect

@@ -23,6 +23,7 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.31.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/pgqueue/pgqueue/adapters/cells v0.1.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	go.opentelemetry.io/contrib/bridges/prometheus v0.72.0 // indirect
@@ -92,6 +93,7 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../adapters/cells
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../adapters/embedded
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/oidc => ../../adapters/oidc

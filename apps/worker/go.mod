@@ -17,6 +17,8 @@ require (
 	go.yaml.in/yaml/v3 v3.0.6
 )
 
+require github.com/pgqueue/pgqueue/adapters/cells v0.1.0 // indirect
+
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect
 	connectrpc.com/connect v1.21.1 // indirect
@@ -81,6 +83,7 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../adapters/cells
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry

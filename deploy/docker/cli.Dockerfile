@@ -13,6 +13,7 @@ ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
 WORKDIR /src
 # Dependencies come first: they are fetched again only when a go.mod changes.
 COPY domain/go.mod domain/
+COPY adapters/cells/go.mod adapters/cells/go.sum adapters/cells/
 COPY adapters/embedded/go.mod adapters/embedded/go.sum adapters/embedded/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/oidc/go.mod adapters/oidc/go.sum adapters/oidc/
@@ -28,6 +29,7 @@ COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
 COPY apps/cli/go.mod apps/cli/go.sum apps/cli/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
 COPY domain domain
+COPY adapters/cells adapters/cells
 COPY adapters/embedded adapters/embedded
 COPY adapters/memory adapters/memory
 COPY adapters/oidc adapters/oidc

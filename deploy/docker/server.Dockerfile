@@ -13,6 +13,7 @@ ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
 WORKDIR /src
 # Dependencies come first: they are fetched again only when a go.mod changes.
 COPY domain/go.mod domain/
+COPY adapters/cells/go.mod adapters/cells/go.sum adapters/cells/
 COPY adapters/embedded/go.mod adapters/embedded/go.sum adapters/embedded/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/oidc/go.mod adapters/oidc/go.sum adapters/oidc/
@@ -26,6 +27,7 @@ COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/pro
 COPY apps/server/go.mod apps/server/go.sum apps/server/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/server mod download
 COPY domain domain
+COPY adapters/cells adapters/cells
 COPY adapters/embedded adapters/embedded
 COPY adapters/oidc adapters/oidc
 COPY adapters/postgres/*.go adapters/postgres/

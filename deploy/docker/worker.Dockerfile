@@ -13,6 +13,7 @@ ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
 WORKDIR /src
 # Dependencies come first: they are fetched again only when a go.mod changes.
 COPY domain/go.mod domain/
+COPY adapters/cells/go.mod adapters/cells/go.sum adapters/cells/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
@@ -23,6 +24,7 @@ COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/pro
 COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/worker mod download
 COPY domain domain
+COPY adapters/cells adapters/cells
 COPY adapters/postgres/*.go adapters/postgres/
 COPY adapters/postgres/internal adapters/postgres/internal
 COPY adapters/postgres/sql adapters/postgres/sql

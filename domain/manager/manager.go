@@ -182,6 +182,21 @@ func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	})
 }
 
+// ListCells returns the state of each cell of the store. A store without cells is cell 0.
+func (m *Manager) ListCells(ctx context.Context) ([]queue.CellStatus, error) {
+	return callStoreDirectly(ctx, m, queue.OpListCells, func(ctx context.Context) ([]queue.CellStatus, error) {
+		if l, ok := queue.StoreAs[queue.CellLister](m.store); ok {
+			return l.ListCells(ctx)
+		}
+
+		names, err := m.store.ListNamespaces(ctx)
+		if ctx.Err() != nil {
+			return nil, queue.ContextError(ctx.Err())
+		}
+		return []queue.CellStatus{{State: queue.CellOpen, Namespaces: len(names), Err: err}}, nil
+	})
+}
+
 // Close refuses new calls with KindUnavailable and answers waiting callers with it. It lets Store calls in flight end, and
 // returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns the error of
 // ctx. It closes the managers of all namespaces, drains the workers of Run, ends Run, and may be called again.

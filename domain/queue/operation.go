@@ -82,6 +82,7 @@ const (
 	OpMaintain
 	OpPing
 	OpDiagnose
+	OpListCells
 
 	// The calls that only the in-process manager has, for users of the predecessor.
 
@@ -258,6 +259,7 @@ var operations = [opCount]Operation{
 	OpMaintain:        {"Maintain", "Maintainer", "Do one step of background work", EffectIdempotent, CostBatch, ""},
 	OpPing:            {"Ping", "Store", "Check that the store can work", EffectNone, CostRow, ActionSystemRead},
 	OpDiagnose:        {"Diagnose", "Diagnoser", "Examine the store", EffectNone, CostAll, ActionSystemRead},
+	OpListCells:       {"ListCells", "CellLister", "List the cells of the store", EffectNone, CostAll, ActionSystemRead},
 
 	OpNextTask:    {"NextTask", "", "Retain one task", EffectLease, CostRow, ActionTaskWork},
 	OpReleaseTask: {"ReleaseTask", "", "Release one task", EffectIdempotent, CostRow, ActionTaskWork},

@@ -31,6 +31,7 @@ var roles = map[string]reflect.Type{
 	"Maintainer":    reflect.TypeFor[queue.Maintainer](),
 	"Store":         reflect.TypeFor[queue.Store](),
 	"Diagnoser":     reflect.TypeFor[queue.Diagnoser](),
+	"CellLister":    reflect.TypeFor[queue.CellLister](),
 	"Admin":         reflect.TypeFor[access.Admin](),
 	"SessionAdmin":  reflect.TypeFor[access.SessionAdmin](),
 	"Sessions":      reflect.TypeFor[access.Sessions](),

@@ -32,6 +32,8 @@ type Database struct {
 	Pooler bool
 	// Schema holds the tables.
 	Schema string
+	// CellsFile is a YAML file of further cells; "" = those of the directory in the database. See ReadCellsFile.
+	CellsFile string
 	// MaxConns bounds the connections to the database; 0 = the store's default.
 	MaxConns int
 	// Wait is the longest wait for a database that does not answer yet, at most 1 h.
@@ -48,6 +50,7 @@ func (d *Database) Flags(to *pflag.FlagSet) {
 	fs.StringVar(&d.Schema, "schema", d.Schema, "database `schema` of the tables")
 	fs.StringVar(&d.ListenURL, "listen-url", d.ListenURL, "direct database `URL` for LISTEN, when the other leads through a pooler")
 	fs.BoolVar(&d.Pooler, "pooler", d.Pooler, "the database's URL leads through a transaction pooler such as pgbouncer")
+	fs.StringVar(&d.CellsFile, "cells-file", d.CellsFile, "YAML `file` of further cells (default: the directory in the database)")
 	fs.IntVar(&d.MaxConns, "max-conns", d.MaxConns, "most connections to the database (default: the store's)")
 	DurationVar(fs, &d.Wait, "wait", "how long to wait for a database that does not answer yet")
 	FromEnvironment(fs)

@@ -9,6 +9,7 @@ require (
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
+	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/term v0.47.0
 )
 
@@ -25,6 +26,7 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/pgqueue/pgqueue/adapters/cells v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0
 	github.com/pgqueue/pgqueue/transport/rest v0.1.0
@@ -41,6 +43,7 @@ require (
 )
 
 replace (
+	github.com/pgqueue/pgqueue/adapters/cells => ../../../adapters/cells
 	github.com/pgqueue/pgqueue/adapters/memory => ../../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../../adapters/telemetry

@@ -59,7 +59,7 @@ func (s *Server) handler() (handler, error) {
 	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
 		Service: s.guarded, Authorize: s.audit.Require, Admin: s.control.admin,
-		Sessions: s.control.sessions, Cookie: s.control.cookie, CountRefusal: s.control.countRefusal, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready, Diagnose: s.manager.Diagnose,
+		Sessions: s.control.sessions, Cookie: s.control.cookie, CountRefusal: s.control.countRefusal, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready, Diagnose: s.manager.Diagnose, Cells: s.manager.ListCells,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),

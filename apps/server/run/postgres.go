@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -32,7 +33,25 @@ func (s *Server) openPostgres(ctx context.Context) (queue.Store, error) {
 	}
 
 	s.checkRows(ctx, store)
-	return store, s.checkDurability(ctx, store)
+	if err := s.checkDurability(ctx, store); err != nil {
+		return nil, err
+	}
+
+	all, closeCells, err := s.cfg.OpenCells(ctx, s.log, store, program.Cells{Migrate: !s.cfg.NoMigrate, Options: s.storeOptions()})
+	if err != nil {
+		return nil, err
+	}
+	s.prependStep("close the cells", func(context.Context) error { closeCells(); return nil })
+	return all, nil
+}
+
+// storeOptions are the options of the stores of all cells.
+func (s *Server) storeOptions() []postgres.Option {
+	opts := []postgres.Option{postgres.WithAuditRetention(*s.cfg.AuditRetention)}
+	if s.tel.Tracing() {
+		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
+	}
+	return opts
 }
 
 // startEmbedded starts a PostgreSQL and returns its URL.
@@ -73,13 +92,9 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 
 // connect connects to the database at url.
 func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, error) {
-	opts := []postgres.Option{postgres.WithAuditRetention(*s.cfg.AuditRetention)}
-	if s.tel.Tracing() {
-		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
-	}
 	db := s.cfg.Database
 	db.URL = url
-	return db.Open(ctx, s.log, opts...)
+	return db.Open(ctx, s.log, s.storeOptions()...)
 }
 
 func (s *Server) migrate(ctx context.Context, store *postgres.Store) error {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -41,7 +42,16 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	if err := store.Ping(ctx); err != nil {
 		return nil, nil, err
 	}
-	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.server.Namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background),
+	all, closeCells, err := c.database.OpenCells(ctx, log, store, program.Cells{})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			closeCells()
+		}
+	}()
+	m, err := manager.New(all, manager.WithNamespace(cmp.Or(c.server.Namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background),
 		manager.WithMaxPayloadBytes(c.maxPayload))
 	if err != nil {
 		return nil, nil, err
@@ -64,6 +74,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 			log.ErrorContext(ctx, "not all calls ended", "err", err)
 		}
 
+		closeCells()
 		store.Close()
 	}, nil
 }

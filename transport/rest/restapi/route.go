@@ -169,6 +169,8 @@ var (
 
 	Diagnose = declareRoute(Route{Op: queue.OpDiagnose, Method: http.MethodGet, Path: "/doctor", ID: "doctor", Tag: "system"})
 
+	ListCells = declareRoute(Route{Op: queue.OpListCells, Method: http.MethodGet, Path: "/cell", ID: "listCells", Tag: "system"})
+
 	Metrics = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
 )
 

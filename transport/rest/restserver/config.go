@@ -30,6 +30,8 @@ type Config struct {
 	CountRefusal func(r *http.Request) (wait time.Duration, reason *queue.Error)
 	// Diagnose examines the store for GET {prefix}/doctor; nil = 404.
 	Diagnose func(context.Context) ([]queue.Finding, error)
+	// Cells lists the cells of the store for GET {prefix}/cell; nil = 404.
+	Cells func(context.Context) ([]queue.CellStatus, error)
 	// Prefix of the routes; "" = /api, "/" = no prefix.
 	Prefix string
 	// Metrics answers GET {prefix}/metrics; nil = 404.

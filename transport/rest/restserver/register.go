@@ -43,6 +43,12 @@ func (s *Server) registerRoutes() {
 	}, diagnose)
 
 	registerOperation(s, operation{
+		Route: restapi.ListCells,
+		allow: func(c *call) error { return c.authorize(queue.ActionSystemRead, "") },
+		text:  "Each cell is asked whether it can work. Connection strings are not shown.",
+	}, listCells)
+
+	registerOperation(s, operation{
 		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},
 		allow: func(c *call) error { return c.authorize(queue.ActionSystemRead, "") },
 	}, serveMetrics)

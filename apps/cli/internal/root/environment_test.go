@@ -18,7 +18,8 @@ import (
 // itself. Of run it is every flag of its own.
 var (
 	everywhere = []string{"url", "namespace", "protocol", "auth-token", "auth-token-file", "ca-file", "cert-file", "key-file", "timeout", "output"}
-	toDatabase = []string{"database-url", "schema", "pooler", "data-dir", "listen-url", "max-conns", "wait"}
+	toDatabase = []string{"database-url", "schema", "pooler", "data-dir", "listen-url", "max-conns", "wait", "cells-file"}
+	onCells    = []string{"cells", "create-cell", "place", "move-home"}
 	onTokens   = []string{"audit", "tokens", "create-token", "rotate-token", "revoke-token", "whoami", "can"}
 )
 
@@ -30,7 +31,7 @@ func readsVariable(cmd *cobra.Command, flag string) bool {
 		return true
 	case len(path) == 2 && path[1] == "run":
 		return !slices.Contains([]string{"help", "jq", "context", "config"}, flag)
-	case len(path) > 1 && (path[1] == "migrate" || path[1] == "doctor" || slices.Contains(onTokens, path[1])):
+	case len(path) > 1 && (path[1] == "migrate" || path[1] == "doctor" || slices.Contains(onTokens, path[1]) || slices.Contains(onCells, path[1])):
 		return slices.Contains(toDatabase, flag)
 	}
 	return false

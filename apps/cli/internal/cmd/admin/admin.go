@@ -13,7 +13,7 @@ import (
 
 // Commands returns the commands for operators.
 func Commands(f *factory.Factory) []*cobra.Command {
-	return append([]*cobra.Command{newVersionCommand(f), newCompletionCommand()}, databaseCommands(f)...)
+	return append([]*cobra.Command{newVersionCommand(f), newCompletionCommand()}, append(databaseCommands(f), cellCommands(f)...)...)
 }
 
 func newVersionCommand(f *factory.Factory) *cobra.Command {

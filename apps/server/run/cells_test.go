@@ -1,0 +1,96 @@
+package run_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+)
+
+// TestCells starts a server over three databases that a file names, and asks for the cells.
+func TestCells(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL; -short leaves it out")
+	}
+	var urls []string
+	var lines strings.Builder
+	lines.WriteString("cells:\n")
+	for id := range 3 {
+		url := postgrestest.URL(t)
+		s := postgrestest.OpenURL(t, url)
+		if _, err := s.MakeHome(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		urls = append(urls, url)
+		fmt.Fprintf(&lines, "  - {id: %d, url: %q}\n", id, url)
+	}
+	fmt.Fprintf(&lines, "  - {id: 3, url: %q, closed: true}\n", "postgres://nobody@127.0.0.1:1/none?connect_timeout=1")
+	file := filepath.Join(t.TempDir(), "cells.yaml")
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	s, err := run.Start(t.Context(), run.Config{
+		Addr: "127.0.0.1:0", Auth: run.AuthOff, NoUI: true,
+		Database: program.Database{URL: urls[0], CellsFile: file},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	seen := map[int]bool{}
+	for i := range 12 {
+		c, err := restclient.New(s.URL()+"/api", restclient.WithNamespace(fmt.Sprintf("team%d", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+			t.Fatal(err)
+		}
+		task, err := c.CreateTask(t.Context(), "mail", queue.TaskMeta{Payload: queue.EmptyJSON})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[queue.CellOfID(task.ID)] = true
+	}
+	if len(seen) != 3 || seen[3] {
+		t.Errorf("12 namespaces are in the cells %v", seen)
+	}
+
+	answer, err := http.Get(s.URL() + "/api/cell") //nolint:noctx // of this test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list restapi.List[restapi.Cell]
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if len(list.Body) != 4 || !list.Body[2].Up || list.Body[3].Up || !strings.Contains(list.Body[3].Error, "cell 3") || list.Body[3].State != "closed" {
+		t.Errorf("cells: %s", text)
+	}
+	if strings.Contains(string(text), "postgres://") {
+		t.Errorf("the answer has a connection string: %s", text)
+	}
+}
