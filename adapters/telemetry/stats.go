@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ var (
 	descWanted  = prometheus.NewDesc("pgqueue_queue_wanted_slots", "Slots of workers that the queue has work for, to work off its ready tasks within 30 s.", []string{"namespace", "queue"}, nil)
 	descUp      = prometheus.NewDesc("pgqueue_stats_up", "1 when the last reading of the queues' stats went well.", nil, nil)
 	descSeconds = prometheus.NewDesc("pgqueue_stats_seconds", "How long the last reading of the queues' stats took.", nil, nil)
+	descCell    = prometheus.NewDesc("pgqueue_cell_up", "1 when the cell can work; only with cells.", []string{"cell"}, nil)
 	descQueues  = prometheus.NewDesc("pgqueue_queues", "Queues of all namespaces.", nil, nil)
 )
 
@@ -61,7 +63,7 @@ type statsCollector struct {
 }
 
 func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descWanted, descUp, descSeconds, descQueues} {
+	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descWanted, descUp, descSeconds, descCell, descQueues} {
 		ch <- d
 	}
 }
@@ -104,8 +106,31 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 		c.metrics = append(c.metrics, prometheus.MustNewConstMetric(descQueues, prometheus.GaugeValue, float64(len(all))))
 	}
 
+	c.metrics = append(c.metrics, c.cellGauges(ctx)...)
 	c.read = time.Now()
 	return c.metrics
+}
+
+// cellGauges makes the metrics of the cells; a store without cells has none.
+func (c *statsCollector) cellGauges(ctx context.Context) []prometheus.Metric {
+	lister, ok := queue.StoreAs[queue.CellLister](c.store)
+	if !ok {
+		return nil
+	}
+	all, err := lister.ListCells(ctx)
+	if err != nil {
+		return nil
+	}
+
+	out := make([]prometheus.Metric, len(all))
+	for i, cell := range all {
+		up := 1.0
+		if cell.Err != nil {
+			up = 0
+		}
+		out[i] = prometheus.MustNewConstMetric(descCell, prometheus.GaugeValue, up, strconv.Itoa(cell.ID))
+	}
+	return out
 }
 
 // readAllStats reads the stats of every queue of every namespace.

@@ -90,6 +90,20 @@ func TestCells(t *testing.T) {
 	if len(list.Body) != 4 || !list.Body[2].Up || list.Body[3].Up || !strings.Contains(list.Body[3].Error, "cell 3") || list.Body[3].State != "closed" {
 		t.Errorf("cells: %s", text)
 	}
+	metrics, err := http.Get(s.URL() + "/api/metrics") //nolint:noctx // of this test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer metrics.Body.Close()
+	scraped, err := io.ReadAll(metrics.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`pgqueue_cell_up{cell="1"} 1`, `pgqueue_cell_up{cell="3"} 0`, `queue_tasks{namespace="team0"`} {
+		if !strings.Contains(string(scraped), want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
 	if strings.Contains(string(text), "postgres://") {
 		t.Errorf("the answer has a connection string: %s", text)
 	}
