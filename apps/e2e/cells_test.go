@@ -1,4 +1,4 @@
-package run_test
+package e2e_test
 
 import (
 	"encoding/json"
@@ -12,14 +12,14 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
-	"github.com/pgqueue/pgqueue/apps/server/run"
+	serverrun "github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// TestCells starts a server over three databases that a file names, and asks for the cells.
-func TestCells(t *testing.T) {
+// TestCellsOfAServer starts a server over three databases that a file names, and asks for the cells.
+func TestCellsOfAServer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL; -short leaves it out")
 	}
@@ -41,8 +41,8 @@ func TestCells(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	s, err := run.Start(t.Context(), run.Config{
-		Addr: "127.0.0.1:0", Auth: run.AuthOff, NoUI: true,
+	s, err := serverrun.Start(t.Context(), serverrun.Config{
+		Addr: "127.0.0.1:0", Auth: serverrun.AuthOff, NoUI: true,
 		Database: program.Database{URL: urls[0], CellsFile: file},
 	})
 	if err != nil {
