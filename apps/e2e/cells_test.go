@@ -60,7 +60,7 @@ func TestCellsOfAServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(c.Close)
 		if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestCellsOfAServer(t *testing.T) {
 		t.Errorf("12 namespaces are in the cells %v", seen)
 	}
 
-	answer, err := http.Get(s.URL() + "/api/cell") //nolint:noctx // of this test
+	answer, err := http.Get(s.URL() + "/api/cell")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestCellsOfAServer(t *testing.T) {
 	if len(list.Body) != 4 || !list.Body[2].Up || list.Body[3].Up || !strings.Contains(list.Body[3].Error, "cell 3") || list.Body[3].State != "closed" {
 		t.Errorf("cells: %s", text)
 	}
-	metrics, err := http.Get(s.URL() + "/api/metrics") //nolint:noctx // of this test
+	metrics, err := http.Get(s.URL() + "/api/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,8 @@ func writePackages(root string, args []string) error {
 	}
 	return writePackage(filepath.Join(folder, "pgqueue"), top, []copied{
 		{filepath.Join(root, "deploy", "npm", "pgqueue.js"), "bin/pgqueue.js", 0o755},
-		{filepath.Join(root, "deploy", "npm", "README.md"), "README.md", 0o644}, {filepath.Join(root, "LICENSE"), "LICENSE", 0o644},
+		{filepath.Join(root, "deploy", "npm", "README.md"), "README.md", 0o644},
+		{filepath.Join(root, "LICENSE"), "LICENSE", 0o644},
 	})
 }
 

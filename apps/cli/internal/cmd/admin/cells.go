@@ -184,7 +184,7 @@ func createCell(ctx context.Context, f *factory.Factory, db *database, id int, t
 	if to.closed {
 		cell.State = queue.CellClosed
 	}
-	maker, err := openTarget(ctx, first, cell)
+	maker, err := openTarget(ctx, cell)
 	if err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func enterFirstCell(ctx context.Context, first *postgres.Store) error {
 }
 
 // openTarget migrates the schema of a cell and opens it at its home.
-func openTarget(ctx context.Context, first *postgres.Store, cell queue.Cell) (*postgres.Store, error) {
+func openTarget(ctx context.Context, cell queue.Cell) (*postgres.Store, error) {
 	tables := cell.DDLURL
 	if tables == "" {
 		tables = cell.URL
