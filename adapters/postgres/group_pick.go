@@ -34,6 +34,7 @@ type groupPick struct {
 	start   []waitingGroupRow         // tasks that no longer wait
 	marks   []markerRow
 	wakes   []wakeRow
+	read    int // markers that the pick has deleted
 }
 
 // pickedGroup is a group in one pick.
@@ -135,6 +136,7 @@ func (g *groupPick) readMarkers(ctx context.Context, level level, began time.Tim
 			return err
 		}
 		markers++
+		g.read++
 		g.q.lanes.advanceCursor(frontLane, turn, began)
 		group := g.groupOf(grp)
 		group.freed = true
@@ -509,18 +511,8 @@ func (g *groupPick) holdUp(m *metRun, grp, n int64) {
 // changesGroups reports whether the pick has work on groups to write.
 func (p *claim) changesGroups() bool {
 	return slices.ContainsFunc(p.groups, func(g *groupPick) bool {
-		return len(g.all)+len(g.start)+len(g.marks)+len(g.wakes) > 0 || g.changesStates()
+		return len(g.all)+len(g.start)+len(g.marks)+len(g.wakes)+g.read > 0
 	}) || len(p.groupWaiting) > 0
-}
-
-// changesStates reports whether a marker ended a place.
-func (g *groupPick) changesStates() bool {
-	for _, group := range g.groups {
-		if group.version >= 0 && !slices.Equal(group.state.Holders, group.stored.Holders) {
-			return true
-		}
-	}
-	return false
 }
 
 // finishEmpty ends a retain that starts no task. The work on groups is to last.

@@ -77,6 +77,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		{"events", s.pruneEvents},
 		{"ticks", func(ctx context.Context) (queue.Maintained, error) { return s.pruneTicks(ctx, now) }},
 		{"heartbeats", s.pruneLeaseBeats},
+		{"groups", s.auditGroups},
 		{"audit", func(ctx context.Context) (queue.Maintained, error) { return s.pruneAuditStep(ctx, now) }},
 		{"sessions", func(ctx context.Context) (queue.Maintained, error) { return s.pruneSessionsStep(ctx, now) }},
 		// The last, because the walk over a large partition can take all of the time that is left.

@@ -29,6 +29,7 @@ type Store struct {
 	doctor      *doctor.Doctor
 	catalog     catalog
 	backlogs    backlogs
+	groupAudit  groupAudit
 	lanes       lanes
 	partitions  partitions
 	notify      *feed.Notifier

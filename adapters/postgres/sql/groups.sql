@@ -267,3 +267,40 @@ with i as materialized (select * from unnest(@queue_id::integer[], @grp::bigint[
 delete from pgqueue.group_waiting w using i
 where w.queue_id = i.queue_id and w.grp = i.grp and w.lane = i.lane and w.turn in (i.turn, i.task_id) and w.task_id = i.task_id
 returning w.task_id
+
+-- name: group.audit
+-- The next states behind a position. A state without holders is idle when its rate lets a task start
+select s.queue_id, s.grp, s.version, s.holders,
+       s.grp <> 0 and cardinality(s.holders) = 0 and s.rate_state < extract(epoch from pgqueue.clock())::numeric * 1000000000
+from pgqueue.group_state s
+where (s.queue_id, s.grp, s.version) > (@queue_id::integer, @grp::bigint, @version::bigint)
+order by s.queue_id, s.grp, s.version limit @limit
+
+-- name: group.audit.waiting
+-- The next groups behind a position for which tasks wait. One without a task that keeps a place is stuck, or about to go on
+with recursive g as (
+    (select w.queue_id, w.grp, 1 as n from pgqueue.group_waiting w
+     where (w.queue_id, w.grp) > (@queue_id::integer, @grp::bigint) order by w.queue_id, w.grp limit 1)
+    union all
+    select x.queue_id, x.grp, g.n + 1
+    from g
+    cross join lateral (
+        select w.queue_id, w.grp from pgqueue.group_waiting w
+        where (w.queue_id, w.grp) > (g.queue_id, g.grp) order by w.queue_id, w.grp limit 1
+    ) x
+    where g.n < @limit
+)
+select g.queue_id, g.grp, not exists (
+    select 1 from pgqueue.group_state s where s.queue_id = g.queue_id and s.grp = g.grp and cardinality(s.holders) > 0) as stuck
+from g
+order by g.queue_id, g.grp
+
+-- name: group.audit.places
+-- The tasks among those that keep a place which have ended, or are gone. A failed one keeps it where failures block
+with h as materialized (select * from unnest(@queue_id::integer[], @id::bigint[]) h (queue_id, id))
+select h.queue_id, h.id from h
+where not exists (
+    select 1 from pgqueue.task_now n
+    join pgqueue.queue q on q.id = n.queue_id
+    where n.queue_id = h.queue_id and n.id = h.id
+      and (n.status <= 3 or n.status = 5 and q."order" = 'fifo' and q.group_on_failure = 'block'))
