@@ -48,7 +48,7 @@ func (s settings) call(function, arguments string) string {
 // sharedArguments are the arguments that create_task and create_tasks have in common, behind the queue and the payloads. Texts
 // with a cast need no codec of a driver for intervals, times or JSON.
 const sharedArguments = ", delay => $3::text::interval, delayed_at => $4::text::timestamptz, priority => $5::bigint::integer, " +
-	"headers => $6::text::json, namespace => $7::text"
+	"headers => $6::text::json, namespace => $7::text, options => $8::text::jsonb"
 
 // CreateTask creates a task of a queue within the transaction of q and returns its id. When a task with the key of meta
 // exists, its id is the answer. KindNotFound for an unknown queue, KindKeyReused for a key with another payload, KindInvalid
@@ -112,7 +112,7 @@ const maxStatementBytes = 8 << 20
 // isAlike reports whether two tasks differ in their payload alone.
 func isAlike(a, b *queue.NewTask) bool {
 	return a.Queue == b.Queue && a.Key == "" && b.Key == "" && a.Delay == b.Delay && a.DelayedAt.Equal(b.DelayedAt) && a.Priority == b.Priority &&
-		len(a.Headers) == 0 && len(b.Headers) == 0
+		a.Group == b.Group && len(a.Headers) == 0 && len(b.Headers) == 0
 }
 
 // createAlike creates tasks that differ in their payload alone.
@@ -129,10 +129,15 @@ func (s settings) createAlike(ctx context.Context, q Querier, tasks []queue.NewT
 		text, _ := json.Marshal(t.Headers) // cannot fail: a map of texts
 		headers = string(text)
 	}
-	shared := []any{delay, delayedAt, int64(t.Priority), headers, s.namespace}
+	extra := "{}"
+	if t.Group != "" {
+		text, _ := json.Marshal(map[string]string{"group": t.Group}) // cannot fail: a map of texts
+		extra = string(text)
+	}
+	shared := []any{delay, delayedAt, int64(t.Priority), headers, s.namespace, extra}
 
 	if len(tasks) == 1 {
-		return queryIDs(ctx, q, s.call("create_task", "$1::text, $2::text::json"+sharedArguments+", key => $8::text"),
+		return queryIDs(ctx, q, s.call("create_task", "$1::text, $2::text::json"+sharedArguments+", key => $9::text"),
 			append(append([]any{t.Queue, string(t.Payload)}, shared...), t.Key)...)
 	}
 
