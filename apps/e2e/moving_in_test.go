@@ -380,7 +380,7 @@ func TestMovingInByABridge(t *testing.T) {
 			redis := func(args ...string) string {
 				return strings.TrimSpace(string(run(t, dir, nil, filepath.Join(dir, "redis-cli"), args...)))
 			}
-			for waited := 0; redis("ping") != "PONG"; waited++ {
+			for waited := 0; exec.CommandContext(t.Context(), filepath.Join(dir, "redis-cli"), "ping").Run() != nil; waited++ {
 				if waited > 500 {
 					t.Fatal("redis does not start")
 				}
