@@ -299,8 +299,6 @@ order by g.queue_id, g.grp
 -- The tasks among those that keep a place which have ended, or are gone. A failed one keeps it where failures block
 with h as materialized (select * from unnest(@queue_id::integer[], @id::bigint[]) h (queue_id, id))
 select h.queue_id, h.id from h
-where not exists (
-    select 1 from pgqueue.task_now n
-    join pgqueue.queue q on q.id = n.queue_id
-    where n.queue_id = h.queue_id and n.id = h.id
-      and (n.status <= 3 or n.status = 5 and q."order" = 'fifo' and q.group_on_failure = 'block'))
+left join lateral (select n.status from pgqueue.task_now n where n.queue_id = h.queue_id and n.id = h.id offset 0) n on true
+left join lateral (select q."order" = 'fifo' and q.group_on_failure = 'block' as blocks from pgqueue.queue q where q.id = h.queue_id offset 0) q on true
+where coalesce(n.status > 3 and not (n.status = 5 and q.blocks), true)
