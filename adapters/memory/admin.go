@@ -163,7 +163,7 @@ func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) 
 
 	return func(yield func(*record) bool) {
 		for r := range from.eachNewestFirst() {
-			if !r.lane.gone && !r.lane.isPastRetention(r, now) && f.Matches(&r.task) && !yield(r) {
+			if !r.lane.gone && !r.lane.isPastRetention(r, now) && f.Matches(&r.task) && r.hasKey(f.Key) && !yield(r) {
 				return
 			}
 		}

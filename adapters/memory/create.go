@@ -55,11 +55,14 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 		return queue.Created{Err: err}
 	}
 
-	if r := s.findTaskByKey(l, t.Key, now); r != nil {
-		if !equalJSON(r.task.Payload, t.Payload) {
-			return queue.Created{Err: errKeyReused(t)}
-		}
-		v := r.copyTask()
+	owner, answer := s.answerKey(l, &t, now)
+	switch {
+	case answer == queue.KeyReject:
+		return queue.Created{Err: queue.RejectedKey(t.Queue, t.Key, owner.task.ID)}
+	case answer == queue.KeyReturn && !equalJSON(owner.task.Payload, t.Payload):
+		return queue.Created{Err: errKeyReused(t)}
+	case answer == queue.KeyReturn:
+		v := owner.copyTask()
 		v.Replayed = true
 		return queue.Created{Task: v}
 	}
@@ -67,7 +70,37 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 	if err := l.checkWaiting(1); err != nil && !unlimited {
 		return queue.Created{Err: err}
 	}
+	if answer == queue.KeySupersede {
+		return s.replaceTask(l, owner, t, now)
+	}
 	return queue.Created{Task: s.insertTask(l, t, now).copyTask()}
+}
+
+// answerKey returns the task that has the key of t, and what the create does about it.
+func (s *Store) answerKey(l *queueState, t *queue.NewTask, now time.Time) (*record, queue.KeyAnswer) {
+	owner := s.findTaskByKey(l, t.Key, now)
+	if owner == nil {
+		return nil, queue.KeyTake
+	}
+	return owner, t.Answer(owner.task.Life())
+}
+
+// replaceTask creates t in the place of a waiting task, which ends cancelled.
+func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now time.Time) queue.Created {
+	was, since := owner.task.Status, owner.since
+	if since.IsZero() {
+		since = owner.task.CreatedAt
+	}
+	if t.Debounce > 0 {
+		t.Delay, t.DelayedAt = 0, t.DebouncedAt(now, since)
+	}
+	r := s.insertTask(l, t, now)
+	r.since = since
+
+	_ = s.moveTask(owner, queue.MoveCancel, queue.Circumstances{Now: now}) // allowed: the task waits
+	owner.appendAttemptError(queue.Superseded(r.task.ID), now)
+	s.recordEvent(owner, queue.EventCancelled, "", now)
+	return queue.Created{Task: r.copyTask(), Superseded: owner.task.ID, WasStatus: was}
 }
 
 // checkWaiting refuses more new tasks than may wait.
@@ -97,8 +130,12 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 			continue
 		}
 		there, ok := payloads[slot{t.Queue, t.Key}]
-		if r := s.findTaskByKey(l, t.Key, now); r != nil {
-			there, ok = r.task.Payload, true
+		switch owner, answer := s.answerKey(l, &t, now); answer {
+		case queue.KeyReject:
+			return queue.At(place, queue.RejectedKey(t.Queue, t.Key, owner.task.ID))
+		case queue.KeyReturn:
+			there, ok = owner.task.Payload, true
+		case queue.KeyTake, queue.KeySupersede:
 		}
 		if ok && !equalJSON(there, t.Payload) {
 			return queue.At(place, errKeyReused(t))
@@ -137,3 +174,6 @@ func equalJSON(a, b []byte) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
+
+// hasKey reports whether r has the key now; "" is any. A task that another one has replaced has it no longer.
+func (r *record) hasKey(key string) bool { return key == "" || r.lane.keys[key] == r }

@@ -20,6 +20,7 @@ type record struct {
 	order   int64 // by which it became ready
 	readyAt time.Time
 	gone    bool
+	since   time.Time // creation of the first of the tasks that replaced one another up to this; zero without one
 
 	in    *heap[*record] // the heap of its status
 	place int            // in that heap

@@ -135,6 +135,9 @@ type newTask struct {
 	task  *queue.Task
 	print []byte // fingerprint of the payload; nil without a key
 
+	superseded int64 // task that this one has replaced; 0 = none
+	was        queue.Status
+
 	bucket *int16 // of the lane; set when the rows are made
 }
 
@@ -211,13 +214,13 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 
 	// Keys decide which rows are written, so their claim comes before all inserts.
 	if keyed {
-		if err := b.claimTaskKeys(ctx, t, c, how); err != nil {
+		if err := s.claimTaskKeys(ctx, t, b, c, how); err != nil {
 			return b, err
 		}
 	}
 
 	for _, r := range b.rows {
-		b.out[r.place] = queue.Created{Task: r.task}
+		b.out[r.place] = queue.Created{Task: r.task, Superseded: r.superseded, WasStatus: r.was}
 	}
 	return b, b.writeRows(ctx, t, s)
 }
@@ -252,11 +255,13 @@ type keyOwner struct {
 	first *newTask // of this batch; nil for an existing task
 	id    int64
 	call  int // the call that asks for the key first
+	// rejects is set when a create must not find the task.
+	rejects bool
 }
 
 // claimTaskKeys claims the keys of the rows of b. Rows with a key of another owner leave b: their answer is the task
 // of the owner, or KindKeyReused when the payload differs. A locked key ends an atomic create.
-func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) error {
+func (s *Store) claimTaskKeys(ctx context.Context, t *txn.Tx, b *insertBatch, c queue.Create, how keysHow) error {
 	// Several tasks of the batch may share a key: only the first of them claims it.
 	owners := map[keySlot]*keyOwner{}
 	var claims keyClaims
@@ -275,7 +280,11 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Crea
 		return err
 	}
 
-	there, err := b.readKeyOwners(ctx, t, owners, won, held)
+	ruled, err := s.applyKeyRules(ctx, t, b, c, how, owners, won, held)
+	if err != nil {
+		return err
+	}
+	there, err := b.readKeyOwners(ctx, t, owners, won, held, ruled)
 	if err != nil {
 		return err
 	}
@@ -298,6 +307,10 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Crea
 		// The row has no key, or this batch has won its key.
 		case r.print == nil || owner.first == r:
 			rows = append(rows, *r)
+		case owner.rejects:
+			if err := b.recordFault(c, r.place, queue.RejectedKey(r.q.Name, r.task.Key, owner.id)); err != nil {
+				return err
+			}
 		case !bytes.Equal(owner.print, r.print):
 			if err := b.recordFault(c, r.place, makeKeyReusedError(r.q.Name, r.task.Key)); err != nil {
 				return err
@@ -315,21 +328,23 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Crea
 }
 
 // readKeyOwners reads the tasks that own the keys which this batch did not win, by id. It records each of them as the
-// owner of its key.
-func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
+// owner of its key. The tasks of ruled keys are known already: it reads those that the create answers with.
+func (b *insertBatch) readKeyOwners(
+	ctx context.Context, t *txn.Tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool, ruled ruledKeys,
+) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
 	for slot := range owners {
-		if !won[slot] && !held[slot] {
+		if !won[slot] && !held[slot] && !ruled.keys[slot] {
 			queues, keys = append(queues, slot.queueID), append(keys, slot.key)
 		}
 	}
 
-	if len(keys) == 0 {
+	if len(keys)+len(ruled.wanted) == 0 {
 		return nil, nil
 	}
 
-	var wanted []wantedTask
+	wanted := ruled.wanted
 	err := t.Query(ctx, findKeyOwners, func(r pgx.Rows) error {
 		var ord, id int64
 		var mark []byte
@@ -340,8 +355,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, owners map[k
 		slot := keySlot{queues[ord-1], keys[ord-1]}
 		o := owners[slot]
 		if !there { // the task was deleted a moment before its key
-			t.Queue(replaceKeyOwner,
-				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queueID), arg("key", slot.key))
+			changeKeyOwner(t, slot, o, nil)
 			return nil
 		}
 

@@ -158,13 +158,11 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 		return nil, queue.WithOp(op, err)
 	}
 
-	c := queue.Create{Namespace: x.namespace, Tasks: make([]queue.NewTask, len(tasks)), Atomic: true, Unlimited: !x.limited}
-	for i, n := range tasks {
-		var err error
-		if c.Tasks[i], err = n.Normalize(x.store.opt.maxPayload); err != nil {
-			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
-		}
+	normalized, err := queue.NormalizeTasks(tasks, x.store.opt.maxPayload)
+	if err != nil {
+		return nil, queue.WithOp(op, err)
 	}
+	c := queue.Create{Namespace: x.namespace, Tasks: normalized, Atomic: true, Unlimited: !x.limited}
 
 	var b *insertBatch
 	write := func(ctx context.Context, t *txn.Tx) (woken []queue.Wake, err error) {
@@ -172,7 +170,7 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 		return b.woken, err
 	}
 
-	err := x.runStep(ctx, op, write)
+	err = x.runStep(ctx, op, write)
 	// The step fails before it writes a row, so it can run again in the same transaction.
 	for learned := false; errors.Is(err, errNeedPartition); learned = true {
 		if err := x.needPartition(ctx, b.maxID, learned); err != nil {

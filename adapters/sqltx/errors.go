@@ -17,6 +17,7 @@ var kinds = map[string]queue.Kind{
 	"PQ410": queue.KindLeaseLost,
 	"PQ413": queue.KindTooLarge,
 	"PQ422": queue.KindInvalid,
+	"PQ429": queue.KindExhausted,
 	"PQ503": queue.KindUnavailable,
 
 	"22021": queue.KindInvalid, // bytes that are not of the encoding
@@ -87,6 +88,15 @@ func translate(op string, err error) error {
 	}
 	e.Msg = text
 	return e
+}
+
+// translateCreate is translate for the create of a task: a key that its rule rejects is not a key with another payload.
+func translateCreate(op string, task *queue.NewTask, err error) error {
+	translated := translate(op, err)
+	if e, ok := errors.AsType[*queue.Error](translated); ok && e.Kind == queue.KindKeyReused && task.OnConflict == queue.ConflictReject {
+		e.Kind = queue.KindAlreadyExists
+	}
+	return translated
 }
 
 // state is the SQLSTATE of an error of the API, for callers that look for it.

@@ -63,7 +63,7 @@ func CreateTask(ctx context.Context, q Querier, name string, meta queue.TaskMeta
 
 	ids, err := s.createAlike(ctx, q, []queue.NewTask{task})
 	if err != nil {
-		return 0, translate(op, err)
+		return 0, translateCreate(op, &task, err)
 	}
 	if len(ids) != 1 {
 		return 0, &queue.Error{Op: op, Kind: queue.KindInternal, Msg: fmt.Sprintf("must return one id, got %d; check the schema %.64q", len(ids), s.schema)}
@@ -79,12 +79,9 @@ func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options 
 		return nil, queue.WithOp(op, err)
 	}
 	s := applyOptions(options)
-	sound := make([]queue.NewTask, len(tasks))
-	for i, t := range tasks {
-		var err error
-		if sound[i], err = t.Normalize(queue.DefaultMaxPayloadBytes); err != nil {
-			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
-		}
+	sound, err := queue.NormalizeTasks(tasks, queue.DefaultMaxPayloadBytes)
+	if err != nil {
+		return nil, queue.WithOp(op, err)
 	}
 
 	ids := make([]int64, 0, len(sound))
@@ -97,7 +94,7 @@ func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options 
 
 		some, err := s.createAlike(ctx, q, sound[first:end])
 		if err != nil {
-			return nil, queue.At(fmt.Sprintf("tasks[%d]", first), translate(op, err))
+			return nil, queue.At(fmt.Sprintf("tasks[%d]", first), translateCreate(op, &sound[first], err))
 		}
 		ids = append(ids, some...)
 		first = end
@@ -112,7 +109,7 @@ const maxStatementBytes = 8 << 20
 // isAlike reports whether two tasks differ in their payload alone.
 func isAlike(a, b *queue.NewTask) bool {
 	return a.Queue == b.Queue && a.Key == "" && b.Key == "" && a.Delay == b.Delay && a.DelayedAt.Equal(b.DelayedAt) && a.Priority == b.Priority &&
-		a.Group == b.Group && len(a.Headers) == 0 && len(b.Headers) == 0
+		a.Group == b.Group && a.KeyRule == b.KeyRule && len(a.Headers) == 0 && len(b.Headers) == 0
 }
 
 // createAlike creates tasks that differ in their payload alone.
@@ -129,12 +126,10 @@ func (s settings) createAlike(ctx context.Context, q Querier, tasks []queue.NewT
 		text, _ := json.Marshal(t.Headers) // cannot fail: a map of texts
 		headers = string(text)
 	}
-	extra := "{}"
-	if t.Group != "" {
-		text, _ := json.Marshal(map[string]string{"group": t.Group}) // cannot fail: a map of texts
-		extra = string(text)
+	if t.Debounce > 0 {
+		delay = nil // it says the same
 	}
-	shared := []any{delay, delayedAt, int64(t.Priority), headers, s.namespace, extra}
+	shared := []any{delay, delayedAt, int64(t.Priority), headers, s.namespace, formatOptions(t)}
 
 	if len(tasks) == 1 {
 		return queryIDs(ctx, q, s.call("create_task", "$1::text, $2::text::json"+sharedArguments+", key => $9::text"),
@@ -194,6 +189,23 @@ func queryIDs(ctx context.Context, q Querier, statement string, args ...any) (id
 		ids = append(ids, id)
 	}
 	return ids, rows.Err()
+}
+
+// formatOptions writes the settings of a task that are not arguments of create_task.
+func formatOptions(t *queue.NewTask) string {
+	options := map[string]string{}
+	for name, value := range map[string]string{"group": t.Group, "on_conflict": string(t.OnConflict), "unique_until": string(t.UniqueUntil)} {
+		if value != "" {
+			options[name] = value
+		}
+	}
+	for name, value := range map[string]time.Duration{"debounce": t.Debounce, "debounce_max": t.DebounceMax} {
+		if value > 0 {
+			options[name] = formatInterval(value)
+		}
+	}
+	text, _ := json.Marshal(options) // cannot fail: a map of texts
+	return string(text)
 }
 
 // formatInterval writes a duration as hours, minutes and seconds. PostgreSQL 14 takes no more than 2,147 s as microseconds.

@@ -105,6 +105,14 @@ func (s *store) startCreate(ctx context.Context, call queue.Call, tasks []queue.
 func (m *meters) countCreated(c queue.Create, created []queue.Created) {
 	m.batch[queue.OpCreateTasks].Observe(float64(len(c.Tasks)))
 
+	for i := range created {
+		if one := &created[i]; one.Superseded != 0 {
+			m.tasks.metersOf(c.Namespace, one.Task.Queue).countMoved(queue.Tally{
+				Namespace: c.Namespace, Queue: one.Task.Queue, Was: one.WasStatus, Is: queue.StatusCancelled, N: 1,
+			})
+		}
+	}
+
 	for i := 0; i < len(created); {
 		task := created[i].Task
 		if !isNewTask(created[i]) {

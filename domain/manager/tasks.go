@@ -15,6 +15,14 @@ func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 		if err != nil {
 			return nil, err
 		}
+		// Two creates of one Store call must not replace each other.
+		if !t.IsPlain() {
+			created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: []queue.NewTask{t}})
+			if err != nil {
+				return nil, err
+			}
+			return created[0].Task, created[0].Err
+		}
 		created, err := m.creates.Do(ctx, createKey{m.namespace, t.Key != ""}, t)
 		if err != nil {
 			return nil, err
@@ -29,13 +37,9 @@ func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 		if err := checkBatchSize("tasks", len(tasks)); err != nil || len(tasks) == 0 {
 			return nil, err
 		}
-		normalized := make([]queue.NewTask, len(tasks))
-		for i, t := range tasks {
-			t, err := t.Normalize(m.cfg.maxPayload)
-			if err != nil {
-				return nil, queue.At(fmt.Sprintf("tasks[%d]", i), err)
-			}
-			normalized[i] = t
+		normalized, err := queue.NormalizeTasks(tasks, m.cfg.maxPayload)
+		if err != nil {
+			return nil, err
 		}
 		created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true})
 		if err != nil {

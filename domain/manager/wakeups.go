@@ -25,6 +25,9 @@ func (p *parts) createWithHandOff(ctx context.Context, createWithHandOff queue.C
 
 	w := wakeups{parts: p, namespace: createWithHandOff.Namespace}
 	for i := range created {
+		if id := created[i].Superseded; id != 0 {
+			p.awaits.Search(w.namespace, id)
+		}
 		switch t := created[i].Task; {
 		case !waitlist.IsNew(created[i]):
 		case slices.Contains(started, t.ID):

@@ -62,6 +62,9 @@ type Created struct {
 	// content (payload, headers, result, progress) up to MaxPageBytes, the first in any case.
 	Task *Task
 	Err  error
+	// Superseded is the task that ended cancelled because this one has replaced it; 0 = none. WasStatus is its status before.
+	Superseded int64
+	WasStatus  Status
 }
 
 // Retain is a batch of requests for tasks of the same queues.

@@ -108,8 +108,9 @@ type TaskMeta struct {
 	// Delay is the same counted from now by the database's clock.
 	Delay    time.Duration
 	Priority int16
-	// Key makes the create idempotent: unique in the queue while the task exists.
+	// Key makes the create idempotent: unique in the queue while the task exists, unless KeyRule asks for another behaviour.
 	Key string
+	KeyRule
 	// Group is what the task has in common with others, as a tenant, an account or an ordering key; "" = none. The flow of the
 	// queue says what groups share, and how they are limited.
 	Group   string
@@ -144,7 +145,10 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	if t.Delay > 0 && !t.DelayedAt.IsZero() {
 		return t, Invalid("delay", "must not come with delayed_at; leave one out")
 	}
-	return t, cmp.Or(CheckTime("delayed_at", t.DelayedAt), CheckKey(t.Key), CheckGroup(t.Group), CheckHeaders(t.Headers))
+	if err := cmp.Or(CheckTime("delayed_at", t.DelayedAt), CheckKey(t.Key), CheckGroup(t.Group), CheckHeaders(t.Headers)); err != nil {
+		return t, err
+	}
+	return t.normalizeKeyRule()
 }
 
 // MakeTask returns the task that t creates in q, as far as t describes it: its life follows from [Queue.Born]. It shares

@@ -16,7 +16,7 @@ func filledMeta() queue.TaskMeta {
 	var meta queue.TaskMeta
 	for field, value := range reflect.ValueOf(&meta).Elem().Fields() {
 		switch to := value.Addr().Interface().(type) {
-		case *time.Time, *time.Duration:
+		case *time.Time, *time.Duration, *queue.KeyRule: // a rule is not kept with the task
 		case *json.RawMessage:
 			*to = json.RawMessage(`{"of":"` + field.Name + `"}`)
 		case *map[string]string:

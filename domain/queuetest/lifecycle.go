@@ -68,11 +68,17 @@ func (e *env) reach(s queue.Status) *queue.Task {
 
 func (e *env) reachWith(s queue.Status, meta queue.QueueMeta) *queue.Task {
 	e.Helper()
+	return e.reachTask(s, meta, queue.TaskMeta{})
+}
+
+// reachTask is reachWith for a task with settings.
+func (e *env) reachTask(s queue.Status, meta queue.QueueMeta, task queue.TaskMeta) *queue.Task {
+	e.Helper()
 	if s == queue.StatusExpired && meta.TTL == nil {
 		meta.TTL, meta.Retention = new(30*time.Minute), new(1000*time.Hour)
 	}
 	e.queue("q", meta)
-	t := e.create("q", queue.TaskMeta{})
+	t := e.create("q", task)
 	switch s {
 	case queue.StatusNew:
 	case queue.StatusRetry:

@@ -44,6 +44,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"await", serveAwait},
 		{"queues", serveQueues},
 		{"groups", serveGroups},
+		{"key rules", serveKeyRules},
 		{"stats and workers", serveStats},
 		{"explanations", serveExplanations},
 		{"failures", serveFailures},

@@ -62,6 +62,8 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"create", testCreate},
 		{"json", testJSON},
 		{"keys", testKeys},
+		{"key rules", testKeyRules},
+		{"debounce", testDebounce},
 		{"retain", testRetain},
 		{"bytes of a retain", testRetainBytes},
 		{"requests", testRetainRequests},

@@ -9,9 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -119,7 +122,7 @@ func TestServiceOverSQL(t *testing.T) {
 		},
 		Advance: func(t testing.TB, s queue.Service, d time.Duration) { postgrestest.Advance(t, store(t, s), d) },
 		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, store(t, s)) },
-		Topics:  sized(t, []string{"produce", "exact JSON", "await", "arguments", "input"}, nil),
+		Topics:  sized(t, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}, nil),
 	})
 }
 
@@ -865,5 +868,116 @@ func TestSQLPage(t *testing.T) {
 	var n int
 	if err := conn.QueryRow(t.Context(), "select count(*) from pgqueue.tasks where queue = 'mail'").Scan(&n); err != nil || n != 4 || ran != 3 {
 		t.Errorf("%d tasks of %d examples (%v), want 4 of 3", n, ran, err)
+	}
+}
+
+// TestKeyRulesOverSQL replaces waiting tasks by create_task where the Go store has put them: in runs, delayed, in groups, in retry.
+func TestKeyRulesOverSQL(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s := postgrestest.OpenURL(t, dsn)
+	firstPartition(t, s)
+	db := connect(t, dsn)
+	for name, flow := range map[string]queue.FlowMeta{"plain": {}, "ordered": {Order: new(queue.OrderFIFO)}, "narrow": {GroupConcurrency: new(2)}} {
+		q, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{
+			Name: name, Lease: new(time.Hour), Retries: new(3), RetryDelay: new(time.Duration(0)), FlowMeta: flow,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CreateQueue(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+		const n = 96
+		tasks := make([]queue.NewTask, n)
+		for i := range tasks {
+			tasks[i] = queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Key: strconv.Itoa(i), Group: "g" + strconv.Itoa(i%8)}}
+			if i%6 == 5 {
+				tasks[i].Delay = time.Hour
+			}
+		}
+		made, err := s.CreateTasks(t.Context(), queue.Create{Namespace: queue.DefaultNamespace, Tasks: tasks, Atomic: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := func(task *queue.Task, o queue.Outcome) {
+			t.Helper()
+			r := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: o}
+			if out, err := s.ReleaseTasks(t.Context(), queue.DefaultNamespace, []queue.Release{r}); err != nil || out[0].Err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		retain := func(limit int) []*queue.Task {
+			t.Helper()
+			out, err := s.RetainTasks(t.Context(), queue.Retain{
+				Namespace: queue.DefaultNamespace, Queues: []string{name}, Requests: []queue.RetainShare{{Worker: "w", Limit: limit}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out[0]
+		}
+
+		// The first tasks fail once and wait for their retry; others are held.
+		for _, task := range retain(4) {
+			release(task, queue.OutcomeFailure)
+		}
+		held := retain(2)
+
+		replaced := map[int64]bool{}
+		for i := 0; i < n; i += 2 {
+			id := made[i].Task.ID
+			if slices.ContainsFunc(held, func(h *queue.Task) bool { return h.ID == id }) {
+				continue
+			}
+			var by int64
+			err := db.QueryRow(t.Context(), "select pgqueue.create_task($1, '{}'::json, key => $2, options => jsonb_build_object('on_conflict', 'replace', 'group', $3::text))",
+				name, strconv.Itoa(i), tasks[i].Group).Scan(&by)
+			if err != nil {
+				t.Fatalf("%s, task %d: %v", name, i, err)
+			}
+			replaced[id] = true
+		}
+		got, err := s.GetTasks(t.Context(), queue.DefaultNamespace, slices.Collect(maps.Keys(replaced)), true)
+		if err != nil || len(got) != len(replaced) {
+			t.Fatalf("%d tasks, %v", len(got), err)
+		}
+		for _, task := range got {
+			if last := task.Errors[len(task.Errors)-1]; task.Status != queue.StatusCancelled || !strings.Contains(string(last.Error), "superseded by task") {
+				t.Errorf("%s: the replaced task %d is %s with the error %s", name, task.ID, task.Status, last.Error)
+			}
+		}
+
+		// Each other task runs once, and each new one.
+		for _, task := range held {
+			release(task, queue.OutcomeSuccess)
+		}
+		postgrestest.Advance(t, s, 2*time.Hour)
+		queuetest.Chores(t, s)
+		ran := map[int64]bool{}
+		for range n {
+			for _, task := range retain(50) {
+				if ran[task.ID] || replaced[task.ID] {
+					t.Errorf("%s: task %d starts, replaced: %v", name, task.ID, replaced[task.ID])
+				}
+				ran[task.ID] = true
+				release(task, queue.OutcomeSuccess)
+			}
+		}
+		stats, err := s.QueueStats(t.Context(), queue.DefaultNamespace, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := stats[0]
+		want := map[queue.Status]int64{queue.StatusCancelled: int64(len(replaced)), queue.StatusReleased: n}
+		for _, status := range queue.Statuses() {
+			if st.Counts[status] != want[status] {
+				t.Errorf("%s: %d tasks are %s, want %d", name, st.Counts[status], status, want[status])
+			}
+		}
+		if st.Delayed != 0 || st.GroupWaiting != 0 {
+			t.Errorf("%s: %d delayed, %d wait for their group, want none", name, st.Delayed, st.GroupWaiting)
+		}
 	}
 }

@@ -52,7 +52,19 @@ from unnest(@queue_id::integer[], @key::text[]) with ordinality i (queue_id, key
 cross join lateral (select k.* from pgqueue.task_key k where k.queue_id = i.queue_id and k.key = i.key offset 0) k
 
 -- name: create.rekey
-update pgqueue.task_key set task_id = @task_id, fingerprint = @fingerprint where queue_id = @queue_id and key = @key
+update pgqueue.task_key set task_id = @task_id, fingerprint = @fingerprint, since = @since where queue_id = @queue_id and key = @key
+
+-- name: create.keys.lock
+-- Locks keys that tasks have, in the order given. It waits for keys that another transaction has locked
+select k.queue_id, k.key, k.task_id, k.fingerprint, k.since
+from unnest(@queue_id::integer[], @key::text[]) i (queue_id, key)
+cross join lateral (select k.* from pgqueue.task_key k where k.queue_id = i.queue_id and k.key = i.key offset 0 for update) k
+
+-- name: create.keys.lock.free
+-- Is create.keys.lock for calls that do not wait: it leaves out keys that another transaction has locked
+select k.queue_id, k.key, k.task_id, k.fingerprint, k.since
+from unnest(@queue_id::integer[], @key::text[]) i (queue_id, key)
+cross join lateral (select k.* from pgqueue.task_key k where k.queue_id = i.queue_id and k.key = i.key offset 0 for update skip locked) k
 
 -- name: event.add
 -- One row for each queue and kind: the feed and the counts of a whole batch

@@ -106,6 +106,11 @@ type NewTask struct {
 	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
 	Group     string            `json:"group,omitempty" doc:"What it has in common with other tasks, as a tenant, an account or an ordering key; at most 255 bytes" example:"tenant-7"`
 	Headers   map[string]string `json:"headers,omitempty" doc:"Texts that travel with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
+
+	OnConflict  string    `json:"on_conflict,omitempty" enum:"return,reject,replace" doc:"What happens when a task has the key: return answers with it, reject refuses, replace creates this one and cancels a waiting one; return is the default" example:"return"`
+	UniqueUntil string    `json:"unique_until,omitempty" enum:"started,finished,pruned" doc:"How long a task keeps its key from this create; pruned is the default" example:"pruned"`
+	Debounce    *Duration `json:"debounce,omitempty" doc:"It waits this long, and each further create with its key replaces it and starts the wait again; excludes delay and delayed_at" example:"10s"`
+	DebounceMax *Duration `json:"debounce_max,omitempty" doc:"Bounds that wait, counted from the first of these creates; absent or 0 = no bound" example:"1m"`
 }
 
 // ListName is the name of a list of tasks in errors.
@@ -115,6 +120,10 @@ func (NewTask) ListName() string { return "tasks" }
 func NewTaskOf(t queue.NewTask) NewTask {
 	out := NewTask{
 		Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Delay: durationOrNil(t.Delay), Key: t.Key, Group: t.Group, Headers: t.Headers,
+		OnConflict: string(t.OnConflict), UniqueUntil: string(t.UniqueUntil), Debounce: durationOrNil(t.Debounce), DebounceMax: durationOrNil(t.DebounceMax),
+	}
+	if t.Debounce > 0 {
+		out.Delay = nil // it says the same
 	}
 	if t.Priority != 0 {
 		out.Priority = &t.Priority
@@ -135,6 +144,14 @@ func (t NewTask) Domain() (queue.NewTask, error) {
 	if out.DelayedAt, err = t.DelayedAt.In("delayed_at"); err != nil {
 		return out, err
 	}
-	out.Delay, err = t.Delay.valueOrZero("delay")
+	if out.Delay, err = t.Delay.valueOrZero("delay"); err != nil {
+		return out, err
+	}
+
+	out.OnConflict, out.UniqueUntil = queue.OnConflict(t.OnConflict), queue.UniqueUntil(t.UniqueUntil)
+	if out.Debounce, err = t.Debounce.valueOrZero("debounce"); err != nil {
+		return out, err
+	}
+	out.DebounceMax, err = t.DebounceMax.valueOrZero("debounce_max")
 	return out, err
 }

@@ -110,6 +110,16 @@ var (
 		pb.Scope_SCOPE_GROUP: queue.ScopeGroup,
 		pb.Scope_SCOPE_QUEUE: queue.ScopeQueue,
 	})
+	conflicts = newWordEnum(map[pb.OnConflict]queue.OnConflict{
+		pb.OnConflict_ON_CONFLICT_RETURN:  queue.ConflictReturn,
+		pb.OnConflict_ON_CONFLICT_REJECT:  queue.ConflictReject,
+		pb.OnConflict_ON_CONFLICT_REPLACE: queue.ConflictReplace,
+	})
+	uniqueEnds = newWordEnum(map[pb.UniqueUntil]queue.UniqueUntil{
+		pb.UniqueUntil_UNIQUE_UNTIL_STARTED:  queue.UniqueUntilStarted,
+		pb.UniqueUntil_UNIQUE_UNTIL_FINISHED: queue.UniqueUntilFinished,
+		pb.UniqueUntil_UNIQUE_UNTIL_PRUNED:   queue.UniqueUntilPruned,
+	})
 	orders = newWordEnum(map[pb.Order]queue.Order{
 		pb.Order_ORDER_NONE: queue.OrderNone,
 		pb.Order_ORDER_FIFO: queue.OrderFIFO,

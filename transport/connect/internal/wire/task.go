@@ -150,6 +150,8 @@ func NewTask(t queue.NewTask) *pb.NewTask {
 	return &pb.NewTask{
 		Queue: t.Queue, Payload: t.Payload, DelayedAt: Time(t.DelayedAt), Delay: Duration(t.Delay),
 		Priority: int32(t.Priority), Key: t.Key, Group: t.Group, Headers: t.Headers,
+		OnConflict: conflicts.numberOfWord(t.OnConflict), UniqueUntil: uniqueEnds.numberOfWord(t.UniqueUntil),
+		Debounce: Duration(t.Debounce), DebounceMax: Duration(t.DebounceMax),
 	}
 }
 
@@ -159,6 +161,10 @@ func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 		Payload: readPayload(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
 		Delay: r.Duration("delay", t.GetDelay()), Priority: r.readInt16("priority", t.GetPriority()),
 		Key: t.GetKey(), Group: t.GetGroup(), Headers: t.GetHeaders(),
+		KeyRule: queue.KeyRule{
+			OnConflict: conflicts.wordOfNumber(t.GetOnConflict()), UniqueUntil: uniqueEnds.wordOfNumber(t.GetUniqueUntil()),
+			Debounce: r.Duration("debounce", t.GetDebounce()), DebounceMax: r.Duration("debounce_max", t.GetDebounceMax()),
+		},
 	}}
 }
 

@@ -308,6 +308,7 @@ create table pgqueue.task_key (
     key         text collate "C" not null,
     task_id     bigint  not null,
     fingerprint bytea   not null, -- of the compacted payload
+    since       timestamptz, -- creation of the first of the tasks that replaced one another up to task_id; null without one
     primary key (queue_id, key)
 );
 

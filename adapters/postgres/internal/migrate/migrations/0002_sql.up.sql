@@ -74,29 +74,175 @@ create function pgqueue.hash_group(group_name text) returns bigint
     language sql immutable strict parallel safe
     return coalesce(nullif(('x' || left(encode(sha256(convert_to(group_name, 'UTF8')), 'hex'), 16))::bit(64)::bigint, 0), 1);
 
--- Refuses options that this version does not know. The option group, which creates alone have, is returned; null = none.
-create function pgqueue.check_options(options jsonb, known text) returns text
+-- Refuses options that this version does not know. The option group is returned; null = none.
+create function pgqueue.check_options(options jsonb, known text[]) returns text
     language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
-    group_name text := options ->> known;
+    wrong text;
 begin
     if options is null or options = '{}' then
         return null;
     end if;
-    if jsonb_typeof(options) = 'object' and options - known = '{}' then
-        if jsonb_typeof(options -> known) not in ('string', 'null') then
-            raise exception using errcode = 'PQ422', message = format('options.group: must be a text, got %s; write {"group": "name"}', left((options -> known)::text, 64));
-        end if;
-        if octet_length(group_name) > 255 then
-            raise exception using errcode = 'PQ422', message = format('options.group: must have at most 255 bytes, got %s', octet_length(group_name));
-        end if;
-        return nullif(group_name, '');
-    end if;
     if jsonb_typeof(options) <> 'object' then
         raise exception using errcode = 'PQ422', message = format('options: must be a JSON object, got %s; write {} or leave it out', left(options::text, 64));
     end if;
-    raise exception using errcode = 'PQ422', message = format('options: must be known to this version (%s), got %s; leave it out, or migrate to a newer version',
-        pgqueue.api_version(), (select left(string_agg(quote_ident(k), ', ' order by k), 64) from jsonb_object_keys(options) k where k <> known));
+    if options - known <> '{}' then
+        raise exception using errcode = 'PQ422', message = format('options: must be known to this version (%s), got %s; leave it out, or migrate to a newer version',
+            pgqueue.api_version(), (select left(string_agg(quote_ident(k), ', ' order by k), 64) from jsonb_object_keys(options - known) k));
+    end if;
+
+    select k into wrong from jsonb_object_keys(options) k where jsonb_typeof(options -> k) not in ('string', 'null') order by k limit 1;
+    if found then
+        raise exception using errcode = 'PQ422', message = format('options.%s: must be a text, got %s; write {"%s": "text"}', wrong, left((options -> wrong)::text, 64), wrong);
+    end if;
+    if octet_length(options ->> 'group') > 255 then
+        raise exception using errcode = 'PQ422', message = format('options.group: must have at most 255 bytes, got %s', octet_length(options ->> 'group'));
+    end if;
+    return nullif(options ->> 'group', '');
+end $$;
+
+-- Reads the option of a duration.
+create function pgqueue.read_duration(options jsonb, field text) returns interval
+    language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    value interval;
+begin
+    value := options ->> field;
+    if value not between interval '0' and interval '3650 days' then
+        raise exception using errcode = 'PQ422', message = format('options.%s: must be a duration from 0 to 3650 days, got %s', field, value);
+    end if;
+    return nullif(value, interval '0');
+exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
+    raise exception using errcode = 'PQ422', message = format('options.%s: must be a duration, got %s; write "10 seconds"', field, quote_literal(left(options ->> field, 64)));
+end $$;
+
+-- Reads what a create asks for beside its key, as queue.KeyRule has it. A debounce implies the answer replace.
+create function pgqueue.read_key_rule(
+    options jsonb, key text, late boolean, out on_conflict text, out unique_until text, out debounce interval, out debounce_max interval
+)
+    language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    on_conflict := coalesce(nullif(options ->> 'on_conflict', ''), 'return');
+    unique_until := coalesce(nullif(options ->> 'unique_until', ''), 'pruned');
+    if on_conflict not in ('return', 'reject', 'replace') then
+        raise exception using errcode = 'PQ422', message = format('options.on_conflict: must be one of return, reject, replace, got %s', quote_literal(left(on_conflict, 64)));
+    end if;
+    if unique_until not in ('started', 'finished', 'pruned') then
+        raise exception using errcode = 'PQ422', message = format('options.unique_until: must be one of started, finished, pruned, got %s', quote_literal(left(unique_until, 64)));
+    end if;
+    debounce := pgqueue.read_duration(options, 'debounce');
+    debounce_max := pgqueue.read_duration(options, 'debounce_max');
+    if coalesce(key, '') = '' then
+        raise exception using errcode = 'PQ422', message = 'key: must be given with on_conflict, unique_until or debounce, got none';
+    end if;
+    if debounce_max is not null and (debounce is null or debounce_max < debounce) then
+        raise exception using errcode = 'PQ422',
+            message = format('options.debounce_max: must be at least debounce, %s, got %s; raise it, or leave it out', coalesce(debounce, '0'), debounce_max);
+    end if;
+    if debounce is null then
+        return;
+    end if;
+    if late then
+        raise exception using errcode = 'PQ422', message = 'options.debounce: must not come with delay or delayed_at; leave one out';
+    end if;
+    if on_conflict <> 'replace' and coalesce(options ->> 'on_conflict', '') <> '' then
+        raise exception using errcode = 'PQ422', message = format('options.on_conflict: must be replace with debounce, got %s; leave it out', on_conflict);
+    end if;
+    on_conflict := 'replace';
+end $$;
+
+-- Decides about a key that a task has, as queue.KeyRule.Answer: take = it belongs to the task new_id now, return = to the task
+-- that has it, again = it has just become free. A waiting task that is replaced ends cancelled, and since is when the first of
+-- the tasks was created that replaced one another.
+create function pgqueue.answer_key(
+    queue_id integer, key text, new_id bigint, print bytea, on_conflict text, unique_until text, at timestamptz,
+    out answer text, out since timestamptz
+)
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare
+    owner record;
+    n record;
+    q record;
+    run record;
+    task_lane integer;
+    task_grp bigint;
+    was_delayed boolean;
+    waits boolean := false;
+begin
+    loop
+        select k.task_id, k.since into owner from pgqueue.task_key k where k.queue_id = answer_key.queue_id and k.key = answer_key.key for update;
+        if not found then
+            answer := 'again';
+            return;
+        end if;
+
+        select x.id, x.status, x.attempt, x.created_at, x.delayed_at, x.turn, x.priority, x.bucket, x.group_name, x.started_at, x.worker into n
+        from pgqueue.task_now x where x.queue_id = answer_key.queue_id and x.id = owner.task_id;
+        if not found or unique_until = 'started' and (n.attempt > 0 or n.status > 3) or unique_until = 'finished' and n.status > 3
+            or on_conflict = 'replace' and n.status > 2
+        then
+            update pgqueue.task_key k set task_id = new_id, fingerprint = print, since = null
+            where k.queue_id = answer_key.queue_id and k.key = answer_key.key;
+            answer := 'take';
+            return;
+        end if;
+        if on_conflict = 'reject' then
+            raise exception using errcode = 'PQ409', message = format('key: must be new, got %s of task %s; use a new key, or on_conflict return or replace',
+                quote_literal(left(key, 64)), n.id);
+        end if;
+        if on_conflict <> 'replace' then
+            answer := 'return';
+            return;
+        end if;
+
+        -- The task leaves its row among the waiting ones. A retain may have taken it a moment before: then the loop looks again.
+        select x.id, x.events, x."order", x.group_concurrency, x.group_policies, x.namespace, x.name into q from pgqueue.queue x where x.id = answer_key.queue_id;
+        task_lane := n.priority * 65536 + coalesce(n.bucket, 0);
+        task_grp := case when n.group_name is not null or q."order" = 'fifo' then pgqueue.hash_group(coalesce(n.group_name, '')) end;
+        delete from pgqueue.delayed y where y.due_at = n.delayed_at and y.task_id = n.id;
+        was_delayed := found;
+        exit when was_delayed;
+
+        delete from pgqueue.group_waiting w
+        where w.queue_id = answer_key.queue_id and w.grp = task_grp and w.lane = task_lane and w.turn in (n.turn, n.id) and w.task_id = n.id;
+        waits := found;
+        exit when waits;
+
+        delete from pgqueue.ready r
+        where r.queue_id = answer_key.queue_id and r.lane = task_lane and r.turn <= n.turn and r.turn > n.turn - 32 and r.turn + r.n > n.turn
+        returning r.* into run;
+        continue when not found;
+
+        -- The rest of its run stays as shorter runs.
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, dies_at, grp)
+        select x.turn, x.task_id, run.queue_id, run.lane, run.attempt, x.n, run.dies_at, run.grp
+        from (values (run.turn, run.task_id, n.turn - run.turn), (n.turn + 1, n.id + 1, run.turn + run.n - 1 - n.turn)) x (turn, task_id, n)
+        where x.n > 0;
+        exit;
+    end loop;
+
+    insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
+    select n.id, at, n.started_at, 0, answer_key.queue_id, 7, n.attempt, n.worker,
+           (select s.result from pgqueue.state s where s.queue_id = answer_key.queue_id and s.task_id = n.id);
+    insert into pgqueue.task_error (queue_id, task_id, attempt, at, worker, error)
+    values (answer_key.queue_id, n.id, n.attempt, answer_key.at, coalesce(n.worker, ''), format('{"error":"superseded by task %s"}', new_id)::json);
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
+    values (answer_key.at, answer_key.queue_id, 7, n.status, 7, 1, case when was_delayed then -1 else 0 end, n.worker, case when q.events then array[n.id] end);
+    if waits then
+        insert into pgqueue.event (at, queue_id, kind, was, "is", n) values (answer_key.at, answer_key.queue_id, 0, 8, 0, 1);
+    end if;
+
+    -- A marker lets the group go on, in which the task may have kept a place.
+    if task_grp is not null and (q."order" = 'fifo' or q.group_concurrency > 0 or q.group_policies > 0) then
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
+        values (nextval('pgqueue.marker'), n.id, answer_key.queue_id, 2147483647, 0, 0, task_grp);
+        perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
+    end if;
+
+    since := coalesce(owner.since, n.created_at);
+    update pgqueue.task_key k set task_id = new_id, fingerprint = print, since = answer_key.since
+    where k.queue_id = answer_key.queue_id and k.key = answer_key.key;
+    answer := 'take';
 end $$;
 
 -- Refuses headers that are not an object of texts within the limits, and returns null for none.
@@ -172,8 +318,19 @@ declare
     task_group text;
     task_grp bigint; -- the number of the group; null = none
     task_bucket smallint;
+    on_conflict text; -- null = no rule for the key
+    unique_until text;
+    debounce interval;
+    debounce_max interval;
+    answer text;
+    since timestamptz;
 begin
-    task_group := pgqueue.check_options(options, 'group');
+    task_group := pgqueue.check_options(options, array['group', 'on_conflict', 'unique_until', 'debounce', 'debounce_max']);
+    if options ?| array['on_conflict', 'unique_until', 'debounce', 'debounce_max'] then
+        select r.* into on_conflict, unique_until, debounce, debounce_max
+        from pgqueue.read_key_rule(options, key, delay is not null or insert_tasks.delayed_at is not null) r;
+        delay := coalesce(debounce, delay);
+    end if;
     select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
     if not found then
         perform pgqueue.refuse_queue(space, wanted);
@@ -249,6 +406,13 @@ begin
             insert into pgqueue.task_key (queue_id, key, task_id, fingerprint) values (q.id, insert_tasks.key, ids[1], print) on conflict do nothing;
             exit when found;
 
+            if on_conflict is not null then
+                select a.answer, a.since into answer, since
+                from pgqueue.answer_key(q.id, insert_tasks.key, ids[1], print, on_conflict, unique_until, born_at) a;
+                exit when answer = 'take';
+                continue when answer = 'again';
+            end if;
+
             -- When the task of the key has been deleted a moment before, the key belongs to this create.
             select k.task_id, k.fingerprint,
                    exists (select 1 from pgqueue.task_now n where n.queue_id = q.id and n.id = k.task_id offset 0) as present
@@ -270,6 +434,11 @@ begin
             perform pg_logical_emit_message(true, 'pgqueue', '');
             return array[owner.task_id];
         end loop;
+    end if;
+    if since is not null and debounce_max is not null then
+        due := least(due, since + debounce_max);
+        late := due > born_at;
+        end_at := case when q.ttl > 0 then greatest(born_at, due) + pgqueue.nanos(q.ttl) end;
     end if;
 
     if q.max_waiting > 0 and cardinality(ids) + (
@@ -428,7 +597,7 @@ declare
     outcome smallint; -- a status: 4 released, 7 cancelled
     fault text;
 begin
-    perform pgqueue.check_options(options, '');
+    perform pgqueue.check_options(options, '{}');
     if octet_length(result::text) > 1048576 then
         raise exception using errcode = 'PQ413', message = format('result: must have at most 1048576 bytes, got %s', octet_length(result::text));
     end if;

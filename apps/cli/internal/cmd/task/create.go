@@ -42,7 +42,8 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n" +
 			"  pgqueue create-task mail --payload @mail.json --delay 1h30m --priority -5\n" +
 			"  pgqueue create-task mail --payload - <mails.ndjson\n" +
-			"  pgqueue create-task mail --key order-17 --delayed-at 2026-12-24T18:00:00Z",
+			"  pgqueue create-task mail --key order-17 --delayed-at 2026-12-24T18:00:00Z\n" +
+			"  pgqueue create-task reindex --key shop-3 --debounce 10s --debounce-max 1m",
 		Args:              cmdutil.Args(1, 1, "a queue", "--payload"),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
 
@@ -58,6 +59,12 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 	program.DurationVar(fs, &o.meta.Delay, "delay", "keep it waiting this long")
 	fs.Int16Var(&o.meta.Priority, "priority", 0, "smaller is first")
 	fs.StringVar(&o.meta.Key, "key", "", "idempotency `key`: the same key gives the task that is there")
+	fs.StringVar((*string)(&o.meta.OnConflict), "on-conflict", "", "when a task has the key: `return` it, reject the create, or replace the task while it waits")
+	fs.StringVar((*string)(&o.meta.UniqueUntil), "unique-until", "", "`end` of the key's hold on a task: started, finished or pruned (default pruned)")
+	program.DurationVar(fs, &o.meta.Debounce, "debounce", "wait this long after the last create with the key, and run only its task")
+	program.DurationVar(fs, &o.meta.DebounceMax, "debounce-max", "wait at most this long after the first of these creates")
+	_ = cmd.RegisterFlagCompletionFunc("on-conflict", cmdutil.Fixed("return", "reject", "replace"))
+	_ = cmd.RegisterFlagCompletionFunc("unique-until", cmdutil.Fixed("started", "finished", "pruned"))
 	fs.StringVar(&o.meta.Group, "group", "", "group of the task, as a tenant or an ordering key")
 	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")
 

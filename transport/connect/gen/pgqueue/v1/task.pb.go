@@ -97,6 +97,120 @@ func (Status) EnumDescriptor() ([]byte, []int) {
 	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{0}
 }
 
+// OnConflict says what a create does when a task of the queue has its key.
+type OnConflict int32
+
+const (
+	// As return.
+	OnConflict_ON_CONFLICT_UNSPECIFIED OnConflict = 0
+	// Answers with that task; key_reused when its payload differs.
+	OnConflict_ON_CONFLICT_RETURN OnConflict = 1
+	// Refuses the create: already_exists.
+	OnConflict_ON_CONFLICT_REJECT OnConflict = 2
+	// Creates the task, which gets the key. A waiting task that had it ends cancelled.
+	OnConflict_ON_CONFLICT_REPLACE OnConflict = 3
+)
+
+// Enum value maps for OnConflict.
+var (
+	OnConflict_name = map[int32]string{
+		0: "ON_CONFLICT_UNSPECIFIED",
+		1: "ON_CONFLICT_RETURN",
+		2: "ON_CONFLICT_REJECT",
+		3: "ON_CONFLICT_REPLACE",
+	}
+	OnConflict_value = map[string]int32{
+		"ON_CONFLICT_UNSPECIFIED": 0,
+		"ON_CONFLICT_RETURN":      1,
+		"ON_CONFLICT_REJECT":      2,
+		"ON_CONFLICT_REPLACE":     3,
+	}
+)
+
+func (x OnConflict) Enum() *OnConflict {
+	p := new(OnConflict)
+	*p = x
+	return p
+}
+
+func (x OnConflict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnConflict) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_task_proto_enumTypes[1].Descriptor()
+}
+
+func (OnConflict) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_task_proto_enumTypes[1]
+}
+
+func (x OnConflict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnConflict.Descriptor instead.
+func (OnConflict) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{1}
+}
+
+// UniqueUntil says how long a task keeps its key from a create.
+type UniqueUntil int32
+
+const (
+	// As pruned.
+	UniqueUntil_UNIQUE_UNTIL_UNSPECIFIED UniqueUntil = 0
+	// Until its first start.
+	UniqueUntil_UNIQUE_UNTIL_STARTED UniqueUntil = 1
+	// Until its end.
+	UniqueUntil_UNIQUE_UNTIL_FINISHED UniqueUntil = 2
+	// Until it is deleted.
+	UniqueUntil_UNIQUE_UNTIL_PRUNED UniqueUntil = 3
+)
+
+// Enum value maps for UniqueUntil.
+var (
+	UniqueUntil_name = map[int32]string{
+		0: "UNIQUE_UNTIL_UNSPECIFIED",
+		1: "UNIQUE_UNTIL_STARTED",
+		2: "UNIQUE_UNTIL_FINISHED",
+		3: "UNIQUE_UNTIL_PRUNED",
+	}
+	UniqueUntil_value = map[string]int32{
+		"UNIQUE_UNTIL_UNSPECIFIED": 0,
+		"UNIQUE_UNTIL_STARTED":     1,
+		"UNIQUE_UNTIL_FINISHED":    2,
+		"UNIQUE_UNTIL_PRUNED":      3,
+	}
+)
+
+func (x UniqueUntil) Enum() *UniqueUntil {
+	p := new(UniqueUntil)
+	*p = x
+	return p
+}
+
+func (x UniqueUntil) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UniqueUntil) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgqueue_v1_task_proto_enumTypes[2].Descriptor()
+}
+
+func (UniqueUntil) Type() protoreflect.EnumType {
+	return &file_pgqueue_v1_task_proto_enumTypes[2]
+}
+
+func (x UniqueUntil) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UniqueUntil.Descriptor instead.
+func (UniqueUntil) EnumDescriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{2}
+}
+
 // Task is one unit of work: an immutable payload and a lifecycle. Times that are not set are absent.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +610,16 @@ type NewTask struct {
 	// At most 64 entries of 16 KiB together.
 	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Its group, as a tenant, an account or an ordering key. At most 255 bytes.
-	Group         string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
+	Group string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
+	// What happens when a task has the key; unspecified = return.
+	OnConflict OnConflict `protobuf:"varint,9,opt,name=on_conflict,json=onConflict,proto3,enum=pgqueue.v1.OnConflict" json:"on_conflict,omitempty"`
+	// How long a task keeps its key from this create; unspecified = pruned.
+	UniqueUntil UniqueUntil `protobuf:"varint,10,opt,name=unique_until,json=uniqueUntil,proto3,enum=pgqueue.v1.UniqueUntil" json:"unique_until,omitempty"`
+	// The task waits this long, and each further create with its key replaces it and starts the wait again. Excludes delay and
+	// delayed_at.
+	Debounce *durationpb.Duration `protobuf:"bytes,11,opt,name=debounce,proto3" json:"debounce,omitempty"`
+	// Bounds that wait, counted from the first of these creates; unset or 0 = no bound.
+	DebounceMax   *durationpb.Duration `protobuf:"bytes,12,opt,name=debounce_max,json=debounceMax,proto3" json:"debounce_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +708,34 @@ func (x *NewTask) GetGroup() string {
 		return x.Group
 	}
 	return ""
+}
+
+func (x *NewTask) GetOnConflict() OnConflict {
+	if x != nil {
+		return x.OnConflict
+	}
+	return OnConflict_ON_CONFLICT_UNSPECIFIED
+}
+
+func (x *NewTask) GetUniqueUntil() UniqueUntil {
+	if x != nil {
+		return x.UniqueUntil
+	}
+	return UniqueUntil_UNIQUE_UNTIL_UNSPECIFIED
+}
+
+func (x *NewTask) GetDebounce() *durationpb.Duration {
+	if x != nil {
+		return x.Debounce
+	}
+	return nil
+}
+
+func (x *NewTask) GetDebounceMax() *durationpb.Duration {
+	if x != nil {
+		return x.DebounceMax
+	}
+	return nil
 }
 
 // TaskFilter selects tasks of a namespace. A field that is not set does not filter.
@@ -2146,7 +2297,7 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\x03R\aattempt\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\fR\x05error\"\xb0\x03\n" +
+	"\x05error\x18\x04 \x01(\fR\x05error\"\xbe\x05\n" +
 	"\aNewTask\x12\x1d\n" +
 	"\x05queue\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05queue\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x129\n" +
@@ -2157,7 +2308,15 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\bpriority\x18\x05 \x01(\x05B\x14\xbaH\x11\x1a\x0f\x18\xff\xff\x01(\x80\x80\xfe\xff\xff\xff\xff\xff\xff\x01R\bpriority\x12\x1a\n" +
 	"\x03key\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x03key\x12D\n" +
 	"\aheaders\x18\a \x03(\v2 .pgqueue.v1.NewTask.HeadersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\aheaders\x12\x1e\n" +
-	"\x05group\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\x1a:\n" +
+	"\x05group\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\x127\n" +
+	"\von_conflict\x18\t \x01(\x0e2\x16.pgqueue.v1.OnConflictR\n" +
+	"onConflict\x12:\n" +
+	"\funique_until\x18\n" +
+	" \x01(\x0e2\x17.pgqueue.v1.UniqueUntilR\vuniqueUntil\x12G\n" +
+	"\bdebounce\x18\v \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\xc0\x9d\xbd\x96\x012\x00R\bdebounce\x12N\n" +
+	"\fdebounce_max\x18\f \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\xc0\x9d\xbd\x96\x012\x00R\vdebounceMax\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf0\x03\n" +
@@ -2275,7 +2434,18 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\x0fSTATUS_RELEASED\x10\x04\x12\x11\n" +
 	"\rSTATUS_FAILED\x10\x05\x12\x12\n" +
 	"\x0eSTATUS_EXPIRED\x10\x06\x12\x14\n" +
-	"\x10STATUS_CANCELLED\x10\a2\xd3\x05\n" +
+	"\x10STATUS_CANCELLED\x10\a*r\n" +
+	"\n" +
+	"OnConflict\x12\x1b\n" +
+	"\x17ON_CONFLICT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ON_CONFLICT_RETURN\x10\x01\x12\x16\n" +
+	"\x12ON_CONFLICT_REJECT\x10\x02\x12\x17\n" +
+	"\x13ON_CONFLICT_REPLACE\x10\x03*y\n" +
+	"\vUniqueUntil\x12\x1c\n" +
+	"\x18UNIQUE_UNTIL_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14UNIQUE_UNTIL_STARTED\x10\x01\x12\x19\n" +
+	"\x15UNIQUE_UNTIL_FINISHED\x10\x02\x12\x17\n" +
+	"\x13UNIQUE_UNTIL_PRUNED\x10\x032\xd3\x05\n" +
 	"\vTaskService\x12K\n" +
 	"\n" +
 	"CreateTask\x12\x1d.pgqueue.v1.CreateTaskRequest\x1a\x1e.pgqueue.v1.CreateTaskResponse\x12N\n" +
@@ -2304,119 +2474,125 @@ func file_pgqueue_v1_task_proto_rawDescGZIP() []byte {
 	return file_pgqueue_v1_task_proto_rawDescData
 }
 
-var file_pgqueue_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pgqueue_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_pgqueue_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_pgqueue_v1_task_proto_goTypes = []any{
 	(Status)(0),                   // 0: pgqueue.v1.Status
-	(*Task)(nil),                  // 1: pgqueue.v1.Task
-	(*Lease)(nil),                 // 2: pgqueue.v1.Lease
-	(*AttemptError)(nil),          // 3: pgqueue.v1.AttemptError
-	(*NewTask)(nil),               // 4: pgqueue.v1.NewTask
-	(*TaskFilter)(nil),            // 5: pgqueue.v1.TaskFilter
-	(*Selection)(nil),             // 6: pgqueue.v1.Selection
-	(*Bulk)(nil),                  // 7: pgqueue.v1.Bulk
-	(*CreateTaskRequest)(nil),     // 8: pgqueue.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),    // 9: pgqueue.v1.CreateTaskResponse
-	(*CreateTasksRequest)(nil),    // 10: pgqueue.v1.CreateTasksRequest
-	(*CreateTasksResponse)(nil),   // 11: pgqueue.v1.CreateTasksResponse
-	(*GetTaskRequest)(nil),        // 12: pgqueue.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),       // 13: pgqueue.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),      // 14: pgqueue.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 15: pgqueue.v1.ListTasksResponse
-	(*AwaitTaskRequest)(nil),      // 16: pgqueue.v1.AwaitTaskRequest
-	(*AwaitTaskResponse)(nil),     // 17: pgqueue.v1.AwaitTaskResponse
-	(*CancelTasksRequest)(nil),    // 18: pgqueue.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),   // 19: pgqueue.v1.CancelTasksResponse
-	(*RetryTasksRequest)(nil),     // 20: pgqueue.v1.RetryTasksRequest
-	(*RetryTasksResponse)(nil),    // 21: pgqueue.v1.RetryTasksResponse
-	(*DeleteTasksRequest)(nil),    // 22: pgqueue.v1.DeleteTasksRequest
-	(*DeleteTasksResponse)(nil),   // 23: pgqueue.v1.DeleteTasksResponse
-	(*Explanation)(nil),           // 24: pgqueue.v1.Explanation
-	(*Reason)(nil),                // 25: pgqueue.v1.Reason
-	(*Hold)(nil),                  // 26: pgqueue.v1.Hold
-	(*ExplainTaskRequest)(nil),    // 27: pgqueue.v1.ExplainTaskRequest
-	(*ExplainTaskResponse)(nil),   // 28: pgqueue.v1.ExplainTaskResponse
-	nil,                           // 29: pgqueue.v1.Task.HeadersEntry
-	nil,                           // 30: pgqueue.v1.NewTask.HeadersEntry
-	nil,                           // 31: pgqueue.v1.Bulk.ErrorsEntry
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*Page)(nil),                  // 34: pgqueue.v1.Page
-	(*ErrorDetail)(nil),           // 35: pgqueue.v1.ErrorDetail
+	(OnConflict)(0),               // 1: pgqueue.v1.OnConflict
+	(UniqueUntil)(0),              // 2: pgqueue.v1.UniqueUntil
+	(*Task)(nil),                  // 3: pgqueue.v1.Task
+	(*Lease)(nil),                 // 4: pgqueue.v1.Lease
+	(*AttemptError)(nil),          // 5: pgqueue.v1.AttemptError
+	(*NewTask)(nil),               // 6: pgqueue.v1.NewTask
+	(*TaskFilter)(nil),            // 7: pgqueue.v1.TaskFilter
+	(*Selection)(nil),             // 8: pgqueue.v1.Selection
+	(*Bulk)(nil),                  // 9: pgqueue.v1.Bulk
+	(*CreateTaskRequest)(nil),     // 10: pgqueue.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),    // 11: pgqueue.v1.CreateTaskResponse
+	(*CreateTasksRequest)(nil),    // 12: pgqueue.v1.CreateTasksRequest
+	(*CreateTasksResponse)(nil),   // 13: pgqueue.v1.CreateTasksResponse
+	(*GetTaskRequest)(nil),        // 14: pgqueue.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),       // 15: pgqueue.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),      // 16: pgqueue.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),     // 17: pgqueue.v1.ListTasksResponse
+	(*AwaitTaskRequest)(nil),      // 18: pgqueue.v1.AwaitTaskRequest
+	(*AwaitTaskResponse)(nil),     // 19: pgqueue.v1.AwaitTaskResponse
+	(*CancelTasksRequest)(nil),    // 20: pgqueue.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),   // 21: pgqueue.v1.CancelTasksResponse
+	(*RetryTasksRequest)(nil),     // 22: pgqueue.v1.RetryTasksRequest
+	(*RetryTasksResponse)(nil),    // 23: pgqueue.v1.RetryTasksResponse
+	(*DeleteTasksRequest)(nil),    // 24: pgqueue.v1.DeleteTasksRequest
+	(*DeleteTasksResponse)(nil),   // 25: pgqueue.v1.DeleteTasksResponse
+	(*Explanation)(nil),           // 26: pgqueue.v1.Explanation
+	(*Reason)(nil),                // 27: pgqueue.v1.Reason
+	(*Hold)(nil),                  // 28: pgqueue.v1.Hold
+	(*ExplainTaskRequest)(nil),    // 29: pgqueue.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),   // 30: pgqueue.v1.ExplainTaskResponse
+	nil,                           // 31: pgqueue.v1.Task.HeadersEntry
+	nil,                           // 32: pgqueue.v1.NewTask.HeadersEntry
+	nil,                           // 33: pgqueue.v1.Bulk.ErrorsEntry
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*Page)(nil),                  // 36: pgqueue.v1.Page
+	(*ErrorDetail)(nil),           // 37: pgqueue.v1.ErrorDetail
 }
 var file_pgqueue_v1_task_proto_depIdxs = []int32{
 	0,  // 0: pgqueue.v1.Task.status:type_name -> pgqueue.v1.Status
-	32, // 1: pgqueue.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	32, // 2: pgqueue.v1.Task.delayed_at:type_name -> google.protobuf.Timestamp
-	32, // 3: pgqueue.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	32, // 4: pgqueue.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
-	32, // 5: pgqueue.v1.Task.dies_at:type_name -> google.protobuf.Timestamp
-	2,  // 6: pgqueue.v1.Task.lease:type_name -> pgqueue.v1.Lease
-	29, // 7: pgqueue.v1.Task.headers:type_name -> pgqueue.v1.Task.HeadersEntry
-	3,  // 8: pgqueue.v1.Task.errors:type_name -> pgqueue.v1.AttemptError
-	32, // 9: pgqueue.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	33, // 10: pgqueue.v1.Lease.duration:type_name -> google.protobuf.Duration
-	32, // 11: pgqueue.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
-	32, // 12: pgqueue.v1.NewTask.delayed_at:type_name -> google.protobuf.Timestamp
-	33, // 13: pgqueue.v1.NewTask.delay:type_name -> google.protobuf.Duration
-	30, // 14: pgqueue.v1.NewTask.headers:type_name -> pgqueue.v1.NewTask.HeadersEntry
-	0,  // 15: pgqueue.v1.TaskFilter.status:type_name -> pgqueue.v1.Status
-	32, // 16: pgqueue.v1.TaskFilter.created_after:type_name -> google.protobuf.Timestamp
-	32, // 17: pgqueue.v1.TaskFilter.created_before:type_name -> google.protobuf.Timestamp
-	32, // 18: pgqueue.v1.TaskFilter.finished_after:type_name -> google.protobuf.Timestamp
-	32, // 19: pgqueue.v1.TaskFilter.finished_before:type_name -> google.protobuf.Timestamp
-	5,  // 20: pgqueue.v1.Selection.filter:type_name -> pgqueue.v1.TaskFilter
-	33, // 21: pgqueue.v1.Selection.within:type_name -> google.protobuf.Duration
-	31, // 22: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
-	4,  // 23: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
-	1,  // 24: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
-	4,  // 25: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
-	1,  // 26: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	1,  // 27: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
-	5,  // 28: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
-	34, // 29: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
-	1,  // 30: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	33, // 31: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
-	1,  // 32: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
-	6,  // 33: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 34: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 35: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 36: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 37: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 38: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	0,  // 39: pgqueue.v1.Explanation.status:type_name -> pgqueue.v1.Status
-	32, // 40: pgqueue.v1.Explanation.at:type_name -> google.protobuf.Timestamp
-	25, // 41: pgqueue.v1.Explanation.reasons:type_name -> pgqueue.v1.Reason
-	32, // 42: pgqueue.v1.Reason.since:type_name -> google.protobuf.Timestamp
-	32, // 43: pgqueue.v1.Reason.until:type_name -> google.protobuf.Timestamp
-	26, // 44: pgqueue.v1.Reason.hold:type_name -> pgqueue.v1.Hold
-	32, // 45: pgqueue.v1.Hold.since:type_name -> google.protobuf.Timestamp
-	32, // 46: pgqueue.v1.Hold.expires_at:type_name -> google.protobuf.Timestamp
-	24, // 47: pgqueue.v1.ExplainTaskResponse.explanation:type_name -> pgqueue.v1.Explanation
-	35, // 48: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
-	8,  // 49: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
-	10, // 50: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
-	12, // 51: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
-	14, // 52: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
-	16, // 53: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
-	18, // 54: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
-	20, // 55: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
-	22, // 56: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
-	27, // 57: pgqueue.v1.TaskService.ExplainTask:input_type -> pgqueue.v1.ExplainTaskRequest
-	9,  // 58: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
-	11, // 59: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
-	13, // 60: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
-	15, // 61: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
-	17, // 62: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
-	19, // 63: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
-	21, // 64: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
-	23, // 65: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
-	28, // 66: pgqueue.v1.TaskService.ExplainTask:output_type -> pgqueue.v1.ExplainTaskResponse
-	58, // [58:67] is the sub-list for method output_type
-	49, // [49:58] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	34, // 1: pgqueue.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	34, // 2: pgqueue.v1.Task.delayed_at:type_name -> google.protobuf.Timestamp
+	34, // 3: pgqueue.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	34, // 4: pgqueue.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	34, // 5: pgqueue.v1.Task.dies_at:type_name -> google.protobuf.Timestamp
+	4,  // 6: pgqueue.v1.Task.lease:type_name -> pgqueue.v1.Lease
+	31, // 7: pgqueue.v1.Task.headers:type_name -> pgqueue.v1.Task.HeadersEntry
+	5,  // 8: pgqueue.v1.Task.errors:type_name -> pgqueue.v1.AttemptError
+	34, // 9: pgqueue.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 10: pgqueue.v1.Lease.duration:type_name -> google.protobuf.Duration
+	34, // 11: pgqueue.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
+	34, // 12: pgqueue.v1.NewTask.delayed_at:type_name -> google.protobuf.Timestamp
+	35, // 13: pgqueue.v1.NewTask.delay:type_name -> google.protobuf.Duration
+	32, // 14: pgqueue.v1.NewTask.headers:type_name -> pgqueue.v1.NewTask.HeadersEntry
+	1,  // 15: pgqueue.v1.NewTask.on_conflict:type_name -> pgqueue.v1.OnConflict
+	2,  // 16: pgqueue.v1.NewTask.unique_until:type_name -> pgqueue.v1.UniqueUntil
+	35, // 17: pgqueue.v1.NewTask.debounce:type_name -> google.protobuf.Duration
+	35, // 18: pgqueue.v1.NewTask.debounce_max:type_name -> google.protobuf.Duration
+	0,  // 19: pgqueue.v1.TaskFilter.status:type_name -> pgqueue.v1.Status
+	34, // 20: pgqueue.v1.TaskFilter.created_after:type_name -> google.protobuf.Timestamp
+	34, // 21: pgqueue.v1.TaskFilter.created_before:type_name -> google.protobuf.Timestamp
+	34, // 22: pgqueue.v1.TaskFilter.finished_after:type_name -> google.protobuf.Timestamp
+	34, // 23: pgqueue.v1.TaskFilter.finished_before:type_name -> google.protobuf.Timestamp
+	7,  // 24: pgqueue.v1.Selection.filter:type_name -> pgqueue.v1.TaskFilter
+	35, // 25: pgqueue.v1.Selection.within:type_name -> google.protobuf.Duration
+	33, // 26: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
+	6,  // 27: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
+	3,  // 28: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
+	6,  // 29: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
+	3,  // 30: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	3,  // 31: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
+	7,  // 32: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
+	36, // 33: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
+	3,  // 34: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	35, // 35: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
+	3,  // 36: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
+	8,  // 37: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	9,  // 38: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	8,  // 39: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	9,  // 40: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	8,  // 41: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	9,  // 42: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	0,  // 43: pgqueue.v1.Explanation.status:type_name -> pgqueue.v1.Status
+	34, // 44: pgqueue.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	27, // 45: pgqueue.v1.Explanation.reasons:type_name -> pgqueue.v1.Reason
+	34, // 46: pgqueue.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	34, // 47: pgqueue.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	28, // 48: pgqueue.v1.Reason.hold:type_name -> pgqueue.v1.Hold
+	34, // 49: pgqueue.v1.Hold.since:type_name -> google.protobuf.Timestamp
+	34, // 50: pgqueue.v1.Hold.expires_at:type_name -> google.protobuf.Timestamp
+	26, // 51: pgqueue.v1.ExplainTaskResponse.explanation:type_name -> pgqueue.v1.Explanation
+	37, // 52: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
+	10, // 53: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
+	12, // 54: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
+	14, // 55: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
+	16, // 56: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
+	18, // 57: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
+	20, // 58: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
+	22, // 59: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
+	24, // 60: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
+	29, // 61: pgqueue.v1.TaskService.ExplainTask:input_type -> pgqueue.v1.ExplainTaskRequest
+	11, // 62: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
+	13, // 63: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
+	15, // 64: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
+	17, // 65: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
+	19, // 66: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
+	21, // 67: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
+	23, // 68: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
+	25, // 69: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
+	30, // 70: pgqueue.v1.TaskService.ExplainTask:output_type -> pgqueue.v1.ExplainTaskResponse
+	62, // [62:71] is the sub-list for method output_type
+	53, // [53:62] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_task_proto_init() }
@@ -2433,7 +2609,7 @@ func file_pgqueue_v1_task_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_task_proto_rawDesc), len(file_pgqueue_v1_task_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      3,
 			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
