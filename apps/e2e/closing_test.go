@@ -254,7 +254,8 @@ func checkLapsed(t *testing.T, p *plant, id int64) {
 		t.Fatal(err)
 	}
 	for _, failed := range task.Errors {
-		if !strings.Contains(string(failed.Error), "lease expired") {
+		// A worker that gets no heartbeat through in time gives the task up by itself, and may say so before the lease is over.
+		if !strings.Contains(string(failed.Error), "lease expired") && !strings.Contains(string(failed.Error), "lease lost") {
 			t.Errorf("task %d failed at %s with %s", task.ID, failed.Worker, failed.Error)
 		}
 	}

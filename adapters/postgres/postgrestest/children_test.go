@@ -28,6 +28,7 @@ type role func(ctx context.Context, s *postgres.Store, hear <-chan string, say f
 // roles by name.
 var roles = map[string]role{
 	"drain":  drain,
+	"groups": workGroups,
 	"hold":   hold,
 	"work":   work,
 	"ticker": keepTicking,

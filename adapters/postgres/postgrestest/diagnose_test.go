@@ -278,7 +278,7 @@ func TestDiagnose(t *testing.T) {
 		want := []string{
 			"server_version", "fsync", "full_page_writes", "synchronous_commit", "pooler", "encoding", "autovacuum", "damaged_pages",
 			"role_settings", "schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"connections", "partitions", "tickers", "background_work", "times_ahead", "contradictions", "tokens", "listen",
+			"connections", "partitions", "tickers", "background_work", "times_ahead", "groups", "contradictions", "tokens", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -274,18 +276,26 @@ func TestLostPlacesOfGroupsAreFreed(t *testing.T) {
 	}
 
 	admin := connect(t, dsn)
-	for _, c := range []struct{ name, change string }{
+	for _, c := range []struct{ name, change, finding string }{
 		{
 			"the task of a place is gone",
 			"with gone as (delete from pgqueue.lease returning task_ids) delete from pgqueue.task where id in (select unnest(task_ids) from gone)",
+			"1 tasks that have ended keep places",
 		},
 		{
 			"a state and its markers are gone",
 			"with gone as (delete from pgqueue.group_state) delete from pgqueue.ready where n = 0",
+			"",
 		},
 	} {
 		if _, err := admin.Exec(t.Context(), c.change); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
+		}
+		if c.finding != "" {
+			found, err := s.Diagnose(t.Context())
+			if i := slices.IndexFunc(found, func(f queue.Finding) bool { return f.Name == "groups" }); err != nil || found[i].Level != queue.LevelWarn || !strings.Contains(found[i].Value, c.finding) {
+				t.Errorf("%s: the doctor finds %v, %v", c.name, found, err)
+			}
 		}
 		other := postgrestest.OpenURL(t, dsn) // its auditor begins at once
 		if _, err := other.Maintain(t.Context(), queue.ChorePrune); err != nil {

@@ -107,3 +107,20 @@ select (select count(*) from pgqueue.lease where retained_at > pgqueue.clock() +
         join pgqueue.task t on t.queue_id = y.queue_id and t.id = y.task_id
         where t.created_at > pgqueue.clock() + interval '1 s')::integer,
        (select count(*) from pgqueue.ticker where planned_at > pgqueue.clock() + interval '1 s')::integer
+
+-- name: diagnose.groups
+-- Places of groups that tasks keep after their end, and that no marker frees. It looks at the first @limit states
+with h as materialized (
+    select s.queue_id, i.id
+    from (
+        select g.queue_id, g.holders from pgqueue.group_state g where cardinality(g.holders) > 0 order by g.queue_id, g.grp, g.version limit @limit
+    ) s
+    cross join lateral unnest(s.holders) i (id)
+)
+select count(*)::integer from h
+left join lateral (select n.status from pgqueue.task_now n where n.queue_id = h.queue_id and n.id = h.id offset 0) n on true
+left join lateral (select q."order" = 'fifo' and q.group_on_failure = 'block' as blocks from pgqueue.queue q where q.id = h.queue_id offset 0) q on true
+left join lateral (
+    select true as marked from pgqueue.ready r where r.queue_id = h.queue_id and r.lane = 2147483647 and r.task_id = h.id limit 1
+) r on true
+where r.marked is null and coalesce(n.status > 3 and not (n.status = 5 and q.blocks), true)

@@ -21,6 +21,7 @@ const (
 	mostNamed       = 5      // tickers that a finding names
 	tickersExamined = 10_000 // tickers with a schedule that is read
 	aheadExamined   = 10_000 // delayed tasks, the latest first
+	groupsExamined  = 10_000 // states of groups
 )
 
 var (
@@ -29,6 +30,7 @@ var (
 	listTickers     = Statements.Named("diagnose.tickers")
 	readLateness    = Statements.Named("diagnose.background")
 	countAhead      = Statements.Named("diagnose.ahead")
+	countLostPlaces = Statements.Named("diagnose.groups")
 )
 
 // hotTables lists the tables in which dead rows slow down the work.
@@ -199,5 +201,23 @@ func (d *diagnosis) timesAhead(ctx context.Context) error {
 	d.report(name, queue.LevelWarn, fmt.Sprintf("%d leases, %d delayed tasks and %d tickers are of a clock that was ahead of now", leases, delayed, tickers),
 		"the database's clock has gone back: tickers are planned anew within a minute of background work; leases and delays last until the "+
 			"clock is there again, unless heartbeats, cancel or snooze move them; see docs/operations.md")
+	return nil
+}
+
+// groups reports places of groups that ended tasks keep: such a group may wait for ever, until the auditor of groups has been there.
+func (d *diagnosis) groups(ctx context.Context) error {
+	const name = "groups"
+	var lost int
+	ok, err := d.readRow(ctx, name, countLostPlaces, []any{&lost}, arg("limit", groupsExamined))
+	if !ok {
+		return err
+	}
+	if lost == 0 {
+		d.report(name, queue.LevelOK, "no place is lost", "")
+		return nil
+	}
+
+	d.report(name, queue.LevelWarn, fmt.Sprintf("%d tasks that have ended keep places of their groups, as after changes by hand", lost),
+		"see that a server or manager runs its background work, which frees them within minutes")
 	return nil
 }
