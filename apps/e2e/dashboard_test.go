@@ -175,7 +175,7 @@ func seedDashboard(t *testing.T, api string) dashboardInput {
 	call := func(method, path, body string) map[string]any { return callAPI(t, method, api+path, "", body) }
 	for _, body := range []string{
 		`{"queue":"mail","retries":0,"concurrency":20}`, `{"queue":"orders","retries":0}`, `{"queue":"reports","concurrency":2}`,
-		`{"queue":"thumbs"}`, `{"queue":"webhooks"}`,
+		`{"queue":"thumbs"}`, `{"queue":"webhooks"}`, `{"queue":"imports","group_concurrency":1,"group_rate_limit":100}`,
 	} {
 		call("POST", "/queue", body)
 	}
@@ -212,6 +212,9 @@ func seedDashboard(t *testing.T, api string) dashboardInput {
 	call("POST", "/queue/thumbs/pause", "")
 	create("webhooks", `,"payload":{"url":"https://example.com/#"}`, 3)
 	call("PUT", "/task/webhooks?worker="+url.QueryEscape(hostileWorker)+"&limit=1&lease=1h", "")
+	create("imports", `,"group":"tenant-#"`, 3)
+	create("imports", `,"group":"<b>a/b</b> ü"`, 4)
+	call("PUT", "/task/imports?worker=w-4&limit=10&lease=1h", "")
 	call("POST", "/ticker", `{"ticker":"nightly","cron":"30 3 * * *","timezone":"Europe/Berlin","queue":"reports"}`)
 	call("POST", "/ticker", `{"ticker":"sweep","period":"5m","queue":"orders"}`)
 	call("POST", "/ticker/sweep/run", "")

@@ -24,7 +24,7 @@ const (
 	// MaxAuditText is the largest number of bytes of a text of an entry. Longer texts are cut.
 	MaxAuditText = 500
 	// MaxAuditChanges is the largest number of changes of an entry. Further ones are left out.
-	MaxAuditChanges = 20
+	MaxAuditChanges = 32
 	// AuditPruneStep is the largest number of entries that one PruneAudit removes.
 	AuditPruneStep = 5_000
 )

@@ -22,12 +22,13 @@ type changed[M, T any] struct {
 
 // list returns the settings that the change has set. Of an object that is new or gone it returns the settings that are not
 // zero. Where another change came between, the old values are not known, and the settings that the caller gave count as changed.
+// Settings of an embedded struct, as queue.FlowMeta, are among them.
 func (c changed[M, T]) list() []AuditChange {
 	given := reflect.ValueOf(c.given)
 	var changes []AuditChange
-	for field := range given.Type().Fields() {
+	for _, field := range reflect.VisibleFields(given.Type()) {
 		if field.Type.Kind() != reflect.Pointer && field.Type.Kind() != reflect.Slice {
-			continue // the name, or a condition
+			continue // the name, a condition, or an embedded struct
 		}
 
 		one := AuditChange{Field: snakeCase(field.Name)}
@@ -79,16 +80,17 @@ func formatSetting(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// snakeCase returns the name of a setting outside of Go: "retry_max_delay" for "RetryMaxDelay", "ttl" for "TTL".
+// snakeCase returns the name of a setting outside of Go: "retry_max_delay" for "RetryMaxDelay", "fifo_batch" for "FIFOBatch".
 func snakeCase(field string) string {
+	letters := []rune(field)
 	var name strings.Builder
-	before := ' '
-	for _, r := range field {
-		if unicode.IsUpper(r) && unicode.IsLower(before) {
+	for i, r := range letters {
+		// A word begins after a small letter, and with the last of several capitals.
+		isLast := i+1 < len(letters) && unicode.IsLower(letters[i+1])
+		if i > 0 && unicode.IsUpper(r) && (isLast || unicode.IsLower(letters[i-1])) {
 			name.WriteByte('_')
 		}
 		name.WriteRune(unicode.ToLower(r))
-		before = r
 	}
 	return name.String()
 }
@@ -118,4 +120,9 @@ func changesOfTicker(given queue.TickerMeta, before, after *queue.Ticker) []Audi
 		c.between = after.Version != before.Version+1 || !after.CreatedAt.Equal(before.CreatedAt)
 	}
 	return c.list()
+}
+
+// changesOfGroup returns the settings that a call gave. A group has no version, so its values before are not known.
+func changesOfGroup(given queue.GroupMeta, after *queue.Group) []AuditChange {
+	return changed[queue.GroupMeta, queue.Group]{given: given, after: after, between: true}.list()
 }

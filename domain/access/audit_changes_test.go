@@ -18,7 +18,12 @@ type changingService struct {
 
 	queues  [2]*queue.Queue
 	tickers [2]*queue.Ticker
+	group   *queue.Group
 	reads   *int
+}
+
+func (s changingService) UpdateGroup(context.Context, string, string, queue.GroupMeta) (*queue.Group, error) {
+	return s.group, nil
 }
 
 func (s changingService) GetQueue(context.Context, string) (*queue.Queue, error) {
@@ -78,6 +83,10 @@ func TestAuditHasTheChanges(t *testing.T) {
 	second.Version, second.Concurrency, second.RetryMaxDelay = 2, 5, 0
 	third := second
 	third.Version, third.Paused = 3, true
+	plain := *first
+	plain.FIFOBatch, plain.Order = 1, queue.OrderNone
+	ordered := plain
+	ordered.Version, ordered.RateLimit, ordered.Order, ordered.FIFOBatch, ordered.MaxWaiting = 2, 10, queue.OrderFIFO, 5, 100
 	reborn := second
 	reborn.CreatedAt = born.Add(time.Hour)
 	daily := &queue.Ticker{Name: "t", Cron: "@daily", Queue: "mail", Payload: json.RawMessage(secret), Version: 1, CreatedAt: born}
@@ -143,6 +152,23 @@ func TestAuditHasTheChanges(t *testing.T) {
 			func(ctx context.Context, s queue.Service) { _, _ = s.DeleteQueue(ctx, "mail") },
 			[]access.AuditChange{{Field: "retries", Old: "3"}, {Field: "backoff", Old: "exponential"}, {Field: "retry_max_delay", Old: "1h0m0s"}, {Field: "lease", Old: "1m0s"}},
 		},
+		"an update has settings of the flow": {
+			changingService{queues: [2]*queue.Queue{&plain, &ordered}},
+			func(ctx context.Context, s queue.Service) {
+				_, _ = s.UpdateQueue(ctx, "mail", queue.QueueMeta{FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}})
+			},
+			[]access.AuditChange{
+				{Field: "rate_limit", Old: "0", New: "10"}, {Field: "order", Old: "none", New: "fifo"}, {Field: "fifo_batch", Old: "1", New: "5"},
+				{Field: "max_waiting", Old: "0", New: "100"},
+			},
+		},
+		"an update of a group has the given settings alone": {
+			changingService{group: &queue.Group{Name: "g", GroupPolicy: queue.GroupPolicy{Weight: 4, RatePeriod: time.Minute}}},
+			func(ctx context.Context, s queue.Service) {
+				_, _ = s.UpdateGroup(ctx, "mail", "g", queue.GroupMeta{Weight: new(4)})
+			},
+			[]access.AuditChange{{Field: "weight", New: "4"}},
+		},
 		"an update of a ticker has the sizes of its payload": {
 			changingService{tickers: [2]*queue.Ticker{daily, &hourly}},
 			func(ctx context.Context, s queue.Service) {
@@ -186,6 +212,22 @@ func TestAuditHasTheChanges(t *testing.T) {
 				t.Errorf("a refused call makes %d reads and the entries %+v", *c.service.reads, got)
 			}
 		})
+	}
+}
+
+// TestAuditHasRoomForAllSettings: each setting that a caller can give is among the changes of a new object, and all of them fit into
+// one entry.
+func TestAuditHasRoomForAllSettings(t *testing.T) {
+	for _, one := range []reflect.Type{reflect.TypeFor[queue.QueueMeta](), reflect.TypeFor[queue.TickerMeta](), reflect.TypeFor[queue.GroupMeta]()} {
+		settings := 0
+		for _, field := range reflect.VisibleFields(one) {
+			if field.Type.Kind() == reflect.Pointer || field.Type.Kind() == reflect.Slice {
+				settings++
+			}
+		}
+		if settings == 0 || settings > access.MaxAuditChanges {
+			t.Errorf("%s has %d settings, and an entry has room for %d", one, settings, access.MaxAuditChanges)
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ func (s *auditedService) UpdateGroup(ctx context.Context, name, group string, me
 	e := entryOf(queue.OpUpdateGroup, s.next.namespace, name)
 	e.Action, e.Filter = actionOfGroup(meta), groupFilter(group)
 	g, err := s.next.UpdateGroup(ctx, name, group, meta)
+	if err == nil {
+		e.Changes = changesOfGroup(meta, g)
+	}
 	s.audit.Record(ctx, e, err)
 	return g, err
 }

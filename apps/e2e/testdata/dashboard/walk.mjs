@@ -94,6 +94,7 @@ const screens = [
   ["queues", `${shop}queues`],
   ["new queue", `${shop}queues?create=1`],
   ["queue", `${shop}queue/mail`],
+  ["groups", `${shop}queue/imports`],
   ["paused queue", `${shop}queue/thumbs`],
   ["deleted queue", `${shop}queue/gone`, [404]],
   ["tasks", `${shop}tasks`],
@@ -294,6 +295,56 @@ await check("a pause can be undone", async () => {
   await page.getByRole("button", { name: "Undo" }).click();
   await page.getByRole("status").filter({ hasText: "runs again" }).waitFor();
   await page.getByRole("button", { name: "Pause" }).waitFor();
+});
+
+await check("a group is paused for a time, resumed and limited", async () => {
+  await open(page, `${shop}queue/imports?group=${encodeURIComponent("<b>a/b</b> ü")}`);
+  const row = page.getByRole("region", { name: "Groups" }).locator("tbody tr");
+  await row.filter({ hasText: "all places are taken" }).waitFor();
+  must((await row.count()) === 1, `${await row.count()} groups`);
+  await row.getByText("1 / 1").waitFor();
+  await row.locator("summary").click();
+  await row.getByRole("button", { name: "Pause for a time…" }).click();
+  await page.getByRole("combobox", { name: "For" }).selectOption("1 day");
+  await page.getByRole("button", { name: "Pause the group" }).click();
+  await row.getByText("paused, ends").waitFor();
+  await row.locator("summary").click();
+  await row.getByRole("button", { name: "Resume" }).click();
+  await row.filter({ hasText: "all places are taken" }).waitFor();
+  await row.locator("summary").click();
+  await row.getByRole("button", { name: "Change settings…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Settings of the group" });
+  await dialog.getByRole("textbox", { name: "Concurrency" }).fill("257");
+  await dialog.getByRole("button", { name: "Change" }).click();
+  await dialog.getByRole("alert").filter({ hasText: "concurrency" }).waitFor();
+  await dialog.getByRole("textbox", { name: "Concurrency" }).fill("2");
+  await dialog.getByRole("button", { name: "Change" }).click();
+  await row.getByText("1 / 2").waitFor();
+}, [422]);
+
+await check("the limits of a queue change, and change back", async () => {
+  await open(page, `${shop}queue/imports`);
+  await page.locator("summary", { hasText: "More" }).click();
+  await page.getByRole("button", { name: "Change settings" }).click();
+  const dialog = page.getByRole("dialog", { name: "Settings of imports" });
+  await dialog.getByRole("textbox", { name: /^Rate limit most/ }).fill("10");
+  await dialog.getByRole("combobox", { name: "Fair shares" }).selectOption("yes");
+  await dialog.getByRole("button", { name: "Change" }).click();
+  await page.getByText("share the queue fairly").waitFor();
+  await page.getByText("10 in 1s").waitFor();
+  await page.getByRole("button", { name: "Undo" }).click();
+  await page.getByText("share the queue fairly").waitFor({ state: "detached" });
+});
+
+await check("the audit of one queue shows its settings before and after", async () => {
+  await open(page, `${shop}access?tab=audit`);
+  await page.getByRole("textbox", { name: "Queue" }).fill("reports");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/queue=reports/);
+  const rows = page.getByRole("region", { name: "Audit" }).locator("tbody tr");
+  await rows.filter({ hasText: "concurrency = 2" }).locator("summary").click();
+  await rows.getByText("concurrency = 2").waitFor();
+  await page.waitForFunction(() => [...document.querySelectorAll("tbody tr")].every((row) => row.textContent.includes("reports")));
 });
 
 await check("back and forward show the pages before, and a copied address shows the same view", async () => {

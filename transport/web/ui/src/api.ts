@@ -10,17 +10,25 @@ export interface Queue {
   queue: string; namespace: string; paused: boolean; concurrency: number; retries: number; backoff: string; version: number;
   ttl?: number; retention?: number; lease?: number; retry_delay?: number; retry_max_delay?: number; events?: boolean;
   created_at: string; updated_at: string;
+  fair?: boolean; rate_limit?: number; rate_period?: number; rate_burst?: number; group_concurrency?: number; group_rate_limit?: number;
+  group_rate_period?: number; group_rate_burst?: number; order?: string; fifo_batch?: number; group_on_failure?: string; max_waiting?: number;
+  group_policies?: number; paused_until?: string;
+}
+
+export interface Group {
+  queue: string; group: string; waiting: number; retained: number; weight?: number; concurrency?: number; rate_limit?: number; rate_period?: number;
+  rate_burst?: number; paused_until?: string; next?: string; blocked?: ID;
 }
 
 export interface Stats {
-  queue: string; namespace: string; paused: boolean; ready: number; delayed: number; oldest_ready_age?: number;
+  queue: string; namespace: string; paused: boolean; ready: number; delayed: number; oldest_ready_age?: number; group_waiting?: number;
   created_per_second: number; finished_per_second: number; counts: Record<string, number>;
 }
 
 export interface Task {
   id: ID; queue: string; namespace: string; status: string; priority: number; attempt: number; retries: number;
   created_at: string; delayed_at?: string; started_at?: string; finished_at?: string; dies_at?: string;
-  worker?: string; key?: string; headers?: Record<string, string>; cancel_requested?: boolean;
+  worker?: string; key?: string; group?: string; headers?: Record<string, string>; cancel_requested?: boolean;
   payload?: Raw; result?: Raw; progress?: Raw; lease?: { expires_at: string; token: ID };
   errors?: { at: string; attempt: number; worker?: string; error?: Raw }[];
 }
@@ -47,7 +55,11 @@ export interface Session {
 export interface AuditEntry {
   id: ID; at: string; principal_id: string; principal_name?: string; principal_kind?: string; action?: string; operation?: string; outcome: string;
   namespace?: string; queue?: string; task?: ID; ticker?: string; token?: string; filter?: string; matched?: number; moved?: number; calls: number; remote?: string; reason?: string;
+  changes?: AuditChange[];
 }
+
+/** AuditChange is a setting before and after; absent = unknown or none. */
+export interface AuditChange { field: string; old?: string; new?: string }
 
 export interface Identity { id: string; name: string; kind: string; grants: string[] }
 
@@ -58,7 +70,7 @@ export interface Bulk { matched: number; moved: number; more?: boolean; next?: s
 /** Problem is an error of the API, or of the way to it: then its code is unreachable. */
 export class Problem extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly field = "") {
-    super(detail);
+    super(field && !detail.startsWith(field) ? `${field}: ${detail}` : detail);
   }
 }
 
@@ -160,6 +172,7 @@ export const paths = {
   queues: "/queue?limit=1000",
   queue: (name: string) => `/queue/${part(name)}`,
   failures: (name: string) => `/queue/${part(name)}/failure`,
+  groups: (name: string, parameters: Record<string, string | number>) => `/queue/${part(name)}/group${query(parameters)}`,
   queueStats: (name: string) => `/queue/${part(name)}/stats`,
   tasks: (parameters: Record<string, string | number | string[] | undefined>) => `/task${query(parameters)}`,
   task: (id: ID) => `/task/${part(String(id))}`,
@@ -189,6 +202,8 @@ export const changes = {
   updateQueue: (name: string, version: number, body: object) =>
     call<Queue>(`/queue/${part(name)}`, { method: "PATCH", body, headers: { "If-Match": `"${version}"` } }),
   deleteQueue: (name: string) => call<Queue>(`/queue/${part(name)}`, { method: "DELETE" }),
+  updateGroup: (name: string, group: string, body: object) => call<Group>(`/queue/${part(name)}/group/${part(group)}`, { method: "PATCH", body }),
+  unblockGroup: (name: string, group: string) => post<Group>(`/queue/${part(name)}/group/${part(group)}/unblock`),
   cleanQueue: (name: string) => post<{ count: number; more?: boolean }>(`/queue/${part(name)}/clean?within=5s`),
   createTask: (body: string) => post<Task>("/task", body),
   move: (kind: string, selection: Record<string, unknown>) => call<Bulk>(`/task/${kind}`, { method: "POST", body: writeSelection(selection), raw: [] }),

@@ -279,7 +279,7 @@ export function Filter({ title, value, apply, first, ...rest }: { title: string;
 // Menus and copies.
 
 /** Menu is a button that opens a list of buttons. */
-export function Menu({ label, children }: { label: string; children: ComponentChildren }) {
+export function Menu({ label, children }: { label: ComponentChildren; children: ComponentChildren }) {
   const ref = useRef<HTMLDetailsElement>(null);
   useEffect(() => {
     const close = (event: Event) => {

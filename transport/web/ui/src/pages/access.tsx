@@ -1,12 +1,12 @@
 // The access: the own rights, tokens, sessions, audit.
 
 import { useSignal } from "@preact/signals";
-import { type AuditEntry, type List, type Session, type Token, changes, holding, paths, query as parameters } from "../api";
+import { type AuditChange, type AuditEntry, type List, type Session, type Token, changes, holding, paths, query as parameters } from "../api";
 import { reload, useData } from "../data";
 import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart } from "../parts";
 import { identity, may } from "../rights";
 import { href, route, setQuery } from "../route";
-import { count } from "../words";
+import { count, plural } from "../words";
 
 const tabs = [["", "You"], ["tokens", "Tokens"], ["sessions", "Sessions"], ["audit", "Audit"]] as const;
 
@@ -161,9 +161,18 @@ function Sessions() {
   );
 }
 
+/** writeChange returns a changed setting with its values before and after. */
+const writeChange = ({ field, old, new: now }: AuditChange) => (now === undefined ? `${field} was ${old}` : old === undefined ? `${field} = ${now}` : `${field}: ${old} → ${now}`);
+
+/** Changes lists changed settings. Many, as those of a new queue, are folded away. */
+function Changes({ all }: { all: AuditChange[] }) {
+  const lines = all.map((c) => <div key={c.field}><code><bdi>{writeChange(c)}</bdi></code></div>);
+  return all.length <= 3 ? <>{lines}</> : <details><summary>{plural(all.length, "setting")}</summary>{lines}</details>;
+}
+
 function Audit() {
   const { query } = route.value;
-  const filter = { principal: query.get("principal") ?? "", action: query.get("action") ?? "", outcome: query.get("outcome") ?? "" };
+  const filter = { principal: query.get("principal") ?? "", action: query.get("action") ?? "", outcome: query.get("outcome") ?? "", queue: query.get("queue") ?? "" };
   const list = useData<{ body: AuditEntry[]; next?: string }>(may("audit.read") ? `/audit${parameters({ ...filter, cursor: query.get("cursor") ?? "", limit: 100 })}` : null);
   const set = (name: string, value: string) => setQuery({ [name]: value, cursor: "" });
   const page = (cursor: string) => {
@@ -179,6 +188,7 @@ function Audit() {
           <div class="filters">
             <label><span>Outcome</span><select value={filter.outcome} onChange={(event) => set("outcome", event.currentTarget.value)}><option value="">any</option><option>ok</option><option>permission_denied</option><option>unauthenticated</option></select></label>
             <Filter title="Action" first placeholder="any" value={filter.action} apply={(value) => set("action", value.trim())} />
+            <Filter title="Queue" placeholder="any" value={filter.queue} apply={(value) => set("queue", value.trim())} />
             <Filter title="Principal" placeholder="any id" value={filter.principal} apply={(value) => set("principal", value.trim())} />
           </div>
           {list.problem && !list.value ? <Trouble problem={list.problem}><p><a href={href("access", "", { tab: "audit" })}>Show the newest entries</a></p></Trouble>
@@ -187,7 +197,7 @@ function Audit() {
             : (
               <Scroll label="Audit">
                 <table>
-                  <thead><tr><th scope="col" class="left">When</th><th scope="col" class="left">Principal</th><th scope="col" class="left">Operation</th><th scope="col" class="left">Object</th><th scope="col" class="left">Outcome</th><th scope="col" class="opt">Changed</th><th scope="col" class="left opt">From</th></tr></thead>
+                  <thead><tr><th scope="col" class="left">When</th><th scope="col" class="left">Principal</th><th scope="col" class="left">Operation</th><th scope="col" class="left">Object</th><th scope="col" class="left">Outcome</th><th scope="col" class="left">Changes</th><th scope="col" class="opt">Tasks</th><th scope="col" class="left opt">From</th></tr></thead>
                   <tbody>
                     {list.value.body.map((e) => (
                       <tr key={String(e.id)} data-row>
@@ -196,6 +206,7 @@ function Audit() {
                         <td class="left">{e.operation || e.action}{e.calls > 1 && <span class="dim"> × {count(e.calls)}</span>}</td>
                         <td class="left cut"><bdi>{[e.namespace, e.queue, e.task && `task ${e.task}`, e.ticker, e.token, e.filter].filter(Boolean).join(" · ")}</bdi></td>
                         <td class="left"><Chip tone={e.outcome === "ok" ? "ok" : "bad"} mark={e.outcome === "ok" ? "✓" : "⊘"}>{e.outcome}</Chip></td>
+                        <td class="left wrap"><Changes all={e.changes ?? []} />{e.reason && <div class="dim"><bdi>{e.reason}</bdi></div>}</td>
                         <td class="opt">{e.moved === undefined ? "" : count(e.moved)}</td>
                         <td class="left opt cut"><bdi>{e.remote}</bdi></td>
                       </tr>

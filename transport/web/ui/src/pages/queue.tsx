@@ -7,8 +7,9 @@ import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Menu, Page, Panel, Sc
 import { may } from "../rights";
 import { go, href, route } from "../route";
 import { count, duration, look, plural, rate, schedule, span, statuses } from "../words";
+import { Groups, isUsed, writeRate } from "./groups";
 import { History } from "./history";
-import { PolicyFields, State, fields, policyOf, seconds } from "./queues";
+import { PolicyFields, State, emptyValue, isHeldUp, readValue, seconds, textsOf, valuesOf } from "./queues";
 import { Why } from "./why";
 
 async function setPaused(name: string, paused: boolean) {
@@ -74,6 +75,7 @@ export function Queue({ name }: { name: string }) {
 
   const p = policy.value;
   const s = stats.value;
+  const isPaused = p.paused || isHeldUp(p);
   const total = Object.values(s.counts).reduce((a, b) => a + b, 0);
   const on = (workers.value?.body ?? []).filter((w) => w.queues.includes(name));
   const into = (tickers.value?.body ?? []).filter((t) => t.queue === name);
@@ -83,7 +85,7 @@ export function Queue({ name }: { name: string }) {
         <>
           <CopyMenu path={paths.queue(name)} command={`queue ${name}`} />
           <Button action="task.create" queue={name} onClick={() => (creating.value = true)}>New task</Button>
-          <Button action="queue.pause" queue={name} onClick={() => setPaused(name, !p.paused)}>{p.paused ? "Resume" : "Pause"}</Button>
+          <Button action="queue.pause" queue={name} onClick={() => setPaused(name, !isPaused)}>{isPaused ? "Resume" : "Pause"}</Button>
           <Menu label="More">
             <Button action="queue.manage" queue={name} onClick={() => (editing.value = true)}>Change settings</Button>
             <Button action="task.operate" queue={name} tone="bad" onClick={() => clean(name, total)}>Delete its tasks…</Button>
@@ -93,13 +95,15 @@ export function Queue({ name }: { name: string }) {
       }>
       <Why of={{ queue: name }} />
       <div class="figures">
-        <Figure title="Ready" n={count(s.ready)} text={s.oldest_ready_age ? `oldest waits ${span(seconds(s.oldest_ready_age))}` : "no task waits"} />
+        <Figure title="Ready" n={count(s.ready)} text={s.oldest_ready_age ? `oldest waits ${span(seconds(s.oldest_ready_age))}` : s.group_waiting ? "none may start now" : "no task waits"} />
         <Figure title="Delayed" n={count(s.delayed)} text="wait for their time" />
+        {!!s.group_waiting && <Figure title="Held up" n={count(s.group_waiting)} text="wait for their group" />}
         <Figure title="Running" n={count(s.counts["retained"])} text={p.concurrency ? `of ${count(p.concurrency)} places` : "no limit"} />
         <Figure title="In" n={rate(s.created_per_second)} text="tasks a second" />
         <Figure title="Out" n={rate(s.finished_per_second)} text="tasks a second" />
       </div>
       <History name={name} />
+      {isUsed(p, s.group_waiting) && <Groups queue={p} />}
       <div class="cols">
         <div>
           <Panel title="Tasks by status" aside={plural(total, "task")}>
@@ -140,6 +144,7 @@ export function Queue({ name }: { name: string }) {
             <dt>Lease</dt><dd>{duration(p.lease)}</dd>
             <dt>TTL</dt><dd>{p.ttl ? duration(p.ttl) : "none"}</dd>
             <dt>Retention</dt><dd>{p.retention ? duration(p.retention) : p.ttl ? `${duration(p.ttl)}, as the TTL` : "7d"}</dd>
+            {writeFlow(p).map(([title, text]) => <><dt>{title}</dt><dd>{text}</dd></>)}
             <dt>Created</dt><dd><When at={p.created_at} /></dd>
             <dt>Changed</dt><dd><When at={p.updated_at} /></dd>
           </dl>
@@ -151,25 +156,34 @@ export function Queue({ name }: { name: string }) {
   );
 }
 
+/** writeFlow returns the settings of shares, limits and order that are in use. */
+function writeFlow(p: Policy): [string, string][] {
+  const all: [string, string | undefined][] = [
+    ["Groups", p.fair ? "share the queue fairly" : ""],
+    ["Rate", writeRate(p.rate_limit, p.rate_period)],
+    ["Group concurrency", p.group_concurrency ? count(p.group_concurrency) : ""],
+    ["Group rate", writeRate(p.group_rate_limit, p.group_rate_period)],
+    ["Order", p.order === "fifo" ? `one after the other in each group${(p.fifo_batch ?? 1) > 1 ? `, ${p.fifo_batch} at a time` : ""}; a failed task ${p.group_on_failure === "block" ? "blocks its group" : "is skipped"}` : ""],
+    ["Full from", p.max_waiting ? plural(p.max_waiting, "waiting task") : ""],
+  ];
+  return all.filter((row): row is [string, string] => !!row[1]);
+}
+
 function Figure({ title, n, text }: { title: string; n: string; text: string }) {
   return <div class="figure"><span class="dim">{title}</span><b>{n}</b><span class="dim">{text}</span></div>;
 }
 
 function Edit({ policy, onClose }: { policy: Policy; onClose: () => void }) {
   const fault = useSignal("");
-  const values: Record<string, string> = { backoff: policy.backoff };
-  for (const [field] of fields) {
-    const value = policy[field];
-    values[field] = value === undefined ? "" : field === "concurrency" || field === "retries" ? String(value) : duration(value);
-  }
+  const values = valuesOf(policy);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
-    const after = policyOf(new FormData(event.currentTarget as HTMLFormElement), false);
-    const changed = Object.fromEntries(Object.entries(after).filter(([field, value]) => String(value) !== values[field]));
-    const before = Object.fromEntries(Object.keys(changed).map((field) => [field, field === "concurrency" || field === "retries" ? Number(values[field]) : values[field] || "0s"]));
+    const texts = Object.entries(textsOf(new FormData(event.currentTarget as HTMLFormElement))).filter(([name, text]) => text !== values[name]);
+    const changed = Object.fromEntries(texts.map(([name, text]) => [name, readValue(name, text)]));
     if (!Object.keys(changed).length) return onClose();
     try {
       const next = await changes.updateQueue(policy.queue, policy.version, changed);
+      const before = Object.fromEntries(texts.filter(([name]) => values[name] || !name.endsWith("_period")).map(([name]) => [name, values[name] ? readValue(name, values[name]) : emptyValue(name)]));
       onClose();
       reload();
       say(`Changed ${Object.keys(changed).join(", ").replaceAll("_", " ")}.`, () => void attempt("Undone.", () => changes.updateQueue(policy.queue, next.version, before)).then(() => reload()));

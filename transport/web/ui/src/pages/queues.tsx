@@ -3,10 +3,10 @@
 import { useSignal } from "@preact/signals";
 import { type List, type Queue, type Stats, changes, paths } from "../api";
 import { reload, useData } from "../data";
-import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, say, usePart } from "../parts";
+import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, When, now, say, usePart } from "../parts";
 import { may } from "../rights";
 import { go, href, route, setQuery } from "../route";
-import { count, rate, span } from "../words";
+import { count, duration, rate, span } from "../words";
 
 /** seconds converts a duration of the API. */
 export const seconds = (nanoseconds: number | undefined) => Number(nanoseconds ?? 0) / 1e9;
@@ -15,6 +15,7 @@ export const seconds = (nanoseconds: number | undefined) => Number(nanoseconds ?
 export function State({ s, policy }: { s: Stats; policy?: Queue }) {
   const held = s.counts["retained"] ?? 0;
   if (s.paused) return <Chip tone="off" mark="‖">paused</Chip>;
+  if (isHeldUp(policy)) return <Chip tone="warn" mark="‖" title="A worker reported that the other side asked for it">held up, ends <When at={policy!.paused_until} /></Chip>;
   if (s.ready > 0 && seconds(s.oldest_ready_age) >= 60)
     return held === 0 ? <Chip tone="bad" mark="▲" title="No worker holds a task of this queue">stuck</Chip>
       : policy?.concurrency && held >= policy.concurrency ? <Chip tone="warn" mark="◆" title="All places are taken">full</Chip>
@@ -113,7 +114,7 @@ function Create({ onClose }: { onClose: () => void }) {
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     try {
-      const made = await changes.createQueue(policyOf(form, true));
+      const made = await changes.createQueue(policyOf(form));
       say(`Made the queue ${made.queue}.`);
       reload();
       go(href("queue", made.queue));
@@ -133,49 +134,113 @@ function Create({ onClose }: { onClose: () => void }) {
   );
 }
 
-/** fields are the settings of a queue that a form has, with their meaning. */
-export const fields = [
-  ["concurrency", "Concurrency", "most tasks that run at once over all workers; 0 = no limit"],
-  ["retries", "Retries", "after the first attempt"],
-  ["retry_delay", "Retry delay", "before the first retry, such as 2m"],
-  ["retry_max_delay", "Longest delay", "between two attempts, such as 24h"],
-  ["lease", "Lease", "how long a worker holds a task without a heartbeat, such as 5m"],
-  ["ttl", "TTL", "a task that has not ended after this time expires, such as 7d; empty = never"],
-  ["retention", "Retention", "how long ended tasks stay, such as 7d"],
-] as const;
+/** isHeldUp says whether a worker has reported that the other side of a queue asked for a delay that has not ended. */
+export const isHeldUp = (q: Queue | undefined) => !!q?.paused_until && Date.parse(q.paused_until) > now.value;
 
-/** policyOf reads a form. Empty fields are left out. */
-export function policyOf(form: FormData, named: boolean): Record<string, unknown> {
-  const policy: Record<string, unknown> = named ? { queue: String(form.get("queue") ?? "").trim() } : {};
-  for (const [field] of fields) {
-    const text = String(form.get(field) ?? "").trim();
-    if (text === "") continue;
-    policy[field] = field === "concurrency" || field === "retries" ? Number(text) : text;
-  }
-  const backoff = form.get("backoff");
-  if (backoff) policy["backoff"] = backoff;
-  return policy;
+/** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration. */
+type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d", text: string];
+
+const basics: Field[] = [
+  ["concurrency", "Concurrency", "n", "most tasks that run at once over all workers; 0 = no limit"],
+  ["retries", "Retries", "n", "after the first attempt"],
+  ["retry_delay", "Retry delay", "d", "before the first retry, such as 2m"],
+  ["retry_max_delay", "Longest delay", "d", "between two attempts, such as 24h"],
+  ["lease", "Lease", "d", "how long a worker holds a task without a heartbeat, such as 5m"],
+  ["ttl", "TTL", "d", "a task that has not ended after this time expires, such as 7d; empty = never"],
+  ["retention", "Retention", "d", "how long ended tasks stay, such as 7d"],
+];
+
+const flow: Field[] = [
+  ["rate_limit", "Rate limit", "n", "most starts in the period over all workers; 0 = no limit"],
+  ["rate_period", "Rate period", "d", "of the rate limit, 1s to 24h"],
+  ["rate_burst", "Rate burst", "n", "most starts at once; 0 = those of a tenth of a second"],
+  ["group_concurrency", "Concurrency of a group", "n", "most tasks of one group that run at once; 0 = no limit"],
+  ["group_rate_limit", "Rate limit of a group", "n", "most starts of one group in its period; 0 = no limit"],
+  ["group_rate_period", "Rate period of a group", "d", "of its rate limit, 1s to 24h"],
+  ["group_rate_burst", "Rate burst of a group", "n", "most starts of one group at once; 0 = those of a tenth of a second"],
+  ["fifo_batch", "Tasks of a group at a time", "n", "in a queue that keeps the order, 1 to 32"],
+  ["max_waiting", "Most waiting tasks", "n", "creates beyond are refused; 0 = no limit"],
+];
+
+export const fields = [...basics, ...flow];
+
+/** Choice is a setting with few values: name, title, values, meaning. The first value is the default. */
+type Choice = readonly [name: keyof Queue, title: string, values: string[], text: string];
+
+const backoff: Choice = ["backoff", "Backoff", ["exponential", "linear", "constant"], "how the delay grows from retry to retry"];
+
+const flowChoices: Choice[] = [
+  ["fair", "Fair shares", ["false", "true"], "groups start in turns, whatever the backlog of each"],
+  ["order", "Order", ["none", "fifo"], "fifo: the tasks of a group run one after the other"],
+  ["group_on_failure", "After a failed task", ["skip", "block"], "of a fifo queue: its group goes on, or waits"],
+];
+
+export const choices = [backoff, ...flowChoices];
+
+/** valuesOf returns the settings of a queue as the texts of a form. */
+export function valuesOf(q: Queue): Record<string, string> {
+  const values: Record<string, string> = {};
+  for (const [name, , kind] of fields) values[name] = q[name] === undefined ? "" : kind === "n" ? String(q[name]) : duration(q[name] as number);
+  for (const [name, , [first = ""]] of choices) values[name] = String(q[name] || first);
+  return values;
 }
 
+/** emptyValue returns the value that takes a setting back that was not set before. The period of a rate has none, and means nothing alone. */
+export function emptyValue(name: string): unknown {
+  if (name === "fifo_batch") return 1;
+  return fields.some(([field, , kind]) => field === name && kind === "n") ? 0 : "0s";
+}
+
+/** readValue returns the value of a setting from the text of a form. */
+export function readValue(name: string, text: string): unknown {
+  if (fields.some(([field, , kind]) => field === name && kind === "n")) return Number(text);
+  return name === "fair" ? text === "true" : text;
+}
+
+/** textsOf returns the texts of a form. Empty fields are left out. */
+export function textsOf(form: FormData): Record<string, string> {
+  const names = [...fields, ...choices].map(([name]) => name as string);
+  return Object.fromEntries(names.map((name) => [name, String(form.get(name) ?? "").trim()] as const).filter(([, text]) => text !== ""));
+}
+
+/** policyOf returns the settings of a form for a new queue, without those that are as by default. */
+function policyOf(form: FormData): Record<string, unknown> {
+  const texts = Object.entries(textsOf(form)).filter(([name, text]) => !choices.some(([choice, , [first]]) => choice === name && text === first));
+  return { queue: String(form.get("queue") ?? "").trim(), ...Object.fromEntries(texts.map(([name, text]) => [name, readValue(name, text)])) };
+}
+
+/** PolicyFields are the fields of a form. Those of shares, limits and order are folded away until one of them is in use. */
 export function PolicyFields({ values = {} }: { values?: Record<string, string> }) {
+  const isSet = (name: string, first = "") => !["", "0", first].includes(values[name] ?? "");
+  const isFlow = flowChoices.some(([name, , [first]]) => isSet(name, first)) || ["rate_limit", "group_concurrency", "group_rate_limit", "max_waiting"].some((name) => isSet(name));
   return (
     <>
-      <div class="two">
-        {fields.map(([field, title, text]) => (
-          <label class="field" key={field}>
-            <span>{title}</span>
-            <input name={field} defaultValue={values[field] ?? ""} inputMode={field === "concurrency" || field === "retries" ? "numeric" : "text"} autoComplete="off" spellcheck={false} aria-describedby={`about-${field}`} />
-            <small class="dim" id={`about-${field}`}>{text}</small>
-          </label>
-        ))}
-        <label class="field">
-          <span>Backoff</span>
-          <select name="backoff" defaultValue={values["backoff"] ?? "exponential"}>
-            {["exponential", "linear", "constant"].map((b) => <option key={b} value={b} selected={b === (values["backoff"] ?? "exponential")}>{b}</option>)}
-          </select>
-          <small class="dim">how the delay grows from retry to retry</small>
-        </label>
-      </div>
+      <div class="two">{basics.map((field) => <Input key={field[0]} field={field} values={values} />)}<Select choice={backoff} values={values} /></div>
+      <details open={isFlow}>
+        <summary>Shares, limits and order</summary>
+        <div class="two">{flowChoices.map((choice) => <Select key={choice[0]} choice={choice} values={values} />)}{flow.map((field) => <Input key={field[0]} field={field} values={values} />)}</div>
+      </details>
     </>
+  );
+}
+
+function Input({ field: [name, title, kind, text], values }: { field: Field; values: Record<string, string> }) {
+  return (
+    <label class="field">
+      <span>{title}</span>
+      <input name={name} defaultValue={values[name] ?? ""} inputMode={kind === "n" ? "numeric" : "text"} autoComplete="off" spellcheck={false} aria-describedby={`about-${name}`} />
+      <small class="dim" id={`about-${name}`}>{text}</small>
+    </label>
+  );
+}
+
+function Select({ choice: [name, title, all, text], values }: { choice: Choice; values: Record<string, string> }) {
+  const value = values[name] ?? all[0];
+  return (
+    <label class="field">
+      <span>{title}</span>
+      <select name={name}>{all.map((one) => <option key={one} value={one} selected={one === value}>{one === "true" ? "yes" : one === "false" ? "no" : one}</option>)}</select>
+      <small class="dim">{text}</small>
+    </label>
   );
 }

@@ -73,6 +73,7 @@ export function Task({ id }: { id: string }) {
             <dt>Queue</dt><dd><a href={href("queue", t.queue)}>{t.queue}</a></dd>
             <dt>Status</dt><dd>{t.status}{!ended && (t.retries ? `, ${plural(t.retries, "more retry", "more retries")} after ${t.status === "retained" ? "this" : "the next"} attempt` : `, ${t.status === "retained" ? "this" : "the next"} attempt is the last`)}</dd>
             <dt>Priority</dt><dd>{t.priority}</dd>
+            {t.group && <><dt>Group</dt><dd><a href={href("queue", t.queue, { group: t.group })}><bdi>{t.group}</bdi></a></dd></>}
             <dt>Created</dt><dd><When at={t.created_at} /></dd>
             {t.delayed_at && !ended && <><dt>Due</dt><dd><When at={t.delayed_at} /></dd></>}
             {t.worker && <><dt>Worker</dt><dd><a href={href("tasks", "", { worker: t.worker })}><bdi>{t.worker}</bdi></a></dd></>}
