@@ -55,7 +55,7 @@ type meters struct {
 
 // taskMeters count the tasks of one queue.
 type taskMeters struct {
-	created, retained, released, failed, retried, returned prometheus.Counter
+	created, refused, retained, released, failed, retried, returned prometheus.Counter
 	expired, rescued, cancelled, revived, deleted          prometheus.Counter
 	wait, endToEnd                                         prometheus.Observer
 	run                                                    struct{ released, failed, cancelled prometheus.Observer }
@@ -174,6 +174,7 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 
 	var (
 		created   = count("created", "Tasks created, those of ticks too.")
+		refused   = count("refused", "Tasks that were not created because max_waiting of the queue was reached.")
 		retained  = count("retained", "Times a task was retained.")
 		released  = count("released", "Tasks that succeeded.")
 		failed    = count("failed", "Tasks that failed for good.")
@@ -194,7 +195,7 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 	)
 	return newByQueue(most, func(namespace, name string) *taskMeters {
 		t := &taskMeters{
-			created: created.WithLabelValues(namespace, name), retained: retained.WithLabelValues(namespace, name),
+			created: created.WithLabelValues(namespace, name), refused: refused.WithLabelValues(namespace, name), retained: retained.WithLabelValues(namespace, name),
 			released: released.WithLabelValues(namespace, name), failed: failed.WithLabelValues(namespace, name),
 			retried: retried.WithLabelValues(namespace, name), returned: returned.WithLabelValues(namespace, name),
 			expired: expired.WithLabelValues(namespace, name), rescued: rescued.WithLabelValues(namespace, name),
@@ -208,7 +209,7 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 		return t
 	}, func(namespace, name string) {
 		for _, v := range []*prometheus.CounterVec{
-			created, retained, released, failed, retried, returned, expired, rescued, cancelled, revived, deleted,
+			created, refused, retained, released, failed, retried, returned, expired, rescued, cancelled, revived, deleted,
 		} {
 			v.DeleteLabelValues(namespace, name)
 		}

@@ -32,6 +32,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_queue_ready_tasks":              {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queue_delayed_tasks":            {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queue_oldest_ready_age_seconds": {dto.MetricType_GAUGE, "namespace queue"},
+	"pgqueue_queue_held_up_tasks":            {dto.MetricType_GAUGE, "namespace queue reason"},
 	"pgqueue_queue_paused":                   {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queue_wanted_slots":             {dto.MetricType_GAUGE, "namespace queue"},
 	"pgqueue_queues":                         {dto.MetricType_GAUGE, ""},
@@ -39,6 +40,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_stats_seconds":                  {dto.MetricType_GAUGE, ""},
 
 	"pgqueue_tasks_created_total":     {dto.MetricType_COUNTER, "namespace queue"},
+	"pgqueue_tasks_refused_total":     {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_retained_total":    {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_released_total":    {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_failed_total":      {dto.MetricType_COUNTER, "namespace queue"},
@@ -113,6 +115,47 @@ func TestAuditFailures(t *testing.T) {
 	s.want(2, "pgqueue_audit_failures_total")
 }
 
+// TestHeldUpTasks: tasks that are due and may not start are counted by the setting that keeps them from it.
+func TestHeldUpTasks(t *testing.T) {
+	s := newStack(t)
+	s.queue("paused", queue.QueueMeta{Paused: new(true)})
+	s.create("paused", 3)
+	s.queue("full", queue.QueueMeta{Concurrency: new(2)})
+	s.create("full", 5)
+	s.retain("full", 2)
+	s.queue("groups", queue.QueueMeta{FlowMeta: queue.FlowMeta{GroupConcurrency: new(1)}})
+	for range 3 {
+		_, err := s.svc.CreateTask(t.Context(), "groups", queue.TaskMeta{Group: "a"})
+		s.ok(err)
+	}
+	s.retain("groups", 1)
+	none, err := s.svc.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Queues: []string{"groups"}, Limit: 3})
+	if s.ok(err); len(none) != 0 {
+		t.Fatalf("a group of one place has %d tasks more", len(none))
+	}
+	s.queue("open", queue.QueueMeta{})
+	s.create("open", 2)
+
+	s.want(3, "pgqueue_queue_held_up_tasks", "queue", "paused", "reason", "paused")
+	s.want(3, "pgqueue_queue_held_up_tasks", "queue", "full", "reason", "concurrency")
+	s.want(2, "pgqueue_queue_held_up_tasks", "queue", "groups", "reason", "group")
+	s.want(8, "pgqueue_queue_held_up_tasks")
+}
+
+// TestRefusedTasks: the tasks that max_waiting refuses are counted, each caller's own.
+func TestRefusedTasks(t *testing.T) {
+	s := newStack(t)
+	s.queue("small", queue.QueueMeta{FlowMeta: queue.FlowMeta{MaxWaiting: new(2)}})
+	s.create("small", 2)
+	for range 3 {
+		if _, err := s.svc.CreateTask(t.Context(), "small", queue.TaskMeta{}); queue.KindOf(err) != queue.KindExhausted {
+			t.Fatalf("a create beyond max_waiting returns %v", err)
+		}
+	}
+	s.want(3, "pgqueue_tasks_refused_total", "queue", "small")
+	s.want(2, "pgqueue_tasks_created_total", "queue", "small")
+}
+
 // TestAccessRefusals: each refusal is counted by action and reason, those too that share one entry of the audit.
 func TestAccessRefusals(t *testing.T) {
 	s := newStack(t)
@@ -156,6 +199,8 @@ func TestEveryMetric(t *testing.T) {
 	s.ok(s.tel.WatchHealth(h))
 	s.queue("mail", queue.QueueMeta{})
 	s.create("mail", 2)
+	s.queue("paused", queue.QueueMeta{Paused: new(true)})
+	s.create("paused", 1)
 	_, err := s.svc.GetQueue(t.Context(), "none")
 	if !errors.Is(err, queue.ErrNotFound) {
 		t.Fatal(err)

@@ -21,6 +21,9 @@ var (
 	descLater = prometheus.NewDesc("pgqueue_queue_delayed_tasks", "Tasks that wait for their time.", []string{"namespace", "queue"}, nil)
 	descAge   = prometheus.NewDesc("pgqueue_queue_oldest_ready_age_seconds", "How long the task that is ready the longest has been so; 0 when none is.",
 		[]string{"namespace", "queue"}, nil)
+	descHeldUp  = prometheus.NewDesc("pgqueue_queue_held_up_tasks",
+		"Tasks that are due and that a setting keeps from starting: a limit of their group, the concurrency or the pause of the queue; absent = none.",
+		[]string{"namespace", "queue", "reason"}, nil)
 	descPaused  = prometheus.NewDesc("pgqueue_queue_paused", "1 while the queue is paused.", []string{"namespace", "queue"}, nil)
 	descWanted  = prometheus.NewDesc("pgqueue_queue_wanted_slots", "Slots of workers that the queue has work for, to work off its ready tasks within 30 s.", []string{"namespace", "queue"}, nil)
 	descUp      = prometheus.NewDesc("pgqueue_stats_up", "1 when the last reading of the queues' stats went well.", nil, nil)
@@ -63,7 +66,7 @@ type statsCollector struct {
 }
 
 func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descWanted, descUp, descSeconds, descCell, descQueues} {
+	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descHeldUp, descPaused, descWanted, descUp, descSeconds, descCell, descQueues} {
 		ch <- d
 	}
 }
@@ -174,6 +177,11 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		add(descReady, float64(st.Ready))
 		add(descLater, float64(st.Delayed))
 		add(descAge, st.OldestReadyAge.Seconds())
+		for reason, n := range heldUpTasks(st) {
+			if n > 0 {
+				out = append(out, &gauge{descHeldUp, []*dto.LabelPair{labels[0], labels[1], labelPair("reason", reason)}, float64(n)})
+			}
+		}
 		add(descPaused, boolToFloat(st.Paused))
 		add(descWanted, wanted)
 	}
@@ -201,12 +209,25 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		restWanted += wanted
 		rest.Ready += st.Ready
 		rest.Delayed += st.Delayed
+		rest.GroupWaiting += st.GroupWaiting
 		rest.OldestReadyAge = max(rest.OldestReadyAge, st.OldestReadyAge)
 		rest.Paused = rest.Paused && st.Paused
 	}
 
 	one(rest, restWanted)
 	return out
+}
+
+// heldUpTasks returns how many due tasks of a queue may not start, by reason. A rate shows in the tasks retained, not here.
+func heldUpTasks(st *queue.QueueStats) map[string]int64 {
+	held := map[string]int64{"group": st.GroupWaiting}
+	switch {
+	case st.Paused:
+		held["paused"] = st.Ready
+	case st.Concurrency > 0 && st.Counts[queue.StatusRetained] >= int64(st.Concurrency):
+		held["concurrency"] = st.Ready
+	}
+	return held
 }
 
 // gauge is a constant metric. Its sorted labels are made once for each queue; that saves a quarter of a scrape.

@@ -113,6 +113,12 @@ func (m *meters) countCreated(c queue.Create, created []queue.Created) {
 		}
 	}
 
+	for i := range created {
+		if created[i].Err != nil && queue.KindOf(created[i].Err) == queue.KindExhausted {
+			m.tasks.metersOf(c.Namespace, c.Tasks[i].Queue).refused.Inc()
+		}
+	}
+
 	for i := 0; i < len(created); {
 		task := created[i].Task
 		if !isNewTask(created[i]) {
