@@ -161,6 +161,7 @@ func TestDiagnose(t *testing.T) {
 		harmless := map[string]string{
 			"autovacuum_(analyze|vacuum|freeze|multixact).*":              "the hot tables state theirs; the others grow slowly",
 			"autovacuum_(max_workers|worker_slots|work_mem)":              "at least one worker, which takes the hot tables in turn",
+			"stats_temp_directory":                                        "where a server before 15 keeps the counts while it runs",
 			"stats_fetch_consistency|track_.*":                            "what statistics show of queries; vacuum needs only the counts of rows",
 			"commit_.*|wal_.*|io_.*|summarize_wal":                        "pace and size of the log; a commit waits for its flush all the same",
 			"exit_on_error":                                               "stated by us",

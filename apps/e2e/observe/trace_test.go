@@ -185,6 +185,12 @@ func exposedMetrics(t *testing.T) map[string]bool {
 	if _, err := c.CreateQueue(ctx, queue.QueueMeta{Name: "mail"}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.CreateQueue(ctx, queue.QueueMeta{Name: "paused", Paused: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateTask(ctx, "paused", queue.TaskMeta{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.GetQueue(ctx, "none"); !errors.Is(err, queue.ErrNotFound) {
 		t.Fatal(err)
 	}
