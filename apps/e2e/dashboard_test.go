@@ -57,7 +57,7 @@ func TestDashboard(t *testing.T) {
 	open := startNodeAt(t, dsn, "--addr", address, "--auth", "off")
 	closed := startNodeAt(t, dsn, "--auth", "on", "--prefix", "/kept/api", "--ui-path", "/kept/ui", "--background=false")
 
-	in := seedDashboard(t, open.url)
+	in := seedDashboard(t, open.url, closed.url)
 	in.Open, in.Closed, in.Chromium, in.Payload = strings.TrimSuffix(open.url, "/api"), strings.TrimSuffix(closed.url, "/api"), chromium, hostilePayload
 	in.Proxy = startProxy(t, nginx, in.Open, in.Closed)
 	in.Full = os.Getenv("PGQUEUE_TEST_FULL") != ""
@@ -170,7 +170,8 @@ func readInteger(t *testing.T, value any) int64 {
 }
 
 // seedDashboard fills the namespace shop with tasks in every status, and makes tokens.
-func seedDashboard(t *testing.T, api string) dashboardInput {
+// The first token closes; the others need it.
+func seedDashboard(t *testing.T, api, closed string) dashboardInput {
 	t.Helper()
 	call := func(method, path, body string) map[string]any { return callAPI(t, method, api+path, "", body) }
 	for _, body := range []string{
@@ -222,7 +223,11 @@ func seedDashboard(t *testing.T, api string) dashboardInput {
 	tokens := map[string]string{}
 	for _, grant := range []string{"system@*", "operator@shop", "observer@shop"} {
 		role, _, _ := strings.Cut(grant, "@")
-		tokens[role], _ = call("POST", "/token", fmt.Sprintf(`{"name":"<%s>","grants":[%q]}`, role, grant))["token"].(string)
+		from := api
+		if tokens["system"] != "" {
+			from = closed
+		}
+		tokens[role], _ = callAPI(t, "POST", from+"/token", tokens["system"], fmt.Sprintf(`{"name":"<%s>","grants":[%q]}`, role, grant))["token"].(string)
 	}
 	return dashboardInput{IDs: ids, Tokens: tokens, Failed: 5}
 }

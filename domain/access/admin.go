@@ -164,27 +164,41 @@ func (a *admin) createToken(ctx context.Context, r TokenRequest) (IssuedToken, e
 	if err != nil {
 		return IssuedToken{}, err
 	}
-	if err := a.demandSystem(ctx, creator, grants); err != nil {
+	if err := a.checkLocal(ctx, creator, grants); err != nil {
 		return IssuedToken{}, err
 	}
 	return a.storeToken(ctx, n, secret)
 }
 
-// demandSystem refuses a first token without the role system from the local principal of an open server: it closes the
-// server, and then no credential could manage tokens over it.
-func (a *admin) demandSystem(ctx context.Context, creator *Principal, grants []Grant) error {
-	if creator.Kind != KindLocal || hasSystem(grants) || a.OtherAdmin != nil && a.OtherAdmin() {
+// checkLocal refuses changes of tokens by the local principal of an open server once another credential may make them: a token of
+// a caller without a credential would outlive the closing of the server. grants are those of a new token, nil for other changes.
+// The first token must hold the role system, because it closes the server.
+func (a *admin) checkLocal(ctx context.Context, caller *Principal, grants []Grant) error {
+	if caller.Kind != KindLocal {
 		return nil
 	}
 
-	tokens, err := a.tokens.ListTokens(ctx)
-	if err != nil {
-		return err
+	hasAdmin := a.OtherAdmin != nil && a.OtherAdmin()
+	if !hasAdmin {
+		tokens, err := a.tokens.ListTokens(ctx)
+		if err != nil {
+			return err
+		}
+		hasAdmin = slices.ContainsFunc(tokens, func(t Token) bool { return t.Live() && hasSystem(t.Grants) })
 	}
-	if slices.ContainsFunc(tokens, func(t Token) bool { return t.Live() && hasSystem(t.Grants) }) {
-		return nil
+
+	switch {
+	case hasAdmin:
+		return errLocalChange
+	case grants != nil && !hasSystem(grants):
+		return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", strings.Join(FormatGrants(grants), ",")))
 	}
-	return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", strings.Join(FormatGrants(grants), ",")))
+	return nil
+}
+
+var errLocalChange = &queue.Error{
+	Kind: queue.KindDenied,
+	Msg:  "must be a caller with a credential of the role system, because there is one, got a caller without; give its token, or use the command on the database",
 }
 
 func hasSystem(grants []Grant) bool {
@@ -241,6 +255,9 @@ func (a *admin) rotateToken(ctx context.Context, id string, r Rotation) (IssuedT
 	if err != nil {
 		return IssuedToken{}, err
 	}
+	if err := a.checkLocal(ctx, creator, nil); err != nil {
+		return IssuedToken{}, err
+	}
 	if r.Overlap < 0 || r.Overlap > MaxOverlap {
 		return IssuedToken{}, queue.Invalid("overlap", fmt.Sprintf("must be 0s to %dd, got %v; choose another", int(MaxOverlap.Hours()/24), r.Overlap))
 	}
@@ -275,7 +292,11 @@ func (a *admin) RevokeToken(ctx context.Context, id string) (Token, error) {
 }
 
 func (a *admin) revokeToken(ctx context.Context, id string) (Token, error) {
-	if _, err := requireManage(ctx); err != nil {
+	caller, err := requireManage(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	if err := a.checkLocal(ctx, caller, nil); err != nil {
 		return Token{}, err
 	}
 	if err := checkTokenID(id); err != nil {

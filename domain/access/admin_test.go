@@ -108,3 +108,29 @@ func TestAdminDecides(t *testing.T) {
 		}
 	}
 }
+
+// TestAnOpenServerMakesTheFirstTokenAlone: a caller without a credential may make the first token. With a credential of the role
+// system at hand it changes no token: one of an unknown caller would outlive the closing of the server.
+func TestAnOpenServerMakesTheFirstTokenAlone(t *testing.T) {
+	ctx := access.With(t.Context(), access.Local())
+	first := access.TokenRequest{Name: "x", Grants: []string{"system@*"}}
+	changes := map[string]func(access.Admin) error{
+		"create": func(a access.Admin) error { _, err := a.CreateToken(ctx, first); return err },
+		"rotate": func(a access.Admin) error { _, err := a.RotateToken(ctx, "abcdefgh", access.Rotation{}); return err },
+		"revoke": func(a access.Admin) error { _, err := a.RevokeToken(ctx, "abcdefgh"); return err },
+	}
+	allowed := map[string]queue.Kind{"create": "", "rotate": queue.KindNotFound, "revoke": queue.KindNotFound}
+	for name, change := range changes {
+		reached := 0
+		open := access.NewAdmin(emptyTokens{reached: &reached}, access.AdminOptions{})
+		if err := change(open); queue.KindOf(err) != allowed[name] {
+			t.Errorf("%s on a server without credentials: %v, want kind %q", name, err, allowed[name])
+		}
+
+		reached = 0
+		closing := access.NewAdmin(emptyTokens{reached: &reached}, access.AdminOptions{OtherAdmin: func() bool { return true }})
+		if err := change(closing); queue.KindOf(err) != queue.KindDenied || reached > 0 {
+			t.Errorf("%s beside a credential: %v, %d calls of the store; want it denied", name, err, reached)
+		}
+	}
+}

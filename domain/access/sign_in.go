@@ -241,11 +241,15 @@ func (k *SessionKeeper) EndSession(ctx context.Context, id string) (Session, err
 }
 
 func (k *SessionKeeper) endSession(ctx context.Context, id string) (Session, error) {
-	if _, err := requireManage(ctx); err != nil {
+	caller, err := requireManage(ctx)
+	if err != nil {
 		return Session{}, err
 	}
 	if err := checkSessionID(id); err != nil {
 		return Session{}, err
+	}
+	if caller.Kind == KindLocal {
+		return Session{}, errLocalChange // a session proves that there is a credential
 	}
 	return k.end(ctx, id)
 }

@@ -365,6 +365,36 @@ func TestFirstTokenClosesTheServer(t *testing.T) {
 	}
 }
 
+// TestAServerThatIsBeingClosedKeepsItsTokens: beside --insecure-open and credentials, a request without a credential has every right
+// but those on tokens and sessions.
+func TestAServerThatIsBeingClosedKeepsItsTokens(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminToken, cfg.InsecureOpen = access.NewSecret().Reveal(), true
+	s := start(t, cfg)
+	admin := dialAs(t, s, "rest", cfg.AdminToken).(access.Admin)
+	kept, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "w", Grants: []string{"worker@default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, way := range []string{"rest", "connect"} {
+		open := dialAs(t, s, way, "").(access.Admin)
+		_, created := open.CreateToken(t.Context(), access.TokenRequest{Name: "backdoor", Grants: []string{"system@*"}})
+		_, rotated := open.RotateToken(t.Context(), kept.ID, access.Rotation{})
+		_, revoked := open.RevokeToken(t.Context(), kept.ID)
+		for what, err := range map[string]error{"create": created, "rotate": rotated, "revoke": revoked} {
+			if queue.KindOf(err) != queue.KindDenied {
+				t.Errorf("%s over %s without a credential: %v, want it denied", what, way, err)
+			}
+		}
+	}
+	if all, err := admin.ListTokens(t.Context()); err != nil || len(all) != 1 || !all[0].Live() {
+		t.Errorf("the tokens are %+v: %v", all, err)
+	}
+}
+
 // TestOpenRequestsAreLogged: a server that is opened beside credentials logs each request without one, with its client, and
 // without the secret that a client puts in a wrong place.
 func TestOpenRequestsAreLogged(t *testing.T) {

@@ -63,3 +63,6 @@ select setval('pgqueue.token', (greatest((select last_value from pgqueue.token),
 select setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),
        setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)));
+
+-- A session that has ended since that moment must not live again. Users sign in anew.
+update pgqueue.session set ended_at = pgqueue.clock() where ended_at is null;

@@ -48,11 +48,7 @@ grant usage, select on all sequences in schema pgqueue to pgqueue_server;
 grant select on all tables in schema pgqueue to pgqueue_readonly;
 grant select on all sequences in schema pgqueue to pgqueue_readonly;
 
--- Default rights for tables of later migrations and for partitions that servers add.
-alter default privileges for role pgqueue_owner in schema pgqueue grant select, insert, update, delete on tables to pgqueue_server;
-alter default privileges for role pgqueue_owner in schema pgqueue grant usage, select on sequences to pgqueue_server;
-alter default privileges for role pgqueue_owner in schema pgqueue grant select on tables to pgqueue_readonly;
-alter default privileges for role pgqueue_owner in schema pgqueue grant select on sequences to pgqueue_readonly;
+-- Partitions that servers add. Tables of a later migration are closed until this script has run again after it.
 alter default privileges for role pgqueue_server in schema pgqueue grant select on tables to pgqueue_readonly;
 
 -- After a migration: servers own the partitioned tables, and these tables have other rights than the rest.
@@ -78,6 +74,10 @@ begin
     -- Tokens end, and stay in the list.
     revoke delete on pgqueue.access_token from pgqueue_server;
     revoke all on pgqueue.access_token, pgqueue.session, pgqueue.cell from pgqueue_readonly;
+
+    -- The directory of cells names the databases that servers connect to. Servers place namespaces; commands of the owner do the rest.
+    revoke insert, update, delete on pgqueue.cell, pgqueue.home from pgqueue_server;
+    revoke update, delete on pgqueue.place from pgqueue_server;
 
     -- The audit is append-only. The table sets id and time, and the function removes what is past the least retention.
     revoke insert, update, delete on pgqueue.audit from pgqueue_server;

@@ -43,7 +43,7 @@ func newCellsCommand(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue cells postgres://app@db0.example.org/app\n  pgqueue cells -o json",
 		GroupID: cmdutil.GroupServer, Args: cmdutil.Args(0, 1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withCells(cmd.Context(), &db, args, func(s *cells.Store, _ queue.CellDirectory) error { return printCells(cmd.Context(), f, s) })
+			return withCells(cmd.Context(), &db, args, func(s *cells.Store, _ *postgres.Store) error { return printCells(cmd.Context(), f, s) })
 		},
 	}
 	db.defineFlags(cmd.Flags())
@@ -51,7 +51,7 @@ func newCellsCommand(f *factory.Factory) *cobra.Command {
 }
 
 // withCells opens cell 0 and the cells of its directory, or of the cells file.
-func withCells(ctx context.Context, db *database, args []string, do func(*cells.Store, queue.CellDirectory) error) error {
+func withCells(ctx context.Context, db *database, args []string, do func(*cells.Store, *postgres.Store) error) error {
 	first, err := db.openStore(ctx, args)
 	if err != nil {
 		return err
@@ -189,11 +189,10 @@ func createCell(ctx context.Context, f *factory.Factory, db *database, id int, t
 		return err
 	}
 	defer maker.Close()
-	if cell.Home, err = maker.MakeHome(ctx, id); err != nil {
-		return err
+	if cell.Home, err = maker.MakeHome(ctx, id); err == nil {
+		err = first.AddCell(ctx, cell)
 	}
-
-	err = first.AddCell(ctx, cell)
+	recordCommand(ctx, first, changeOfCell(opCreateCell, id), err)
 	if errors.Is(err, queue.ErrAlreadyExists) {
 		return queue.WithOp("create cell", err)
 	}
@@ -260,8 +259,12 @@ func newPlaceCommand(f *factory.Factory) *cobra.Command {
 			if cell < 0 {
 				return cmdutil.Usage("--cell: must be the number of a cell, got none; see pgqueue cells")
 			}
-			return withCells(cmd.Context(), &db, nil, func(s *cells.Store, _ queue.CellDirectory) error {
-				if err := s.Pin(cmd.Context(), namespace, cell); err != nil {
+			return withCells(cmd.Context(), &db, nil, func(s *cells.Store, first *postgres.Store) error {
+				err := s.Pin(cmd.Context(), namespace, cell)
+				e := changeOfCell(opPlace, cell)
+				e.Namespace = namespace
+				recordCommand(cmd.Context(), first, e, err)
+				if err != nil {
 					return err
 				}
 				p, err := f.Printer()
@@ -337,10 +340,11 @@ func moveHome(ctx context.Context, f *factory.Factory, db *database, id int, to 
 		}
 		defer home.Close()
 	}
-	if cell.Home, err = home.MoveHome(ctx, id); err != nil {
-		return err
+	if cell.Home, err = home.MoveHome(ctx, id); err == nil {
+		err = first.UpdateCell(ctx, cell)
 	}
-	if err := first.UpdateCell(ctx, cell); err != nil {
+	recordCommand(ctx, first, changeOfCell(opMoveHome, id), err)
+	if err != nil {
 		return err
 	}
 	p, err := f.Printer()

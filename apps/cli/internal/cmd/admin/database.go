@@ -20,6 +20,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -190,7 +191,9 @@ func (m *migrations) validateTables(ctx context.Context, s *postgres.Store) erro
 }
 
 func (m *migrations) correctRestored(ctx context.Context, s *postgres.Store) error {
-	if err := s.AfterRestore(ctx); err != nil {
+	err := s.AfterRestore(ctx)
+	recordCommand(ctx, s, access.AuditEntry{Operation: opAfterRestore}, err)
+	if err != nil {
 		return err
 	}
 	return m.confirm("counts, events and sequences are as they should be; start the servers")
@@ -304,6 +307,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s/%s task %d was %s\n", c.Namespace, c.Queue, c.TaskID, c.What)
 				}
 
+				recordCommand(ctx, s, access.AuditEntry{Operation: opRepair, Matched: int64(len(settled)), Moved: int64(len(settled))}, err)
 				if err != nil {
 					return err
 				}
