@@ -56,9 +56,9 @@ type meters struct {
 // taskMeters count the tasks of one queue.
 type taskMeters struct {
 	created, refused, retained, released, failed, retried, returned prometheus.Counter
-	expired, rescued, cancelled, revived, deleted          prometheus.Counter
-	wait, endToEnd                                         prometheus.Observer
-	run                                                    struct{ released, failed, cancelled prometheus.Observer }
+	expired, rescued, cancelled, revived, deleted                   prometheus.Counter
+	wait, endToEnd                                                  prometheus.Observer
+	run                                                             struct{ released, failed, cancelled prometheus.Observer }
 }
 
 // workerMeters are of the handler of one queue.

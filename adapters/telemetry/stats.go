@@ -21,7 +21,7 @@ var (
 	descLater = prometheus.NewDesc("pgqueue_queue_delayed_tasks", "Tasks that wait for their time.", []string{"namespace", "queue"}, nil)
 	descAge   = prometheus.NewDesc("pgqueue_queue_oldest_ready_age_seconds", "How long the task that is ready the longest has been so; 0 when none is.",
 		[]string{"namespace", "queue"}, nil)
-	descHeldUp  = prometheus.NewDesc("pgqueue_queue_held_up_tasks",
+	descHeldUp = prometheus.NewDesc("pgqueue_queue_held_up_tasks",
 		"Tasks that are due and that a setting keeps from starting: a limit of their group, the concurrency or the pause of the queue; absent = none.",
 		[]string{"namespace", "queue", "reason"}, nil)
 	descPaused  = prometheus.NewDesc("pgqueue_queue_paused", "1 while the queue is paused.", []string{"namespace", "queue"}, nil)

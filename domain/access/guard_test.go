@@ -907,6 +907,22 @@ func TestGuardPauses(t *testing.T) {
 		}
 	}
 
+	for _, c := range []struct {
+		queue string
+		meta  queue.GroupMeta
+		want  queue.Kind
+	}{
+		{"mail", queue.GroupMeta{PausedUntil: new(time.Now())}, ""},
+		{"mail", queue.GroupMeta{PausedUntil: new(time.Now()), Weight: new(2)}, queue.KindDenied},
+		{"mail", queue.GroupMeta{Weight: new(2)}, queue.KindDenied},
+		{"mail", queue.GroupMeta{}, queue.KindDenied},
+		{"bills", queue.GroupMeta{PausedUntil: new(time.Now())}, queue.KindDenied},
+	} {
+		if _, err := guard.UpdateGroup(ctx, c.queue, "g", c.meta); queue.KindOf(err) != c.want {
+			t.Errorf("group of %s %+v: %v, want %q", c.queue, c.meta, err, c.want)
+		}
+	}
+
 	// A ticker cannot be moved into a foreign queue.
 	admin := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own/mail")))
 	for name, want := range map[string]queue.Kind{"mail": "", "bills": queue.KindDenied, "": queue.KindDenied} {

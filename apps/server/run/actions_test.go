@@ -15,6 +15,7 @@ var rightsBeyond = map[queue.Action]string{
 	queue.ActionTaskPayload: "payloads, results, headers, progress and error texts in answers",
 	queue.ActionQueuePause:  "`update_queue` and `update_ticker` that change `paused` alone",
 	queue.ActionTaskResult:  "`get_task`",
+	queue.ActionTaskOperate: "`update_group` that changes `paused_until` alone",
 	queue.ActionSystemRead:  "metrics, `/readyz?verbose`",
 }
 

@@ -58,8 +58,8 @@ export function Groups({ queue }: { queue: Queue }) {
                       <Menu label={<><span class="hidden">Actions on {g.group || "the tasks without a group"}</span>⋯</>}>
                         {g.blocked && <Button action="task.operate" queue={queue.queue} onClick={() => change(`${g.group} goes on.`, () => changes.unblockGroup(queue.queue, g.group))}>Let it go on</Button>}
                         {isPaused(g)
-                          ? <Button action="queue.manage" queue={queue.queue} onClick={() => change(`${g.group} runs again.`, () => changes.updateGroup(queue.queue, g.group, { paused_until: past }))}>Resume</Button>
-                          : <Button action="queue.manage" queue={queue.queue} onClick={() => (pausing.value = g)}>Pause for a time…</Button>}
+                          ? <Button action="task.operate" queue={queue.queue} onClick={() => change(`${g.group} runs again.`, () => changes.updateGroup(queue.queue, g.group, { paused_until: past }))}>Resume</Button>
+                          : <Button action="task.operate" queue={queue.queue} onClick={() => (pausing.value = g)}>Pause for a time…</Button>}
                         <Button action="queue.manage" queue={queue.queue} onClick={() => (editing.value = g)}>Change settings…</Button>
                       </Menu>
                     </td>
@@ -153,7 +153,7 @@ function Pause({ queue, g, onClose }: { queue: string; g: Group; onClose: () => 
     <Dialog title={`Pause the group ${g.group}`} onClose={onClose}>
       <form onSubmit={submit}>
         <label class="field"><span>For</span><select name="for">{pauses.map(([text, seconds]) => <option key={text} value={seconds}>{text}</option>)}</select></label>
-        <div class="buttons"><button type="button" onClick={onClose}>Leave it</button><Button action="queue.manage" queue={queue} type="submit" tone="main">Pause the group</Button></div>
+        <div class="buttons"><button type="button" onClick={onClose}>Leave it</button><Button action="task.operate" queue={queue} type="submit" tone="main">Pause the group</Button></div>
       </form>
     </Dialog>
   );
