@@ -2,10 +2,13 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,5 +109,70 @@ func TestCellsOfAServer(t *testing.T) {
 	}
 	if strings.Contains(string(text), "postgres://") {
 		t.Errorf("the answer has a connection string: %s", text)
+	}
+}
+
+// TestCellCommands makes an installation of two cells by commands alone, and moves one to another database. The audit of cell 0 has
+// each change, and no connection string.
+func TestCellCommands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL; -short leaves it out")
+	}
+	first, second := postgrestest.Empty(t), postgrestest.Empty(t)
+	on := []string{"--database-url", first}
+	refuse := func(code int, word string, args ...string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), filepath.Join(programs(t), "pgqueue"), append(args, on...)...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != code || !strings.Contains(string(out), word) {
+			t.Errorf("%q ends with %v, want exit code %d and %q:\n%s", args, err, code, word, out)
+		}
+		if strings.Contains(string(out), "postgres://") {
+			t.Errorf("%q shows a connection string:\n%s", args, out)
+		}
+	}
+	run := func(args ...string) string { t.Helper(); return runCommand(t, append(args, on...)...) }
+
+	runCommand(t, "migrate", "up", first)
+	refuse(2, "cell-url", "create-cell", "1")
+	refuse(2, "cell-url", "create-cell", "0", "--cell-url", second)
+	refuse(2, "cell: must be a number", "create-cell", "one", "--cell-url", second)
+	refuse(3, "create it by pgqueue create-cell", "place", "billing", "--cell", "1")
+	run("create-cell", "1", "--cell-url", second)
+	refuse(4, "already", "create-cell", "1", "--cell-url", second)
+
+	run("place", "billing", "--cell", "1")
+	refuse(2, "--cell", "place", "billing")
+	var list restapi.List[restapi.Cell]
+	if err := json.Unmarshal([]byte(run("cells", "-o", "json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Body) != 2 || !list.Body[0].Up || !list.Body[1].Up || list.Body[1].Namespaces != 1 {
+		t.Errorf("the cells are %+v", list.Body)
+	}
+
+	run("move-home", "1", "--cell-url", second)
+	refuse(2, "cell-url", "move-home", "1")
+	refuse(3, "cell 7", "move-home", "7", "--cell-url", second)
+
+	audit := run("audit", "-o", "json")
+	var entries restapi.AuditPage
+	if err := json.Unmarshal([]byte(audit), &entries); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, e := range entries.Body {
+		if e.Via != "cli" || e.PrincipalKind != "database" || len(e.Changes) != 1 || e.Changes[0].New != "1" {
+			t.Errorf("the entry of a command is %+v", e)
+		}
+		if e.Outcome == "ok" {
+			seen[e.Operation] = e.Namespace
+		}
+	}
+	if want := map[string]string{"create_cell": "", "place_namespace": "billing", "move_home": ""}; !maps.Equal(seen, want) {
+		t.Errorf("the audit has the changes %v, want %v", seen, want)
+	}
+	if strings.Contains(audit, "postgres://") {
+		t.Errorf("the audit has a connection string: %s", audit)
 	}
 }
