@@ -88,6 +88,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"groups", testGroups},
 		{"fifo", testFIFO},
 		{"max waiting", testMaxWaiting},
+		{"flow, hunted", testHuntedFlow},
 		{"queues", testQueues},
 		{"delete queue", testDeleteQueue},
 		{"stats", testStats},
