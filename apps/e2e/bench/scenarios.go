@@ -77,6 +77,13 @@ func scenarios(full bool) []scenario {
 		})
 	}
 
+	// River has groups by licence alone; for one group a queue with one worker stands in. pg-boss and Graphile have named queues.
+	s = append(
+		s,
+		scenario{id: "groups 50000", plan: with(bulk, func(p *plan.Plan) { p.Groups, p.Tasks = 50_000, 50_000 }), who: []string{contender.Ours, graphile, pgBoss}, rounds: pick(1, 3)},
+		scenario{id: "one group 2000", plan: with(bulk, func(p *plan.Plan) { p.Groups, p.Tasks = 1, 2_000 }), who: []string{contender.Ours, contender.River, graphile, pgBoss}, rounds: pick(1, 3)},
+	)
+
 	for _, size := range []struct{ bytes, quick, whole int }{{100, 50_000, 200_000}, {10_000, 10_000, 50_000}, {200_000, 500, 5_000}} {
 		s = append(s, scenario{
 			id: fmt.Sprintf("payload %d", size.bytes), who: two, rounds: pick(1, 3),

@@ -7,7 +7,9 @@ await play(async plan => {
   const boss = new PgBoss({ connectionString: plan.url, max: 20 });
   boss.on('error', error => console.error(error));
   await boss.start();
-  await boss.createQueue('bench').catch(() => {}); // another instance has made it
+  const policy = plan.groups ? { policy: 'key_strict_fifo' } : {};
+  await boss.createQueue('bench', policy).catch(() => {}); // another instance has made it
+  const group = ({ n }) => plan.groups && { singletonKey: `g${n % plan.groups}` };
   let done = 0, working = true, pollers = [];
   const poll = async handle => {
     while (working) {
@@ -22,7 +24,7 @@ await play(async plan => {
     }
   };
   return {
-    insert: payloads => boss.insert('bench', payloads.map(data => ({ data }))),
+    insert: payloads => boss.insert('bench', payloads.map(data => ({ data, ...group(data) }))),
     insertOne: payload => boss.send('bench', payload),
     async work(handle) {
       pollers = Array.from({ length: 4 }, () => poll(handle));

@@ -28,7 +28,9 @@ type Queue interface {
 // Task is a task to insert.
 type Task struct {
 	// Queue is the index of one of the plan's queues.
-	Queue   int
+	Queue int
+	// Group is the group in whose order the task runs; "" = none.
+	Group   string
 	Payload Payload
 	Delay   time.Duration
 }

@@ -46,7 +46,11 @@ func openOurs(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	}
 
 	for i := range p.Queues {
-		if _, err := o.m.RegisterQueue(ctx, queue.QueueMeta{Name: queueName(i)}); err != nil {
+		meta := queue.QueueMeta{Name: queueName(i)}
+		if p.Groups > 0 {
+			meta.Order = new(queue.OrderFIFO)
+		}
+		if _, err := o.m.RegisterQueue(ctx, meta); err != nil {
 			store.Close()
 			return nil, err
 		}
@@ -57,7 +61,7 @@ func openOurs(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 func (o *ours) Insert(ctx context.Context, batch []Task) error {
 	tasks := make([]queue.NewTask, len(batch))
 	for i, t := range batch {
-		tasks[i] = queue.NewTask{Queue: queueName(t.Queue), TaskMeta: queue.TaskMeta{Payload: t.Payload.JSON(), Delay: t.Delay}}
+		tasks[i] = queue.NewTask{Queue: queueName(t.Queue), TaskMeta: queue.TaskMeta{Payload: t.Payload.JSON(), Delay: t.Delay, Group: t.Group}}
 	}
 	_, err := o.m.CreateTasks(ctx, tasks)
 	return err

@@ -88,7 +88,7 @@ func (s *script) insert(ctx context.Context, n int, delay time.Duration) (plan.R
 func (s *script) batch(from, n int, delay time.Duration) []Task {
 	batch := make([]Task, n)
 	for i := range batch {
-		batch[i] = Task{Queue: (from + i) % s.plan.Queues, Delay: delay, Payload: Payload{N: from + i, Pad: s.pad}}
+		batch[i] = Task{Queue: (from + i) % s.plan.Queues, Group: s.plan.GroupOf(from + i), Delay: delay, Payload: Payload{N: from + i, Pad: s.pad}}
 	}
 	return batch
 }

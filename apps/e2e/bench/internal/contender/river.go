@@ -2,6 +2,7 @@ package contender
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -48,6 +49,9 @@ func (w *riverWorker) Work(_ context.Context, job *river.Job[riverArgs]) error {
 }
 
 func openRiver(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
+	if p.Groups > 1 {
+		return nil, fmt.Errorf("River has no groups without a licence, got a plan of %d; one queue with one worker stands for one group", p.Groups)
+	}
 	cfg, err := pgxpool.ParseConfig(p.URL)
 	if err != nil {
 		return nil, err
@@ -113,6 +117,9 @@ func (r *riverQueue) Work(ctx context.Context, handle func(Payload)) error {
 	queues := map[string]river.QueueConfig{}
 	for i := range r.plan.Queues {
 		queues[r.queue(i)] = river.QueueConfig{MaxWorkers: max(4*r.plan.Workers/r.plan.Queues, 10)}
+		if r.plan.Groups == 1 {
+			queues[r.queue(i)] = river.QueueConfig{MaxWorkers: 1}
+		}
 	}
 
 	client, err := river.NewClient(r.driver, &river.Config{

@@ -32,6 +32,8 @@ type Plan struct {
 	HandlerMillis int `json:"handler_millis"`
 	// Queues is the number of queues for the tasks.
 	Queues int `json:"queues"`
+	// Groups is the number of groups of the tasks; those of one group run one after the other, in order. 0 = no groups.
+	Groups int `json:"groups,omitempty"`
 	// PayloadBytes is the size of a payload; 0 = only a number.
 	PayloadBytes int `json:"payload_bytes"`
 	// Delayed is the number of tasks that exist before the script begins and are due in an hour.
@@ -55,6 +57,14 @@ type Plan struct {
 func (p Plan) Limit() time.Duration {
 	return 3*time.Minute + time.Duration(p.Seconds*float64(time.Second)) +
 		time.Duration(p.Tasks+p.Delayed)*250*time.Microsecond + time.Duration(p.Samples)*50*time.Millisecond
+}
+
+// GroupOf returns the group of task n; "" = none.
+func (p Plan) GroupOf(n int) string {
+	if p.Groups == 0 {
+		return ""
+	}
+	return fmt.Sprint("g", n%p.Groups)
 }
 
 // Handle does the work of one handler.

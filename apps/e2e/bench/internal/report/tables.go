@@ -63,6 +63,8 @@ func (r *Results) bulkTables(p *page) {
 		}
 	}
 	r.family(p, "queues ", "Many queues", "queues", "insert", "drain")
+	r.family(p, "groups ", "One task of each group at a time", "groups", "insert", "drain")
+	r.family(p, "one group ", "One group, one task after the other", "tasks", "insert", "drain")
 	r.family(p, "payload ", "Payloads", "bytes", "insert", "drain")
 }
 
