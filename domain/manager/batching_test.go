@@ -511,7 +511,7 @@ func TestMemoryOfCallers(t *testing.T) {
 	for _, c := range []struct {
 		name, call string
 		make       func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error
-		kept func(arg any) (memory []byte, headers map[string]string)
+		kept       func(arg any) (memory []byte, headers map[string]string)
 	}{
 		{"create", "create", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
 			_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: memory, Headers: headers})
