@@ -71,7 +71,7 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 }
 
 // boundRead waits until the budget for large answers has bytes for the answer of a read.
-func (s tasks) boundRead(ctx context.Context, bytes int) error {
+func (s *Server) boundRead(ctx context.Context, bytes int) error {
 	give, err := s.large.TakeRead(ctx, bytes)
 	if err == nil {
 		deliveryOf(ctx).runAfterAnswer(give)
