@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
@@ -13,6 +15,7 @@ type tasks struct{ *Server }
 
 // bulkRequest is the request of a bulk operation.
 type bulkRequest interface {
+	proto.Message
 	GetNamespace() string
 	GetSelection() *pb.Selection
 }
@@ -142,6 +145,7 @@ func (s tasks) operateOnTasks(
 	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
 ) (*pb.Bulk, error) {
 	var r wire.Reader
+	r.RequireKnown("request", req)
 	selection := r.Selection(req.GetSelection())
 	svc, err := s.serviceFor(req, &r)
 	if err != nil {

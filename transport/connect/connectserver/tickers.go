@@ -92,7 +92,9 @@ func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	r.RequireKnown("request", req)
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
