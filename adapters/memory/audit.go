@@ -3,11 +3,13 @@ package memory
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // maxAudit bounds the entries in memory. One more removes the oldest.
@@ -68,14 +70,20 @@ func (a *Audit) ListAudit(ctx context.Context, f access.AuditFilter) (access.Aud
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	page := access.AuditPage{Entries: []access.AuditEntry{}}
+	size := 0
 	for _, e := range slices.Backward(a.entries) {
 		behind := f.Cursor == "" || e.At.Before(at) || e.At.Equal(at) && e.ID < id
 		if !behind || !selectsEntry(f, e) {
 			continue
 		}
 
-		if len(page.Entries) == f.Limit {
-			last := page.Entries[f.Limit-1]
+		entry, err := json.Marshal(e) // it counts each field, also a new one
+		if err != nil {
+			return access.AuditPage{}, err
+		}
+		size += len(entry)
+		if n := len(page.Entries); n == f.Limit || n > 0 && size > queue.MaxPageBytes {
+			last := page.Entries[n-1]
 			page.Next = access.AuditCursor(last.At, last.ID)
 			break
 		}

@@ -95,9 +95,10 @@ func (s *Store) ListAudit(ctx context.Context, f access.AuditFilter) (access.Aud
 	before, beforeID, _ := access.ReadAuditCursor(f.Cursor) // checked above
 
 	page := access.AuditPage{Entries: []access.AuditEntry{}}
+	found := 0
 	err = s.db.Query(ctx, op, listAudit, func(rows pgx.Rows) error {
 		var row auditRow
-		if err := rows.Scan(storedAuditColumns.Targets(nil, &row)...); err != nil {
+		if err := rows.Scan(append(storedAuditColumns.Targets(nil, &row), &found)...); err != nil {
 			return err
 		}
 		e, err := row.entry()
@@ -106,14 +107,15 @@ func (s *Store) ListAudit(ctx context.Context, f access.AuditFilter) (access.Aud
 	},
 		arg("since", timePointer(f.Since)), arg("until", timePointer(f.Until)), arg("before", timePointer(before)), arg("before_id", beforeID),
 		arg("principal", f.Principal), arg("action", string(f.Action)), arg("namespace", f.Namespace), arg("queue", f.Queue),
-		arg("outcome", f.Outcome), arg("limit", f.Limit+1)) // one more shows that there is a next page
+		arg("outcome", f.Outcome), arg("limit", f.Limit+1), // one more shows that there is a next page
+		arg("bytes", queue.MaxPageBytes))
 	if err != nil {
 		return access.AuditPage{}, err
 	}
 
-	if len(page.Entries) > f.Limit {
-		page.Entries = page.Entries[:f.Limit]
-		last := page.Entries[f.Limit-1]
+	page.Entries = page.Entries[:min(len(page.Entries), f.Limit)]
+	if n := len(page.Entries); found > n {
+		last := page.Entries[n-1]
 		page.Next = access.AuditCursor(last.At, last.ID)
 	}
 	return page, nil

@@ -504,28 +504,49 @@ func TestLockedItems(t *testing.T) {
 
 // TestMemoryOfCallers changes the arguments of callers after their calls returned, while the Store still works on them.
 func TestMemoryOfCallers(t *testing.T) {
+	ofTask := func(arg any) ([]byte, map[string]string) {
+		task := arg.(queue.Create).Tasks[0]
+		return task.Payload, task.Headers
+	}
 	for _, c := range []struct {
-		call string
-		make func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error
-		kept func(arg any) (memory []byte, headers map[string]string)
+		name, call string
+		make       func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error
+		kept       func(arg any) (memory []byte, headers map[string]string)
 	}{
-		{"create", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
+		{"create", "create", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
 			_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: memory, Headers: headers})
 			return err
-		}, func(arg any) ([]byte, map[string]string) {
-			t := arg.(queue.Create).Tasks[0]
-			return t.Payload, t.Headers
-		}},
-		{"release", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
+		}, ofTask},
+		{"create for a waiting caller", "eager", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
+			_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: memory, Headers: headers})
+			return err
+		}, ofTask},
+		{"create with a rule for its key, for a waiting caller", "eager", func(
+			ctx context.Context, m *Manager, memory []byte, headers map[string]string,
+		) error {
+			_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{
+				Payload: memory, Headers: headers, Key: "k", KeyRule: queue.KeyRule{OnConflict: queue.ConflictReject},
+			})
+			return err
+		}, ofTask},
+		{"bulk create for a waiting caller", "eager", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
+			_, err := m.CreateTasks(ctx, []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: memory, Headers: headers}}})
+			return err
+		}, ofTask},
+		{"release", "release", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
 			_, err := m.ReleaseTasks(ctx, []queue.Release{{ID: 1, Token: 1, Outcome: queue.OutcomeSuccess, Result: memory}})
 			return err
 		}, func(arg any) ([]byte, map[string]string) { return arg.([]queue.Release)[0].Result, nil }},
-		{"heartbeat", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
+		{"heartbeat", "heartbeat", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
 			_, err := m.HeartbeatTasks(ctx, []queue.Heartbeat{{ID: 1, Token: 1, Progress: memory}})
 			return err
 		}, func(arg any) ([]byte, map[string]string) { return arg.([]queue.Heartbeat)[0].Progress, nil }},
 	} {
-		bubble(t, c.call, func(t *testing.T, f *fake, m *Manager) {
+		bubble(t, c.name, func(t *testing.T, f *fake, m *Manager) {
+			if c.call == "eager" {
+				retain(m, waitFor("w", time.Minute, "mail"))
+				synctest.Wait()
+			}
 			var memory string
 			var headers map[string]string
 			f.refuse(func(_ context.Context, call string, arg any) error {

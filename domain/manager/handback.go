@@ -2,15 +2,10 @@ package manager
 
 import (
 	"context"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/manager/internal/waitlist"
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/domain/retry"
 )
-
-// maxHandBackTries bounds the releases of tasks for a caller that left. After the last their leases end by themselves.
-const maxHandBackTries = 5
 
 // handBackTasks returns tasks that were retained for a caller that left, in a goroutine of its own. Tasks of a request with an
 // id stay for the repeat of the request.
@@ -38,43 +33,37 @@ func (p *parts) handBackTasks(set waitlist.QueueSet, tasks []*queue.Task) {
 	})
 }
 
-// releaseUnclaimed releases tasks at no cost of an attempt, and repeats the releases that fail or meet a lock.
+// releaseUnclaimed hands tasks back, within queue.HandBackTimeout and until the manager cuts its calls.
 func (p *parts) releaseUnclaimed(namespace string, tasks []*queue.Task) {
-	var releases []queue.Release
-	for _, t := range tasks {
-		if t.Lease != nil {
-			releases = append(releases, queue.Release{
-				ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true,
-			})
-		}
-	}
-
-	backoff := retry.Backoff{Min: 100 * time.Millisecond, Max: p.cfg.poll}
-	for range maxHandBackTries {
-		ctx, cancel := p.owner.NewCall()
-		outs, err := p.releaseTasks(ctx, namespace, releases)
-		cancel()
-		if err == nil {
-			releases = selectLocked(releases, outs)
-			if len(releases) == 0 {
-				return
-			}
-			err = queue.Locked(releases[0].ID)
-		}
-
+	err := queue.HandBack(p.owner.Context(), unclaimedReleases{parts: p, namespace: namespace}, tasks)
+	if err != nil {
 		p.cfg.log.Warn("handing back tasks of a caller that left failed; their leases end by themselves",
-			"namespace", namespace, "tasks", len(releases), "error", err)
-		retry.Sleep(p.owner.Context(), backoff.Next())
+			"namespace", namespace, "tasks", len(tasks), "error", err)
 	}
 }
 
-// selectLocked returns the releases that meet the lock of another transaction.
-func selectLocked(releases []queue.Release, outs []queue.Released) (locked []queue.Release) {
-	for i := range outs {
-		if queue.IsLocked(outs[i].Err) {
-			locked = append(locked, releases[i])
-		}
+// unclaimedReleases is the consumer of queue.HandBack, which only releases.
+type unclaimedReleases struct {
+	queue.Consumer
+	*parts
+
+	namespace string
+}
+
+// ReleaseTasks is one Store call. Its context also ends when the manager cuts its calls.
+func (u unclaimedReleases) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	if err := u.owner.Context().Err(); err != nil {
+		return nil, queue.ContextError(err)
 	}
 
-	return locked
+	call, cancel := context.WithTimeout(ctx, u.cfg.callTimeout)
+	defer cancel()
+	unhook := context.AfterFunc(u.owner.Context(), cancel)
+	defer unhook()
+	outs, err := u.releaseTasks(call, u.namespace, releases)
+	if err != nil {
+		return nil, domainError(u.owner.Context(), queue.OpReleaseTasks.Unanswered(), err)
+	}
+
+	return outs, nil
 }

@@ -87,22 +87,47 @@ func TestEagerStart(t *testing.T) {
 		}
 	})
 	bubble(t, "a task retained for a caller that has gone is handed back", func(t *testing.T, f *fake, m *Manager) {
-		ctx, cancel := context.WithCancel(t.Context())
-		gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, waitFor("gone", time.Minute)) })
-		synctest.Wait()
-		release := f.block("eager")
-		created := start(func() (struct{}, error) { return struct{}{}, create(m, "mail") })
-		synctest.Wait()
-		cancel()
-		_, err := gone.wait()
-		kind(t, err, queue.KindCanceled)
-		release()
-		if _, err := created.wait(); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
+		leaveWithATask(t, f, m)
 		if n := f.held(); n != 0 {
 			t.Errorf("%d tasks stay held", n)
+		}
+	})
+	for _, c := range []struct {
+		sentence string
+		away     time.Duration
+		held     int
+	}{
+		{"a task of a caller that has gone is handed back by a store that is away for 9 s", 9 * time.Second, 0},
+		{"the hand-back of a task of a caller that has gone ends after 10 s", 11 * time.Second, 1},
+	} {
+		bubble(t, c.sentence, func(t *testing.T, f *fake, m *Manager) {
+			back := time.Now().Add(c.away)
+			f.refuse(func(_ context.Context, call string, _ any) error {
+				if call == "release" && time.Now().Before(back) {
+					return &queue.Error{Kind: queue.KindUnavailable}
+				}
+				return nil
+			})
+			leaveWithATask(t, f, m)
+			pass(20 * time.Second)
+			if n := f.held(); n != c.held {
+				t.Errorf("%d tasks stay held after %d releases, want %d", n, f.count("release"), c.held)
+			}
+		})
+	}
+	bubble(t, "a hand-back does not hold up a close that has no time", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(_ context.Context, call string, _ any) error {
+			if call == "release" {
+				return &queue.Error{Kind: queue.KindUnavailable}
+			}
+			return nil
+		})
+		leaveWithATask(t, f, m)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if err := m.Close(ctx); queue.KindOf(err) != queue.KindDeadline || time.Since(began) > time.Second {
+			t.Errorf("the close took %v: %v", time.Since(began), err)
 		}
 	})
 	bubble(t, "a caller served by a create is not served by its waitlist too", func(t *testing.T, f *fake, m *Manager) {
@@ -124,4 +149,23 @@ func TestEagerStart(t *testing.T) {
 			t.Fatal(tasks, err, f.held())
 		}
 	})
+}
+
+// leaveWithATask has a caller leave while a create retains a task for it.
+func leaveWithATask(t *testing.T, f *fake, m *Manager) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, waitFor("gone", time.Minute)) })
+	synctest.Wait()
+	release := f.block("eager")
+	created := start(func() (struct{}, error) { return struct{}{}, create(m, "mail") })
+	synctest.Wait()
+	cancel()
+	_, err := gone.wait()
+	kind(t, err, queue.KindCanceled)
+	release()
+	if _, err := created.wait(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
 }

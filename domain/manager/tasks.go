@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/manager/internal/waitlist"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -17,7 +18,7 @@ func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 		}
 		// Two creates of one Store call must not replace each other.
 		if !t.IsPlain() {
-			created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: []queue.NewTask{t}})
+			created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: []queue.NewTask{t}}, waitlist.OfCaller)
 			if err != nil {
 				return nil, err
 			}
@@ -41,7 +42,7 @@ func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 		if err != nil {
 			return nil, err
 		}
-		created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true})
+		created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true}, waitlist.OfCaller)
 		if err != nil {
 			return nil, err
 		}

@@ -13,17 +13,17 @@ import (
 
 // createTasks is the Store call of a batch of creates.
 func (p *parts) createTasks(ctx context.Context, key createKey, tasks []queue.NewTask) ([]queue.Created, error) {
-	return p.createWithHandOff(ctx, queue.Create{Namespace: key.namespace, Tasks: tasks})
+	return p.createWithHandOff(ctx, queue.Create{Namespace: key.namespace, Tasks: tasks}, waitlist.OfManager)
 }
 
 // createWithHandOff hands the tasks that it creates to waiting callers, and wakes callers for the others.
-func (p *parts) createWithHandOff(ctx context.Context, createWithHandOff queue.Create) ([]queue.Created, error) {
-	created, started, err := p.waitlists.Create(ctx, createWithHandOff)
+func (p *parts) createWithHandOff(ctx context.Context, create queue.Create, memory waitlist.Memory) ([]queue.Created, error) {
+	created, started, err := p.waitlists.Create(ctx, create, memory)
 	if err != nil {
 		return nil, err
 	}
 
-	w := wakeups{parts: p, namespace: createWithHandOff.Namespace}
+	w := wakeups{parts: p, namespace: create.Namespace}
 	for i := range created {
 		if id := created[i].Superseded; id != 0 {
 			p.awaits.Search(w.namespace, id)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -200,6 +201,33 @@ func TaskBytes(tasks []*Task) (n int) {
 		n += t.Bytes()
 	}
 	return n
+}
+
+// TickerBytes is about how many bytes tickers take in an answer.
+func TickerBytes(tickers []*Ticker) (n int) {
+	for _, t := range tickers {
+		n += t.Bytes()
+	}
+	return n
+}
+
+// TickBytes is about how many bytes ticks take in an answer.
+func TickBytes(ticks []Tick) (n int) {
+	for i := range ticks {
+		n += ticks[i].Bytes()
+	}
+	return n
+}
+
+// TakePayload is TakeAnswer for an answer of which the payload is the only content. Where the bytes do not become free in time
+// it removes the payload.
+func (b *Budget) TakePayload(ctx context.Context, payload *json.RawMessage) (give func()) {
+	give, err := b.TakeRead(ctx, len(*payload))
+	if err == nil {
+		return give
+	}
+	*payload = nil
+	return func() {}
 }
 
 // TakeAnswer takes the bytes of the tasks of an answer that must not fail, since its call has changed them. Where the bytes do

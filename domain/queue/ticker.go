@@ -102,6 +102,12 @@ type Tick struct {
 	Cron   string
 }
 
+// Bytes is about how many bytes t takes in an answer.
+func (t *Ticker) Bytes() int { return taskFrame + len(t.Payload) + textBytes(t.Fault) }
+
+// Bytes is about how many bytes t takes in an answer.
+func (t *Tick) Bytes() int { return taskFrame + len(t.Payload) }
+
 // NewTicker is the ticker that meta creates in namespace: defaults filled in, names normalised, limits checked, the
 // schedule parsed. Times and version are the store's.
 func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, error) {

@@ -28,6 +28,7 @@ func TestAudit(t *testing.T, open func(t *testing.T) AuditStore) {
 		"the store sets the id and the time":                              testAuditTime,
 		"pages list each entry once, the newest first":                    testAuditPages,
 		"an entry that is recorded between two pages does not shift them": testAuditPagesShift,
+		"a page ends at its bytes, and the next one goes on":              testAuditPageBytes,
 		"each filter selects its entries, and filters add up":             testAuditFilters,
 		"a wrong filter is KindInvalid and names its field":               testAuditFilterRefused,
 		"entries leave by age, the oldest first":                          testAuditPrune,
@@ -160,6 +161,37 @@ func testAuditPagesShift(t *testing.T, s AuditStore) {
 	rest := operationsOf(listAudit(t, s, access.AuditFilter{Limit: 2, Cursor: first.Next}))
 	if want := []string{"op1", "op0"}; !slices.Equal(rest, want) {
 		t.Errorf("after the first page: got %v, want %v", rest, want)
+	}
+}
+
+// testAuditPageBytes records entries with all the changes that one may have, in the largest texts.
+func testAuditPageBytes(t *testing.T, s AuditStore) {
+	var changes []access.AuditChange
+	text := strings.Repeat("x", 10_000) // the store cuts it
+	for i := range access.MaxAuditChanges {
+		changes = append(changes, access.AuditChange{Field: fmt.Sprint("f", i), Old: text, New: text})
+	}
+	one := access.AuditEntry{Changes: changes}.Clean()
+	size := 0
+	for _, c := range one.Changes {
+		size += len(c.Field) + len(c.Old) + len(c.New)
+	}
+
+	n := queue.MaxPageBytes/size + 2
+	var want []string
+	for i := range n {
+		name := fmt.Sprint("op", i)
+		recordAudit(t, s, access.AuditEntry{Operation: name, Changes: changes})
+		want = append(want, name)
+	}
+	slices.Reverse(want)
+
+	page, err := s.ListAudit(t.Context(), access.AuditFilter{Limit: queue.MaxPage})
+	if k := len(page.Entries); err != nil || k == 0 || k*size > queue.MaxPageBytes || page.Next == "" {
+		t.Errorf("the page has %d entries of %d bytes and goes on at %q, %v", k, size, page.Next, err)
+	}
+	if got := operationsOf(listAudit(t, s, access.AuditFilter{Limit: queue.MaxPage})); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

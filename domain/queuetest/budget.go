@@ -33,6 +33,30 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 			}
 			return second(s.AwaitTask(ctx, task.ID, 0))
 		},
+		"a list of tickers": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.ListTickers(ctx, queue.Page{}))
+		},
+		"a look at a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.GetTicker(ctx, "t"))
+		},
+		"a run of a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.RunTicker(ctx, "t"))
+		},
+		"a list of ticks": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.ListTicks(ctx, "t", 0))
+		},
+		"a create of a ticker": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			return second(s.CreateTicker(ctx, queue.TickerMeta{Name: "u", Period: new(time.Hour), Payload: task.Payload}))
+		},
+		"an update of a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.UpdateTicker(ctx, "t", queue.TickerMeta{Paused: new(true)}))
+		},
+		"a register of a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.RegisterTicker(ctx, queue.TickerMeta{Name: "t", Period: new(24 * time.Hour), Paused: new(true)}))
+		},
+		"a delete of a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.DeleteTicker(ctx, "t"))
+		},
 	} {
 		t.Run(name+" waits for the bytes of its answer", func(t *testing.T) {
 			b := queue.NewBudget(most)
@@ -47,6 +71,15 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 			held, err := s.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w"})
 			if err != nil || len(held) != 1 {
 				t.Fatal(len(held), err)
+			}
+
+			// The period is long: only the first run, here, makes a tick.
+			meta := queue.TickerMeta{Name: "t", Period: new(24 * time.Hour), Payload: payload}
+			if _, err := s.CreateTicker(t.Context(), meta); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RunTicker(t.Context(), "t"); err != nil {
+				t.Fatal(err)
 			}
 
 			give, err := b.Take(t.Context(), most)

@@ -187,8 +187,26 @@ func TestIdempotencyKeyOnEveryRouteThatMakesSomething(t *testing.T) {
 	s.do(201, "POST", "/api/task/batch", batch, "Idempotency-Key", strings.Repeat("k", queue.MaxKeyBytes-5))
 	s.refused(422, queue.KindInvalid, "Idempotency-Key", "POST", "/api/task/batch", batch, "Idempotency-Key", "")
 	s.refused(422, queue.KindInvalid, "Idempotency-Key", "POST", "/api/task", `{"queue":"q"}`, "Idempotency-Key", " ")
-	for path, body := range map[string]string{"/api/queue": `{"queue":"r"}`, "/api/ticker": `{"ticker":"u","period":"1h"}`, "/api/ticker/t/run": ""} {
-		s.refused(422, queue.KindInvalid, "Idempotency-Key", "POST", path, body, "Idempotency-Key", "k")
+	// A change that a repeat does again makes something, unless its verb says that it does not.
+	bodies := map[restapi.Route]string{restapi.CreateQueue: `{"queue":"r"}`, restapi.CreateTicker: `{"ticker":"u","period":"1h"}`}
+	refused := map[string]bool{}
+	for _, r := range restapi.Routes() {
+		verb, _, _ := strings.Cut(r.Op.Label(), "_")
+		makesNothing := slices.Contains([]string{"update", "clean", "retry", "delete"}, verb)
+		takesKeys := r == restapi.CreateTask || r == restapi.CreateTasks
+		if r.Op.Operation().Effect != queue.EffectRepeats || makesNothing || takesKeys {
+			continue
+		}
+		s.refused(422, queue.KindInvalid, "Idempotency-Key", r.Method, pathOf(r), bodies[r], "Idempotency-Key", "k")
+		refused[r.ID] = true
+	}
+	for _, r := range []restapi.Route{
+		restapi.CreateQueue, restapi.CreateTicker, restapi.RunTicker, restapi.CreateToken, restapi.RotateToken, restapi.OpenSession,
+		restapi.CreateCode,
+	} {
+		if !refused[r.ID] {
+			t.Errorf("%s was not tried", r.ID)
+		}
 	}
 	for _, path := range []string{"/api/task?worker=w", "/api/task/q?worker=w"} {
 		a := s.refused(422, queue.KindInvalid, "Idempotency-Key", "PUT", path, "", "Idempotency-Key", "k")

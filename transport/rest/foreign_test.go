@@ -40,7 +40,7 @@ func (p *releaseRefuser) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // TestReleaseRefusedByAProxyKeepsItsResult: a passing answer of a proxy costs a repeat and never the result.
 func TestReleaseRefusedByAProxyKeepsItsResult(t *testing.T) {
-	for _, status := range []int{400, 404, 405, 408, 409, 421, 422, 423, 425, 429, 502, 504} {
+	for _, status := range []int{400, 404, 405, 408, 409, 421, 422, 423, 425, 429, 502, 503, 504} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)

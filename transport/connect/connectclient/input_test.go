@@ -339,3 +339,95 @@ func TestWithHeader(t *testing.T) {
 		t.Error(values)
 	}
 }
+
+// TestUnknownFieldsOfSelections sends what a newer client may send in binary protobuf. A server that ignored a field of a filter
+// would delete more than its caller selects.
+func TestUnknownFieldsOfSelections(t *testing.T) {
+	s := serve(t)
+	c := s.raw(t)
+	tasks, queues := pgqueuev1connect.NewTaskServiceClient(c), pgqueuev1connect.NewQueueServiceClient(c)
+	tickers := pgqueuev1connect.NewTickerServiceClient(c)
+	ctx := t.Context()
+	fill(t, s.svc, "mail", 3, queue.QueueMeta{})
+	if _, err := s.svc.CreateTicker(ctx, queue.TickerMeta{Name: "t", Period: new(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+
+	newer := []byte{0xfa, 0x3f, 1, 'x'} // a text in the field 1023
+	filter := &pb.TaskFilter{Queue: new("mail")}
+	filter.ProtoReflect().SetUnknown(newer)
+	selection := &pb.Selection{Filter: &pb.TaskFilter{Queue: new("mail")}}
+	selection.ProtoReflect().SetUnknown(newer)
+	unknown := func(m proto.Message) { m.ProtoReflect().SetUnknown(newer) }
+
+	for name, c := range map[string]struct {
+		field string
+		call  func() error
+	}{
+		"a list by a filter": {"filter", func() error {
+			_, err := tasks.ListTasks(ctx, &pb.ListTasksRequest{Filter: filter})
+			return err
+		}},
+		"a cancel by a filter": {"filter", func() error {
+			_, err := tasks.CancelTasks(ctx, &pb.CancelTasksRequest{Selection: &pb.Selection{Filter: filter}})
+			return err
+		}},
+		"a delete by a filter": {"filter", func() error {
+			_, err := tasks.DeleteTasks(ctx, &pb.DeleteTasksRequest{Selection: &pb.Selection{Filter: filter}})
+			return err
+		}},
+		"a delete by a filter with an unknown status": {"status", func() error {
+			status := &pb.TaskFilter{Queue: new("mail"), Status: []pb.Status{99}}
+			_, err := tasks.DeleteTasks(ctx, &pb.DeleteTasksRequest{Selection: &pb.Selection{Filter: status}})
+			return err
+		}},
+		"a delete by a selection": {"selection", func() error {
+			_, err := tasks.DeleteTasks(ctx, &pb.DeleteTasksRequest{Selection: selection})
+			return err
+		}},
+		"a retry by a selection": {"selection", func() error {
+			_, err := tasks.RetryTasks(ctx, &pb.RetryTasksRequest{Selection: selection})
+			return err
+		}},
+		"a delete": {"request", func() error {
+			m := &pb.DeleteTasksRequest{Selection: &pb.Selection{Filter: &pb.TaskFilter{Queue: new("mail")}}}
+			unknown(m)
+			_, err := tasks.DeleteTasks(ctx, m)
+			return err
+		}},
+		"a delete of a queue": {"request", func() error {
+			m := &pb.DeleteQueueRequest{Queue: "mail"}
+			unknown(m)
+			_, err := queues.DeleteQueue(ctx, m)
+			return err
+		}},
+		"a clean of a queue": {"request", func() error {
+			m := &pb.CleanQueueRequest{Queue: "mail"}
+			unknown(m)
+			_, err := queues.CleanQueue(ctx, m)
+			return err
+		}},
+		"a delete of a ticker": {"request", func() error {
+			m := &pb.DeleteTickerRequest{Ticker: "t"}
+			unknown(m)
+			_, err := tickers.DeleteTicker(ctx, m)
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantDetail(t, c.call(), connect.CodeInvalidArgument, pb.Kind_KIND_INVALID, c.field)
+		})
+	}
+
+	left := must[queue.TaskPage](t)(s.svc.ListTasks(ctx, queue.TaskQuery{}))
+	if left.Count != 3 {
+		t.Errorf("%d tasks are left, want 3", left.Count)
+	}
+
+	// Other requests of newer clients are served.
+	m := &pb.GetQueueRequest{Queue: "mail"}
+	unknown(m)
+	if _, err := queues.GetQueue(ctx, m); err != nil {
+		t.Error(err)
+	}
+}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
@@ -302,8 +304,32 @@ func (r request) estimateBytes() int {
 	return size
 }
 
-// queueRequest adds r, with about size bytes, to the pending messages and returns its id.
+// copyContents gives r results and progress of its own, because its message may leave after the end of its call.
+func (r request) copyContents() {
+	size := 0
+	for _, rel := range r.releases.GetReleases() {
+		size += len(rel.GetResult())
+	}
+	for _, b := range r.beats.GetBeats() {
+		size += len(b.GetProgress())
+	}
+	if size == 0 {
+		return
+	}
+
+	room := make([]byte, 0, size)
+	for _, rel := range r.releases.GetReleases() {
+		room = batch.CopyBytes(room, &rel.Result)
+	}
+	for _, b := range r.beats.GetBeats() {
+		room = batch.CopyBytes(room, &b.Progress)
+	}
+}
+
+// queueRequest adds r, with about size bytes, to the pending messages and returns its id. It keeps no memory of the caller.
 func (l *connection) queueRequest(r request, size int, ch chan<- answer) (uint64, error) {
+	r.copyContents()
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -321,7 +347,7 @@ func (l *connection) queueRequest(r request, size int, ch chan<- answer) (uint64
 	case r.retain != nil:
 		// A repeat sends the same retain under another id, while this message may still leave.
 		ask := &pb.WorkRetain{
-			Id: id, Worker: r.retain.Worker, Queue: r.retain.Queue, Limit: r.retain.Limit, Wait: r.retain.Wait,
+			Id: id, Worker: r.retain.Worker, Queue: slices.Clone(r.retain.Queue), Limit: r.retain.Limit, Wait: r.retain.Wait,
 			Lease: r.retain.Lease, MaxBytes: r.retain.MaxBytes, MaxTaskBytes: r.retain.MaxTaskBytes,
 		}
 		m.Retains = append(m.Retains, ask)
@@ -400,22 +426,22 @@ func (l *connection) sendMessages() {
 	alive := time.NewTimer(every)
 	defer alive.Stop()
 	for {
-		var batch []*pb.WorkRequest
+		var messages []*pb.WorkRequest
 		finishing := false
 
 		select {
 		case <-l.done:
 			return
 		case <-alive.C:
-			batch = []*pb.WorkRequest{{}}
+			messages = []*pb.WorkRequest{{}}
 		case <-l.wake:
 			l.mu.Lock()
-			batch, l.pending, finishing = l.pending, nil, l.finishing
+			messages, l.pending, finishing = l.pending, nil, l.finishing
 			every = l.silence / 6
 			l.mu.Unlock()
 		}
 
-		for _, m := range batch {
+		for _, m := range messages {
 			if err := l.stream.Send(m); err != nil {
 				if !errors.Is(err, io.EOF) {
 					// After io.EOF Receive returns the reason.

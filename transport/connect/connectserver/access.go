@@ -3,6 +3,8 @@ package connectserver
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
@@ -74,5 +76,12 @@ func (s tokens) ListAudit(ctx context.Context, req *pb.ListAuditRequest) (*pb.Li
 		return nil, r.Err()
 	}
 	page, err := s.admin.ListAudit(ctx, filter)
-	return &pb.ListAuditResponse{Entries: wire.Each(page.Entries, wire.AuditEntry), Next: page.Next}, err
+	if err != nil {
+		return nil, err
+	}
+	answer := &pb.ListAuditResponse{Entries: wire.Each(page.Entries, wire.AuditEntry), Next: page.Next}
+	if err := s.boundRead(ctx, proto.Size(answer)); err != nil {
+		return nil, err
+	}
+	return answer, nil
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // strictJSON is the JSON codec of all protocols. It refuses unknown fields as REST does: a filter with a misspelt field
-// would select all tasks. Binary protobuf ignores them, so programs of a newer version can use an older server.
+// would select all tasks. Binary protobuf ignores them, so programs of a newer version can use an older server; only filters and
+// the requests that delete or move many tasks refuse them: see wire.Reader.RequireKnown.
 type strictJSON struct{ *connectproto.JSONCodec }
 
 func newStrictJSON() strictJSON {

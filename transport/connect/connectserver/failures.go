@@ -16,7 +16,7 @@ func (s queues) ListFailures(ctx context.Context, req *pb.ListFailuresRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if err := tasks(s).boundRead(ctx, f.Bytes()); err != nil {
+	if err := s.boundRead(ctx, f.Bytes()); err != nil {
 		return nil, err
 	}
 	return wire.Failures(f), nil

@@ -69,7 +69,9 @@ func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.
 }
 
 func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	r.RequireKnown("request", req)
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +81,7 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 
 func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.CleanQueueResponse, error) {
 	var r wire.Reader
+	r.RequireKnown("request", req)
 	within := r.Duration("within", req.GetWithin())
 	svc, err := s.serviceFor(req, &r)
 	if err != nil {

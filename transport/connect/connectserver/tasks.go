@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
@@ -13,6 +15,7 @@ type tasks struct{ *Server }
 
 // bulkRequest is the request of a bulk operation.
 type bulkRequest interface {
+	proto.Message
 	GetNamespace() string
 	GetSelection() *pb.Selection
 }
@@ -71,7 +74,7 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 }
 
 // boundRead waits until the budget for large answers has bytes for the answer of a read.
-func (s tasks) boundRead(ctx context.Context, bytes int) error {
+func (s *Server) boundRead(ctx context.Context, bytes int) error {
 	give, err := s.large.TakeRead(ctx, bytes)
 	if err == nil {
 		deliveryOf(ctx).runAfterAnswer(give)
@@ -142,6 +145,7 @@ func (s tasks) operateOnTasks(
 	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
 ) (*pb.Bulk, error) {
 	var r wire.Reader
+	r.RequireKnown("request", req)
 	selection := r.Selection(req.GetSelection())
 	svc, err := s.serviceFor(req, &r)
 	if err != nil {

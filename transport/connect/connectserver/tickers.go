@@ -45,7 +45,18 @@ func (s tickers) writeTicker(
 		return nil, err
 	}
 	t, err := do(svc, ctx, m)
-	return wire.Ticker(t), err
+	return s.boundTicker(ctx, t), err
+}
+
+// boundTicker takes the bytes of the ticker of a change from the budget for large answers. Where they do not become free in time
+// the answer lacks its payload, because the change is done.
+func (s tickers) boundTicker(ctx context.Context, t *queue.Ticker) *pb.Ticker {
+	if t == nil {
+		return nil
+	}
+	answer := *t
+	deliveryOf(ctx).runAfterAnswer(s.large.TakePayload(ctx, &answer.Payload))
+	return wire.Ticker(&answer)
 }
 
 func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.GetTickerResponse, error) {
@@ -54,7 +65,13 @@ func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.G
 		return nil, err
 	}
 	t, err := svc.GetTicker(ctx, req.GetTicker())
-	return &pb.GetTickerResponse{Ticker: wire.Ticker(t)}, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.boundRead(ctx, t.Bytes()); err != nil {
+		return nil, err
+	}
+	return &pb.GetTickerResponse{Ticker: wire.Ticker(t)}, nil
 }
 
 func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*pb.ListTickersResponse, error) {
@@ -65,16 +82,24 @@ func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*
 		return nil, err
 	}
 	p, err := svc.ListTickers(ctx, page)
-	return &pb.ListTickersResponse{Tickers: wire.Each(p.Tickers, wire.Ticker), Count: p.Count, Next: p.Next}, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.boundRead(ctx, queue.TickerBytes(p.Tickers)); err != nil {
+		return nil, err
+	}
+	return &pb.ListTickersResponse{Tickers: wire.Each(p.Tickers, wire.Ticker), Count: p.Count, Next: p.Next}, nil
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	r.RequireKnown("request", req)
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
 	t, err := svc.DeleteTicker(ctx, req.GetTicker(), queue.IfVersion(req.GetIfVersion()))
-	return &pb.DeleteTickerResponse{Ticker: wire.Ticker(t)}, err
+	return &pb.DeleteTickerResponse{Ticker: s.boundTicker(ctx, t)}, err
 }
 
 func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest) (*pb.PreviewTickerResponse, error) {
@@ -97,7 +122,9 @@ func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.R
 	if err != nil {
 		return nil, err
 	}
-	return &pb.RunTickerResponse{Tick: wire.Tick(*t)}, nil
+	tick := *t
+	deliveryOf(ctx).runAfterAnswer(s.large.TakePayload(ctx, &tick.Payload))
+	return &pb.RunTickerResponse{Tick: wire.Tick(tick)}, nil
 }
 
 func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.ListTicksResponse, error) {
@@ -108,5 +135,11 @@ func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.L
 		return nil, err
 	}
 	ts, err := svc.ListTicks(ctx, req.GetTicker(), limit)
-	return &pb.ListTicksResponse{Ticks: wire.Each(ts, wire.Tick)}, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.boundRead(ctx, queue.TickBytes(ts)); err != nil {
+		return nil, err
+	}
+	return &pb.ListTicksResponse{Ticks: wire.Each(ts, wire.Tick)}, nil
 }

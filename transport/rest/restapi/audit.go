@@ -77,3 +77,17 @@ type AuditPage struct {
 	Body []AuditEntry `json:"body" doc:"The entries, newest first"`
 	Next string       `json:"next,omitempty" doc:"The cursor of the next page; absent at the end" example:"abc.1"`
 }
+
+// Bytes is about how many bytes p takes in an answer.
+func (p *AuditPage) Bytes() (n int) {
+	const frame, changeFrame = 512, 32 // the names of the fields, numbers and times
+	for i := range p.Body {
+		e := &p.Body[i]
+		n += frame + len(e.PrincipalID) + len(e.PrincipalName) + len(e.Issuer) + len(e.Subject) + len(e.RequestID) + len(e.Remote) +
+			len(e.Reason) + len(e.Operation) + len(e.Namespace) + len(e.Queue) + len(e.Ticker) + len(e.Token) + len(e.Filter)
+		for _, c := range e.Changes {
+			n += changeFrame + len(c.Field) + len(c.Old) + len(c.New)
+		}
+	}
+	return n
+}

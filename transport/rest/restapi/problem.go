@@ -3,6 +3,7 @@ package restapi
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -64,7 +65,7 @@ func KindOf(status int, code string) queue.Kind {
 	}
 
 	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway:
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return queue.KindUnavailable
 	}
 	return queue.KindInternal
@@ -74,8 +75,9 @@ func KindOf(status int, code string) queue.Kind {
 // uses for its own refusals has a meaning.
 func KindOfForeign(status int) queue.Kind {
 	switch status {
-	case http.StatusGatewayTimeout:
-		return queue.KindIndeterminate // the server may have executed the request
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		// nginx and envoy answer so too when the server has died after its commit.
+		return queue.KindIndeterminate
 	case http.StatusNotFound, http.StatusGone, http.StatusPreconditionFailed, http.StatusUnprocessableEntity,
 		StatusClientClosedRequest:
 		return queue.KindInternal // the status describes no task, cursor, version or input of pgqueue
@@ -95,12 +97,21 @@ type Problem struct {
 	RequestID string `json:"request_id,omitempty" doc:"The X-Request-Id of the request" example:"5b1c0f0a9f0e4c7d"`
 }
 
+// problemType is the beginning of the type of each problem of pgqueue.
+const problemType = "urn:pgqueue:problem:"
+
+// IsOurs reports whether p is a problem of pgqueue, and not one of a proxy in the same format.
+func (p Problem) IsOurs() bool {
+	isKind := slices.Contains(queue.Kinds(), queue.Kind(p.Code))
+	return isKind || p.Code != "" && strings.HasPrefix(p.Type, problemType)
+}
+
 // ProblemOf converts err for the wire. Causes stay behind, and an error of another package becomes internal without
 // its text.
 func ProblemOf(err error) Problem {
 	k := queue.KindOf(err)
 	p := Problem{
-		Type: "urn:pgqueue:problem:" + string(k), Title: strings.ReplaceAll(string(k), "_", " "),
+		Type: problemType + string(k), Title: strings.ReplaceAll(string(k), "_", " "),
 		Status: StatusOf(k), Code: string(k),
 	}
 	if e, ok := errors.AsType[*queue.Error](err); ok && k != queue.KindInternal {

@@ -62,8 +62,8 @@ func TestStatusWithoutACodeMeansItsKind(t *testing.T) {
 		425: {queue.KindUnavailable, queue.KindUnavailable},
 		429: {queue.KindUnavailable, queue.KindUnavailable},
 		499: {queue.KindCanceled, queue.KindInternal},
-		502: {queue.KindUnavailable, queue.KindUnavailable},
-		503: {queue.KindUnavailable, queue.KindUnavailable},
+		502: {queue.KindInternal, queue.KindIndeterminate},
+		503: {queue.KindUnavailable, queue.KindIndeterminate},
 		504: {queue.KindDeadline, queue.KindIndeterminate},
 	}
 	for status := 100; status <= 599; status++ {

@@ -143,7 +143,7 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 
 	// Redirects are errors too: they mean a wrong URL.
 	if resp.StatusCode >= 300 {
-		return retryAfter(resp.Header), problemError(q.opName(), resp, answer)
+		return retryAfter(resp.Header), problemError(q.route.Op, resp, answer)
 	}
 
 	if out != nil {
@@ -259,13 +259,21 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 
 func isErrorOf[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
-// problemError returns the error of an answer.
-func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
+// problemError returns the error of an answer to op.
+func problemError(op queue.Op, resp *http.Response, answer []byte) *queue.Error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var p restapi.Problem
-	if media == restapi.MediaProblem && json.Unmarshal(answer, &p) == nil && p.Code != "" {
+	if media == restapi.MediaProblem && json.Unmarshal(answer, &p) == nil && p.IsOurs() {
 		p.Status = resp.StatusCode
-		return p.Err(op)
+		return p.Err(op.String())
+	}
+
+	kind, advice := restapi.KindOfForeign(resp.StatusCode), "is this the URL of its API?"
+	if kind == queue.KindIndeterminate {
+		kind = op.Unanswered() // a read has changed nothing, and a lost lease ends by itself
+	}
+	if kind == queue.KindIndeterminate {
+		advice = "its proxy lost it, perhaps after the change; check the state before a repeat"
 	}
 	// The beginning of a text helps to recognize the program that answered.
 	text := ""
@@ -275,8 +283,8 @@ func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 	}
 
 	return &queue.Error{
-		Op: op, Kind: restapi.KindOfForeign(resp.StatusCode),
-		Msg: strings.TrimSpace(fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API?%s", resp.Status, text)),
+		Op: op.String(), Kind: kind,
+		Msg: strings.TrimSpace(fmt.Sprintf("the server answered %s without a problem of pgqueue; %s%s", resp.Status, advice, text)),
 	}
 }
 

@@ -133,12 +133,63 @@ func TestWhatIsSafeIsRepeated(t *testing.T) {
 				}
 			})
 		}
+		for _, lost := range []struct {
+			how  string
+			step step
+		}{
+			{"502 of a proxy", reply(502, `<html>bad gateway</html>`, "Content-Type", "text/html")},
+			{"503 of a proxy", reply(503, `upstream connect error or disconnect/reset before headers`, "Content-Type", "text/plain")},
+			{"503 of a proxy with a problem of its own", reply(503, `{"type":"about:blank","code":"upstream_reset","status":503}`)},
+			{"504 of a proxy", reply(504, ``, "Content-Type", "text/plain")},
+		} {
+			t.Run(x.name+" that got a "+lost.how+" may have happened", func(t *testing.T) {
+				s, want := play(t, nil, lost.step, reply(200, x.reply)), x.want
+				if x.name == "a retain" {
+					want = 2 // the tasks of the first one come back when their leases end
+				}
+				err := x.call(s.client)
+				if n := s.calls(); n != want {
+					t.Errorf("%d requests, want %d", n, want)
+				}
+				if want == 1 && !errors.Is(err, queue.ErrIndeterminate) || want > 1 && err != nil {
+					t.Error(err)
+				}
+			})
+		}
 		t.Run(x.name+" that the server refused untouched", func(t *testing.T) {
 			s := play(t, nil, reply(503, busy), reply(200, x.reply))
 			if err := x.call(s.client); err != nil || s.calls() != 2 {
 				t.Error(err, s.calls())
 			}
 		})
+	}
+}
+
+// TestACreateWithoutAKeyIsSentOnce: a proxy that lost the server after its commit answers 502 or 503.
+func TestACreateWithoutAKeyIsSentOnce(t *testing.T) {
+	for _, status := range []int{502, 503, 504} {
+		s := play(t, []Option{WithoutKeys()}, reply(status, `lost`, "Content-Type", "text/plain"), reply(200, aTask))
+		_, err := s.client.CreateTask(t.Context(), "q", queue.TaskMeta{})
+		if !errors.Is(err, queue.ErrIndeterminate) || s.calls() != 1 || !strings.Contains(err.Error(), "check the state before a repeat") {
+			t.Errorf("%d: %v after %d requests", status, err, s.calls())
+		}
+	}
+}
+
+// TestAStreamThatAProxyRefusesIsOpenedAgain: a 502 of a proxy costs a stream no event.
+func TestAStreamThatAProxyRefusesIsOpenedAgain(t *testing.T) {
+	lost := reply(502, `lost`, "Content-Type", "text/plain")
+	stop := errors.New("enough")
+	s := play(t, nil, lost, events("id: 0\n\n", event(1), "stay"))
+	err := s.client.SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return stop })
+	if !errors.Is(err, stop) || s.calls() != 2 {
+		t.Errorf("events: %v after %d requests", err, s.calls())
+	}
+
+	s = play(t, nil, lost, reply(400, `{"code":"invalid"}`))
+	err = s.client.RunTickerLoop(t.Context(), func(context.Context, queue.Tick) error { return nil })
+	if !errors.Is(err, queue.ErrInvalid) || s.calls() != 2 {
+		t.Errorf("ticks: %v after %d requests", err, s.calls())
 	}
 }
 
@@ -224,7 +275,9 @@ func TestAnswersThatAreNotOurs(t *testing.T) {
 		{queue.KindInternal, reply(200, `<html>`)},
 		{queue.KindInternal, reply(404, `<html>`, "Content-Type", "text/html; charset=utf-8")}, // of no task
 		{queue.KindInternal, reply(302, ``, "Location", "/elsewhere")},
-		{queue.KindIndeterminate, reply(504, `gateway`)},
+		{queue.KindUnavailable, reply(502, `gateway`)}, // a read
+		{queue.KindUnavailable, reply(503, `gateway`)},
+		{queue.KindUnavailable, reply(504, `gateway`)},
 		{queue.KindUnauthenticated, reply(401, ``)},
 	} {
 		s := play(t, []Option{WithAttempts(1)}, c.step)

@@ -116,7 +116,11 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
 		// The part of the answer that arrives is enough for the error.
 		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		return problemError(q.opName(), resp, answer)
+		failed := problemError(q.route.Op, resp, answer)
+		if failed.Kind == queue.KindIndeterminate {
+			failed.Kind = queue.KindUnavailable // a stream that did not open has delivered nothing
+		}
+		return failed
 	}
 
 	watch.Reset(silence)

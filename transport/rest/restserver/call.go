@@ -68,6 +68,15 @@ func (c *call) requestContext() context.Context { return c.r.Context() }
 // afterAnswer runs f after the answer is written or has failed.
 func (c *call) afterAnswer(f func()) { c.cleanups = append(c.cleanups, f) }
 
+// boundRead waits until the budget for large answers has size bytes for the answer of a read.
+func (c *call) boundRead(size int) error {
+	give, err := c.cfg.Large.TakeRead(c.requestContext(), size)
+	if err == nil {
+		c.afterAnswer(give)
+	}
+	return err
+}
+
 // Query returns the first value of a query parameter.
 func (c *call) Query(name string) string { return c.query.Get(name) }
 

@@ -10,10 +10,8 @@ func listFailures(c *call, in *input.Named) (*output[restapi.Failures], error) {
 	if err != nil {
 		return nil, err
 	}
-	give, err := c.cfg.Large.TakeRead(c.requestContext(), f.Bytes())
-	if err != nil {
+	if err := c.boundRead(f.Bytes()); err != nil {
 		return nil, err
 	}
-	c.afterAnswer(give)
 	return outputOf(restapi.FailuresOf, f, nil)
 }

@@ -102,11 +102,9 @@ func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]]
 	if err != nil {
 		return nil, err
 	}
-	give, err := c.cfg.Large.TakeRead(c.requestContext(), queue.TaskBytes(p.Tasks))
-	if err != nil {
+	if err := c.boundRead(queue.TaskBytes(p.Tasks)); err != nil {
 		return nil, err
 	}
-	c.afterAnswer(give)
 	return outputOf(func(p queue.TaskPage) restapi.List[restapi.Task] {
 		return restapi.List[restapi.Task]{
 			Count: p.Count, AtLeast: p.AtLeast, Examined: p.Examined, Body: restapi.Each(p.Tasks, restapi.TaskOf), Next: p.Next,
@@ -187,11 +185,9 @@ func (c *call) taskOutput(t *queue.Task, err error) (*output[restapi.Task], erro
 	if err != nil {
 		return nil, err
 	}
-	give, err := c.cfg.Large.TakeRead(c.requestContext(), t.Bytes())
-	if err != nil {
+	if err := c.boundRead(t.Bytes()); err != nil {
 		return nil, err
 	}
-	c.afterAnswer(give)
 	return outputOf(restapi.TaskOf, t, nil)
 }
 

@@ -79,19 +79,36 @@ func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.boundRead(queue.TickerBytes(p.Tickers)); err != nil {
+		return nil, err
+	}
 	list := restapi.List[restapi.Ticker]{Count: p.Count, Body: restapi.Each(p.Tickers, restapi.TickerOf), Next: p.Next}
 	return streamOutput(func() { c.replyJSON(list) }), nil
 }
 
+// boundTicker takes the bytes of the ticker of a change from the budget for large answers. Where they do not become free in time
+// it returns the ticker without its payload, because the change is done. nil stays nil.
+func (c *call) boundTicker(t *queue.Ticker) *queue.Ticker {
+	if t == nil {
+		return nil
+	}
+	answer := *t
+	c.afterAnswer(c.cfg.Large.TakePayload(c.requestContext(), &answer.Payload))
+	return &answer
+}
+
 func createTicker(c *call, in *input.With[restapi.TickerMeta, queue.TickerMeta]) (*versioned[restapi.Ticker], error) {
 	t, err := c.svc.CreateTicker(c.requestContext(), in.Body.Value)
-	return tickerOutput(http.StatusCreated, t, err)
+	return tickerOutput(http.StatusCreated, c.boundTicker(t), err)
 }
 
 func getTicker(c *call, in *getTickerInput) (*versioned[restapi.Ticker], error) {
 	t, err := c.svc.GetTicker(c.requestContext(), string(in.Name))
 	if err == nil && in.Has(t.Version) {
 		return tickerOutput(http.StatusNotModified, t, nil)
+	}
+	if err == nil {
+		err = c.boundRead(t.Bytes())
 	}
 	return tickerOutput(http.StatusOK, t, err)
 }
@@ -105,12 +122,12 @@ func updateTicker(c *call, in *updateTickerInput) (*versioned[restapi.Ticker], e
 	meta.Name = ""
 	meta.IfVersion = int64(in.Version.Value)
 	t, err := c.svc.UpdateTicker(c.requestContext(), name, meta)
-	return tickerOutput(http.StatusOK, t, err)
+	return tickerOutput(http.StatusOK, c.boundTicker(t), err)
 }
 
 func deleteTicker(c *call, in *matchedInput) (*output[restapi.Ticker], error) {
 	t, err := c.svc.DeleteTicker(c.requestContext(), string(in.Name), in.Version.Value)
-	return outputOf(restapi.TickerOf, t, err)
+	return outputOf(restapi.TickerOf, c.boundTicker(t), err)
 }
 
 // defaultPreview is the number of fires of a preview without n.
@@ -135,7 +152,9 @@ func runTicker(c *call, in *matchedInput) (*output[restapi.Tick], error) {
 	if err != nil {
 		return nil, err
 	}
-	return outputOf(restapi.TickOf, *t, nil)
+	tick := *t
+	c.afterAnswer(c.cfg.Large.TakePayload(c.requestContext(), &tick.Payload))
+	return outputOf(restapi.TickOf, tick, nil)
 }
 
 func listTicks(c *call, in *listTicksInput) (*output[restapi.List[restapi.Tick]], error) {
@@ -144,5 +163,8 @@ func listTicks(c *call, in *listTicksInput) (*output[restapi.List[restapi.Tick]]
 		return nil, err
 	}
 	ticks, err := c.svc.ListTicks(c.requestContext(), string(in.Name), page.Limit)
+	if err == nil {
+		err = c.boundRead(queue.TickBytes(ticks))
+	}
 	return listOutput(restapi.TickOf, ticks, err)
 }

@@ -98,7 +98,13 @@ func listAudit(c *call, in *auditInput) (*output[restapi.AuditPage], error) {
 		Since: in.Since.Value, Until: in.Until.Value, Principal: in.Principal, Action: queue.Action(in.Action), Namespace: namespaceOf(c.r),
 		Queue: in.Queue, Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
 	})
-	return outputOf(func(p access.AuditPage) restapi.AuditPage {
-		return restapi.AuditPage{Body: restapi.Each(p.Entries, restapi.AuditEntryOf), Next: p.Next}
-	}, page, err)
+	if err != nil {
+		return nil, err
+	}
+
+	body := restapi.AuditPage{Body: restapi.Each(page.Entries, restapi.AuditEntryOf), Next: page.Next}
+	if err := c.boundRead(body.Bytes()); err != nil {
+		return nil, err
+	}
+	return &output[restapi.AuditPage]{Body: &body}, nil
 }

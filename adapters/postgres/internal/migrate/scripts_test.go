@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -76,4 +77,37 @@ func TestReadScripts(t *testing.T) {
 			t.Error("checksums are wrong")
 		}
 	})
+}
+
+// TestCodesOfFunctions: an error of class P0 of PostgreSQL comes from code that an operator has added, as the table of codes in
+// package txn says. So each raise of a migration has a code of class PQ, and nothing raises a code of class P0 by itself.
+func TestCodesOfFunctions(t *testing.T) {
+	raise := regexp.MustCompile(`(?is)\braise\s+(\w+)([^;]*)`)
+	own := regexp.MustCompile(`(?i)^\s*using errcode\s*=\s*(case when [^;]*? then )?'PQ`)
+	implicit := regexp.MustCompile(`(?i)\binto\s+strict\b|\bassert\b`)
+
+	files, err := migrationFiles.ReadDir("migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raises := 0
+	for _, file := range files {
+		name := file.Name()
+		text, err := migrationFiles.ReadFile("migrations/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range raise.FindAllStringSubmatch(string(text), -1) {
+			raises++
+			if found[1] == "exception" && !own.MatchString(found[2]) {
+				t.Errorf("%s: must raise a code of class PQ, got %q", name, found[0])
+			}
+		}
+		if found := implicit.FindString(string(text)); found != "" {
+			t.Errorf("%s: must not have %q, which raises a code of class P0", name, found)
+		}
+	}
+	if raises < 20 {
+		t.Errorf("%d raises were found", raises)
+	}
 }

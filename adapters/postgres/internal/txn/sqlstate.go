@@ -53,6 +53,10 @@ const (
 
 // faults lists all SQLSTATEs: a code with five characters where it differs from its class, and classes with two. A test
 // compares the list with PostgreSQL's.
+//
+// The functions of pgqueue's schema raise codes of a class of their own, PQ, to the programs that call them in SQL. No statement of
+// this module calls one that does, so PQ is not in the list. They have no INTO STRICT and no ASSERT, which raise codes of class P0;
+// a test of package migrate holds them to that. So class P0 always comes from code that an operator has added, as a trigger.
 var faults = map[string]fault{
 	"00":    {blame: blameDefect}, // no errors
 	"01":    {blame: blameDefect},
@@ -121,7 +125,7 @@ var faults = map[string]fault{
 	"72":    {blame: blamePassing, again: true},              // snapshot too old, up to PostgreSQL 16
 	"F0":    {blame: blameOperator, advice: adviceParameter}, // configuration file
 	"HV":    {blame: blameOperator, advice: adviceTrigger},   // foreign data wrappers: pgqueue has none
-	"P0":    {blame: blameOperator, advice: adviceTrigger},   // PL/pgSQL: pgqueue has none
+	"P0":    {blame: blameOperator, advice: adviceTrigger},   // PL/pgSQL of others: that of pgqueue raises its own codes, see below
 	"XX":    {blame: blameDefect},                            // internal
 	"XX001": {blame: blameOperator, advice: adviceCorrupted}, // data corrupted
 	"XX002": {blame: blameOperator, advice: adviceCorrupted}, // index corrupted

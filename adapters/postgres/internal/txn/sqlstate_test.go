@@ -97,6 +97,8 @@ func TestFaults(t *testing.T) {
 		{"53100 53200 53400", queue.KindUnavailable, false, false, "disk space"},
 		{"22021 22P05", queue.KindUnavailable, false, false, "encoding UTF8"},
 		{"26000 42P05", queue.KindUnavailable, false, false, "--pooler"},
+		{"P0001 P0002 P0003 P0004", queue.KindUnavailable, false, false, "not pgqueue's"},
+		{"PQ422 PQ503", queue.KindInternal, false, false, ""},
 		{"54000", queue.KindUnavailable, false, false, "transaction ids"},
 		{"22003 22007 22008 22P02 23505 23514 42601 42804 XX000", queue.KindInternal, false, false, ""},
 		{"25P02", queue.KindConflict, false, false, "roll it back"},

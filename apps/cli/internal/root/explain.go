@@ -85,6 +85,10 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 		}
 
 	case queue.KindIndeterminate:
+		if strings.Contains(text, "before a repeat") {
+			return ""
+		}
+
 		return "it may have been done or not: look before repeating it"
 	}
 

@@ -248,6 +248,10 @@ func TestExitCodes(t *testing.T) {
 	s.must("create-task", "mail", "--key", "a")
 	other := httptest.NewServer(http.NotFoundHandler()) // is not pgqueue's
 	defer other.Close()
+	lost := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // a proxy without its server
+		http.Error(w, "bad gateway", http.StatusBadGateway)
+	}))
+	defer lost.Close()
 	type want struct {
 		code int
 		says string
@@ -321,6 +325,8 @@ func TestExitCodes(t *testing.T) {
 		"queues --url http://127.0.0.1:1/api":  {5, "pgqueue run"},
 		"queues --url nonsense":                {2, "url"},
 		"queues --url " + strings.TrimSuffix(url, "/api"):          {2, "is not the URL of the server's API"},
+		"queues --url " + lost.URL:                                 {5, "try again in a while"},
+		"create-queue a --url " + lost.URL:                         {1, "check the state before a repeat"},
 		"queues --url " + other.URL:                                {1, "is this the URL of its API?"},
 		"queues --protocol connect --url " + other.URL:             {2, "HTTP/2"},
 		"queues --protocol connect --url " + url + "/api":          {1, "is this the URL of its root?"},

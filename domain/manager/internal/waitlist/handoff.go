@@ -2,6 +2,7 @@ package waitlist
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/pgqueue/pgqueue/domain/batch"
@@ -12,6 +13,29 @@ import (
 // grow, and its caller does not wait for each task.
 const MaxHandoff = 64
 
+// Memory says to which side the payloads and headers of a create belong.
+type Memory uint8
+
+// The owners of memory.
+const (
+	OfCaller Memory = iota // may change once the call has returned
+	OfManager
+)
+
+// copyContents gives tasks payloads and headers of their own.
+func copyContents(tasks []queue.NewTask) {
+	size := 0
+	for i := range tasks {
+		size += len(tasks[i].Payload)
+	}
+
+	room := make([]byte, 0, size)
+	for i := range tasks {
+		tasks[i].Headers = maps.Clone(tasks[i].Headers)
+		room = batch.CopyBytes(room, &tasks[i].Payload)
+	}
+}
+
 // handoff has the callers of a waitlist that one create serves.
 type handoff struct {
 	list    *waitlist
@@ -20,14 +44,20 @@ type handoff struct {
 }
 
 // Create creates tasks and hands them to waiting callers in the same commit. So an idle system starts a task with one
-// commit, and no wake-up is needed. started has the ids of the tasks that a caller got.
-func (w *Waitlists) Create(ctx context.Context, create queue.Create) (created []queue.Created, started []int64, err error) {
+// commit, and no wake-up is needed. started has the ids of the tasks that a caller got. memory says to which
+// side the content of the tasks belongs; the slice of the tasks is always the manager's.
+func (w *Waitlists) Create(
+	ctx context.Context, create queue.Create, memory Memory,
+) (created []queue.Created, started []int64, err error) {
 	h := w.reserveCallers(create)
 	if h == nil {
 		created, err = w.Store.CreateTasks(ctx, create)
 		return created, nil, err
 	}
 
+	if memory == OfCaller && ctx.Done() != nil { // without an end of ctx the call does not return before the Store
+		copyContents(create.Tasks)
+	}
 	created, started, err = w.createForCallers(ctx, h, create)
 	if queue.IsLocked(err) && queue.Waits(ctx) { // a create that hands off does not wait for locks
 		created, err = w.Store.CreateTasks(ctx, create)
@@ -82,7 +112,8 @@ func (l *waitlist) countReadyCallers(tasks []queue.NewTask) (n int) {
 	return n
 }
 
-// createForCallers creates tasks for the callers of h. It carries on when ctx ends, because other callers are to have its tasks.
+// createForCallers creates tasks for the callers of h. It carries on when ctx ends, because other callers are to have its tasks:
+// so it reads create after its return.
 func (w *Waitlists) createForCallers(ctx context.Context, h *handoff, create queue.Create) ([]queue.Created, []int64, error) {
 	call, leave, err := w.Owner.EnterCall(queue.WithoutWait(context.WithoutCancel(ctx)))
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -21,6 +23,15 @@ func (r *Reader) Err() error { return r.err }
 func (r *Reader) recordFault(field, msg string) {
 	if r.err == nil {
 		r.err = queue.Invalid(field, msg)
+	}
+}
+
+// RequireKnown refuses fields of m that this server does not know, as one of a newer client: without it the request would select
+// more than its caller says. It does not look into the messages in m. Binary protobuf keeps such fields; JSON refuses them.
+func (r *Reader) RequireKnown(field string, m proto.Message) {
+	if unknown := m.ProtoReflect().GetUnknown(); len(unknown) > 0 {
+		number, _, _ := protowire.ConsumeTag(unknown)
+		r.recordFault(field, fmt.Sprintf("must have only fields that this server knows, got field number %d; upgrade the server", number))
 	}
 }
 

@@ -203,6 +203,7 @@ func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	if f == nil {
 		return nil
 	}
+	r.RequireKnown("filter", f)
 	if f.Queue != nil && strings.TrimSpace(f.GetQueue()) == "" {
 		r.recordFault("queue", "must not be empty; leave it out when it is not meant")
 	}
@@ -244,6 +245,7 @@ func Selection(s queue.Selection) *pb.Selection {
 
 // Selection reads s from the wire.
 func (r *Reader) Selection(s *pb.Selection) queue.Selection {
+	r.RequireKnown("selection", s)
 	return queue.Selection{
 		IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun(), Cursor: s.GetCursor(),
 		Within: r.Duration("within", s.GetWithin()), Limit: r.Int("limit", s.GetLimit()),
