@@ -91,6 +91,10 @@ func (r KeyRule) IsPlain() bool {
 	return cmp.Or(r.OnConflict, ConflictReturn) == ConflictReturn && cmp.Or(r.UniqueUntil, UniqueUntilPruned) == UniqueUntilPruned
 }
 
+// IsRepeatable reports whether a second create of t, after the answer to the first was lost, makes nothing more: it has a key, and
+// the answer is the task of that key. With another rule the second one could refuse, replace or debounce the task of the first.
+func (t *TaskMeta) IsRepeatable() bool { return t.Key != "" && t.Debounce == 0 && t.IsPlain() }
+
 // KeyAnswer is what a create does with a key that a task has.
 type KeyAnswer uint8
 

@@ -11,9 +11,10 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// CreateTask implements queue.Producer. A key makes it safe to repeat after a broken connection.
+// CreateTask implements queue.Producer. A key makes it safe to repeat after a broken connection, unless its rule is another than to
+// return the task of the key.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
-	res, err := sendRepeated(ctx, c, queue.OpCreateTask, repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
+	res, err := sendRepeated(ctx, c, queue.OpCreateTask, repeat(meta.IsRepeatable()), c.tasks.CreateTask, &pb.CreateTaskRequest{
 		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
 	})
 	return readAnswer(res.GetTask(), err, (*wire.Reader).Task)
@@ -22,8 +23,8 @@ func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.Ta
 // CreateTasks implements queue.Producer. Keys in all tasks make it safe to repeat after a broken connection.
 func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	again := repeatable
-	for _, t := range tasks {
-		again = again && t.Key != ""
+	for i := range tasks {
+		again = again && repeat(tasks[i].IsRepeatable())
 	}
 	res, err := sendRepeated(ctx, c, queue.OpCreateTasks, again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
 		Namespace: c.namespace, Tasks: wire.Each(tasks, wire.NewTask),

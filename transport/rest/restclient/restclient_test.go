@@ -193,6 +193,27 @@ func TestAStreamThatAProxyRefusesIsOpenedAgain(t *testing.T) {
 	}
 }
 
+// TestACreateWithARuleForItsKeyIsSentOnce: a second one could refuse, replace or debounce the task that the first one made.
+func TestACreateWithARuleForItsKeyIsSentOnce(t *testing.T) {
+	for name, rule := range map[string]queue.KeyRule{
+		"reject":         {OnConflict: queue.ConflictReject},
+		"replace":        {OnConflict: queue.ConflictReplace},
+		"debounce":       {Debounce: time.Second},
+		"until started":  {UniqueUntil: queue.UniqueUntilStarted},
+		"until finished": {UniqueUntil: queue.UniqueUntilFinished},
+	} {
+		s := play(t, nil, broke, reply(200, aTask))
+		if _, err := s.client.CreateTask(t.Context(), "q", queue.TaskMeta{Key: "k", KeyRule: rule}); !errors.Is(err, queue.ErrIndeterminate) || s.calls() != 1 {
+			t.Errorf("%s: %v after %d requests", name, err, s.calls())
+		}
+		s = play(t, nil, broke, reply(200, `{"body":[`+aTask+`]}`))
+		many := []queue.NewTask{{Queue: "q", TaskMeta: queue.TaskMeta{Key: "k", KeyRule: rule}}}
+		if _, err := s.client.CreateTasks(t.Context(), many); !errors.Is(err, queue.ErrIndeterminate) || s.calls() != 1 {
+			t.Errorf("%s, many: %v after %d requests", name, err, s.calls())
+		}
+	}
+}
+
 func TestRepeatedCreateHasTheSameKey(t *testing.T) {
 	s := play(t, nil, broke, reply(200, strings.TrimSuffix(aTask, "}")+`,"replayed":true}`))
 	task, err := s.client.CreateTask(t.Context(), "q", queue.TaskMeta{})

@@ -14,19 +14,19 @@ import (
 )
 
 // CreateTask creates one task. A task without a key gets a random one, which makes the create safe to repeat after a
-// broken connection. The task keeps this key.
+// broken connection. The task keeps this key. A create with a rule for its key, as replace, is not repeated.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
 	op := queue.OpCreateTask.String()
-	nt, made, err := c.keyedTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
+	nt, keyed, err := c.keyedTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
-	t, err := fetch[restapi.Task](ctx, c, request{route: restapi.CreateTask, body: nt, safe: nt.Key != ""})
+	t, err := fetch[restapi.Task](ctx, c, request{route: restapi.CreateTask, body: nt, safe: keyed.safe})
 	if err != nil {
 		return nil, err
 	}
 	// A replay of the client's own attempt does not count.
-	t.Replayed = t.Replayed && !made
+	t.Replayed = t.Replayed && !keyed.made
 	return t, nil
 }
 
@@ -37,13 +37,13 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 		return nil, nil
 	}
 
-	body, made, safe := make([]restapi.NewTask, len(tasks)), make([]bool, len(tasks)), true
+	body, keyed, safe := make([]restapi.NewTask, len(tasks)), make([]keyState, len(tasks)), true
 	for i, t := range tasks {
 		var err error
-		if body[i], made[i], err = c.keyedTask(t); err != nil {
+		if body[i], keyed[i], err = c.keyedTask(t); err != nil {
 			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
 		}
-		safe = safe && body[i].Key != ""
+		safe = safe && keyed[i].safe
 	}
 
 	created, _, err := fetchList[restapi.Task](ctx, c, request{route: restapi.CreateTasks, body: body, safe: safe})
@@ -55,22 +55,25 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	}
 
 	for i, t := range created {
-		t.Replayed = t.Replayed && !made[i]
+		t.Replayed = t.Replayed && !keyed[i].made
 	}
 
 	return created, nil
 }
 
-// keyedTask checks t, so that a malformed payload cannot break the body, and adds a missing key. made reports an
-// added key.
-func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, made bool, err error) {
+// keyState says of the key of a create: made = this client added it, safe = the create may be repeated.
+type keyState struct{ made, safe bool }
+
+// keyedTask checks t, so that a malformed payload cannot break the body, and adds a missing key.
+func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, k keyState, err error) {
 	if t, err = t.Normalize(math.MaxInt); err != nil {
-		return out, false, err
+		return out, k, err
 	}
 	if t.Key == "" && !c.keyless {
-		t.Key, made = rand.Text(), true
+		t.Key, k.made = rand.Text(), true
 	}
-	return restapi.NewTaskOf(t), made, nil
+	k.safe = t.IsRepeatable()
+	return restapi.NewTaskOf(t), k, nil
 }
 
 // GetTask returns a task with its errors.
