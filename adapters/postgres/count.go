@@ -39,7 +39,7 @@ func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCoun
 
 // queueReadOfCounts queues the same read of one queue in a transaction, for repairs.
 func queueReadOfCounts(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64)) {
-	t.QueueQuery(readCounts, scanRows(queueCountColumns, func(c queueCounts) { into(c.byStatus[1:], c.delayed) }),
+	t.QueueQuery(readCounts, scanRows(queueCountColumns, func(c queueCounts) { into(append(c.byStatus[1:], c.groupWaiting), c.delayed) }),
 		arg("namespace", namespace), arg("name", name))
 }
 

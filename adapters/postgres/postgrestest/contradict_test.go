@@ -2,6 +2,7 @@ package postgrestest_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -29,36 +30,58 @@ func TestContradictions(t *testing.T) {
 			select token, 2, queue_id, retained_at, expires_at - interval '1 minute', granted, worker, 1, array[0, task_ids[2], 0] from pgqueue.lease`
 		newer = `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
 			select nextval('pgqueue.token'), queue_id, retained_at, expires_at, granted, 'w2', 1, array[task_ids[2]] from pgqueue.lease`
-		free = `update pgqueue.lease set held = 2, task_ids[2] = 0`
+		free  = `update pgqueue.lease set held = 2, task_ids[2] = 0`
+		waits = `insert into pgqueue.group_waiting (turn, task_id, queue_id, lane, attempt, grp)
+			select l.task_ids[2], l.task_ids[2], l.queue_id, 0, 0, l.grps[2] from pgqueue.lease l limit 1`
+		elsewhere = `insert into pgqueue.group_waiting (turn, task_id, queue_id, lane, attempt, grp)
+			select l.task_ids[2] + 1000, l.task_ids[2], l.queue_id, 65536, 0, 42 from pgqueue.lease l limit 1`
 	)
-	for _, c := range []struct {
+	type contradiction struct {
 		what  string // the main one that is to be named
 		plant []string
 		want  queue.Status
-	}{
-		{"leased twice", []string{again}, queue.StatusRetained},
-		{"leased twice", []string{newer}, queue.StatusRetained},
-		{"leased and finished", []string{finish}, queue.StatusReleased},
-		{"leased and finished", []string{finish, again, newer}, queue.StatusReleased},
-		{"ready and finished", []string{finish, ready, state, free}, queue.StatusReleased},
-		{"delayed and finished", []string{finish, delayed, free}, queue.StatusReleased},
-		{"ready and leased", []string{ready, state}, queue.StatusRetained},
-		{"delayed and leased", []string{delayed}, queue.StatusRetained},
-		{"ready twice", []string{ready, ready, state, free}, queue.StatusRetry},
-		{"ready and delayed", []string{ready, state, delayed, free}, queue.StatusRetry},
-		{"ready out of place", []string{ready, free}, queue.StatusRetry},
-		{"delayed out of place", []string{delayed, free}, queue.StatusNew},
-		{"delayed twice", []string{delayed, due, later, free}, queue.StatusNew},
-		{"held count", []string{`update pgqueue.lease set held = 7`}, queue.StatusRetained},
-	} {
-		t.Run(fmt.Sprintf("%s, by %d steps", c.what, len(c.plant)), func(t *testing.T) {
+		flow  queue.FlowMeta
+		waits int64 // tasks that wait for their group in the end
+	}
+	cases := []contradiction{
+		{what: "leased twice", plant: []string{again}, want: queue.StatusRetained},
+		{what: "leased twice", plant: []string{newer}, want: queue.StatusRetained},
+		{what: "leased and finished", plant: []string{finish}, want: queue.StatusReleased},
+		{what: "leased and finished", plant: []string{finish, again, newer}, want: queue.StatusReleased},
+		{what: "ready and finished", plant: []string{finish, ready, state, free}, want: queue.StatusReleased},
+		{what: "delayed and finished", plant: []string{finish, delayed, free}, want: queue.StatusReleased},
+		{what: "ready and leased", plant: []string{ready, state}, want: queue.StatusRetained},
+		{what: "delayed and leased", plant: []string{delayed}, want: queue.StatusRetained},
+		{what: "ready twice", plant: []string{ready, ready, state, free}, want: queue.StatusRetry},
+		{what: "ready and delayed", plant: []string{ready, state, delayed, free}, want: queue.StatusRetry},
+		{what: "ready out of place", plant: []string{ready, free}, want: queue.StatusRetry},
+		{what: "delayed out of place", plant: []string{delayed, free}, want: queue.StatusNew},
+		{what: "delayed twice", plant: []string{delayed, due, later, free}, want: queue.StatusNew},
+		{what: "held count", plant: []string{`update pgqueue.lease set held = 7`}, want: queue.StatusRetained},
+	}
+	// A task that waits for its group has the same places, in both kinds of queues.
+	for _, flow := range []queue.FlowMeta{{GroupConcurrency: new(5)}, {Order: new(queue.OrderFIFO), FIFOBatch: new(3)}} {
+		cases = append(cases,
+			contradiction{what: "waiting for its group and leased", plant: []string{waits}, want: queue.StatusRetained, flow: flow},
+			contradiction{what: "waiting for its group and leased", plant: []string{elsewhere}, want: queue.StatusRetained, flow: flow},
+			contradiction{what: "waiting for its group and finished", plant: []string{finish, waits, free}, want: queue.StatusReleased, flow: flow},
+			contradiction{what: "ready and waiting for its group", plant: []string{ready, state, waits, free}, want: queue.StatusRetry, flow: flow},
+			contradiction{what: "ready and waiting for its group", plant: []string{ready, waits, free}, want: queue.StatusRetry, flow: flow},
+			contradiction{what: "delayed and waiting for its group", plant: []string{delayed, due, waits, free}, want: queue.StatusNew, flow: flow, waits: 1},
+			contradiction{what: "delayed and waiting for its group", plant: []string{delayed, waits, free}, want: queue.StatusNew, flow: flow, waits: 1},
+			contradiction{what: "waiting for its group twice", plant: []string{waits, elsewhere, free}, want: queue.StatusNew, flow: flow, waits: 1},
+			contradiction{what: "waiting for its group out of place", plant: []string{elsewhere, free}, want: queue.StatusNew, flow: flow, waits: 1},
+		)
+	}
+	for _, c := range cases {
+		t.Run(fmt.Sprintf("%s, by %d steps%s", c.what, len(c.plant), strings.Repeat(", in order", int(b2i(c.flow.Order != nil)))), func(t *testing.T) {
 			t.Parallel()
 			dsn := postgrestest.URL(t)
 			s := open(t, dsn)
-			makeQueue(t, s, "tests", "mail")
+			makeFlowQueue(t, s, "tests", "mail", c.flow)
 			makeQueue(t, s, "tests", "innocent")
-			makeTask(t, s, "tests", "mail", "mail", "mail")
-			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 3}}})
+			makeGroupTask(t, s, "tests", "mail", "a", 3)
+			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 3}}})
 			if err != nil || len(out[0]) != 3 {
 				t.Fatal(out, err)
 			}
@@ -94,6 +117,9 @@ func TestContradictions(t *testing.T) {
 				held++
 			}
 			counts(t, s, "mail", map[queue.Status]int64{queue.StatusRetained: held, c.want: max(1, held*b2i(c.want == queue.StatusRetained))})
+			if st, err := s.QueueStats(t.Context(), "tests", "mail"); err != nil || st[0].GroupWaiting != c.waits {
+				t.Errorf("%d tasks wait for their group, want %d: %v", st[0].GroupWaiting, c.waits, err)
+			}
 			counts(t, s, "innocent", map[queue.Status]int64{queue.StatusNew: 2})
 			tasks, err := s.GetTasks(t.Context(), "tests", []int64{task.ID}, false)
 			if err != nil || len(tasks) != 1 || tasks[0].Status != c.want {
@@ -106,7 +132,87 @@ func TestContradictions(t *testing.T) {
 				}
 			}
 			noContradictions(t, s)
+			if c.waits == 0 {
+				return
+			}
+			out, err = s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 3}}})
+			if err != nil || len(out[0]) != 1 || out[0][0].ID != task.ID {
+				t.Errorf("the task that waited is not given: %v, %v", out, err)
+			}
+			if st, err := s.QueueStats(t.Context(), "tests", "mail"); err != nil || st[0].GroupWaiting != 0 {
+				t.Errorf("%d tasks wait for their group in the end: %v", st[0].GroupWaiting, err)
+			}
 		})
+	}
+}
+
+// TestGroupWaitingInRepairs has the counts of a queue and its rows disagree about tasks that wait for their group, beside a
+// contradiction: the repair sets the counts by the rows, markers of creates included.
+func TestGroupWaitingInRepairs(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for name, flow := range map[string]queue.FlowMeta{
+		"places": {GroupConcurrency: new(2)},
+		"order":  {Order: new(queue.OrderFIFO)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s := open(t, dsn)
+			fillGroups(t, s, "tests", flow)
+			before, err := s.QueueStats(t.Context(), "tests", "mail")
+			if err != nil || before[0].GroupWaiting < 5 {
+				t.Fatalf("%+v, %v", before, err)
+			}
+
+			sql(t, connect(t, dsn), `update pgqueue.lease set held = 7`,
+				`insert into pgqueue.event (at, queue_id, kind, was, "is", n) select pgqueue.clock(), id, 0, 0, 8, 40 from pgqueue.queue`,
+				`insert into pgqueue.event (at, queue_id, kind, was, "is", n) select pgqueue.clock(), id, 0, 1, 0, 3 from pgqueue.queue`)
+			if _, err := s.RepairContradictions(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			after, err := s.QueueStats(t.Context(), "tests", "mail")
+			if err != nil || after[0].GroupWaiting != before[0].GroupWaiting || !maps.Equal(after[0].Counts, before[0].Counts) {
+				t.Errorf("%+v, before %+v, %v", after[0], before[0], err)
+			}
+		})
+	}
+}
+
+// fillGroups makes a queue mail with a held task of each of two groups, and others that wait for them: some that a retain has met,
+// and some of a create that it has not.
+func fillGroups(t *testing.T, s *postgres.Store, namespace string, flow queue.FlowMeta) {
+	t.Helper()
+	makeFlowQueue(t, s, namespace, "mail", flow)
+	makeGroupTask(t, s, namespace, "mail", "a", 6)
+	makeGroupTask(t, s, namespace, "mail", "b", 3)
+	for range 2 {
+		if _, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: namespace, Requests: []queue.RetainShare{{Worker: "w", Limit: 20}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeGroupTask(t, s, namespace, "mail", "a", 4)
+}
+
+func makeFlowQueue(t *testing.T, s *postgres.Store, namespace, name string, flow queue.FlowMeta) {
+	t.Helper()
+	q, err := queue.NewQueue(namespace, queue.QueueMeta{Name: name, FlowMeta: flow})
+	if err == nil {
+		_, err = s.CreateQueue(t.Context(), q)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeGroupTask(t *testing.T, s *postgres.Store, namespace, name, group string, n int) {
+	t.Helper()
+	c := queue.Create{Namespace: namespace, Atomic: true}
+	for range n {
+		c.Tasks = append(c.Tasks, queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Group: group}})
+	}
+	if _, err := s.CreateTasks(t.Context(), c); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -306,6 +307,16 @@ func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *
 	fold()
 	create(2) // not folded when the dump is made
 	lost := retain(t, s, 1)[0]
+	fillGroups(t, s, "order", queue.FlowMeta{Order: new(queue.OrderFIFO)})
+	groups := func() *queue.QueueStats {
+		t.Helper()
+		st, err := s.QueueStats(ctx, "order", "mail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st[0]
+	}
+	waiting := groups()
 	// A dump of a cluster that has seen a billion transactions more.
 	sql(t, admin, in(`update pgqueue.event set xid = (xid::text::bigint + 1000000000)::text::xid8`),
 		in(`update pgqueue.fold set seen = format('%1$s:%1$s:', pg_snapshot_xmax(seen)::text::bigint + 1000000000)::pg_snapshot`))
@@ -331,6 +342,9 @@ func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *
 	t.Run("rows that the dump had not folded are counted", func(t *testing.T) {
 		if n := count(); n != 3 {
 			t.Errorf("%d new tasks, want 3", n)
+		}
+		if st := groups(); waiting.GroupWaiting < 5 || st.GroupWaiting != waiting.GroupWaiting || st.Ready != waiting.Ready || !maps.Equal(st.Counts, waiting.Counts) {
+			t.Errorf("tasks that wait for their group: %+v, want %+v", st, waiting)
 		}
 	})
 	t.Run("counts and feed go on", func(t *testing.T) {

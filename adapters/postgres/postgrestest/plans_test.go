@@ -175,7 +175,7 @@ var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event"
 
 // walkArgs are the arguments of a first step along the key of a table.
 func walkArgs(table string) []string {
-	return []string{"'" + table + "'", "-2147483648", "-32768", "0", "10", "'1970-01-01'", "0", "-1", "0"}
+	return []string{"'" + table + "'", "-2147483648", "-32768", "0", "10", "'1970-01-01'", "0", "-9223372036854775808", "-1", "0"}
 }
 
 // load is how much lies in the tables.
@@ -451,6 +451,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a step of a clean", "prune.clean", []string{strconv.Itoa(mail), "100"}, "done_pkey", 1500},
 		{"a look for contradictions in 10 ready rows", "contradict.step", walkArgs("ready"), "ready_pkey", 300},
 		{"a look for contradictions in 10 delayed rows", "contradict.step", walkArgs("delayed"), "delayed_pkey", 300},
+		{"a look for contradictions in rows of waiting groups", "contradict.step", walkArgs("group_waiting"), "group_waiting_pkey", 10},
 		{"a look for contradictions in 10 lease rows", "contradict.step", walkArgs("lease"), "lease_pkey", 3000},
 		{"a step of 100 tasks of a partition", "part.walk of one", []string{strconv.Itoa(mail), strconv.FormatInt(first-1, 10), "100"}, "done_pkey", 1000},
 		{"a count of 100 finished rows of a partition", "part.count.step of one", []string{strconv.Itoa(mail), strconv.FormatInt(first-1, 10), "100"}, "done_pkey", 200},

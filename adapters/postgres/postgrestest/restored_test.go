@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,6 +86,18 @@ func TestRestoredInPart(t *testing.T) {
 		}
 		return dsn, s, stats(t, s).Counts
 	}
+	// grouped is the statistics of queues with tasks that wait for their group.
+	grouped := func(t *testing.T, s *postgres.Store) (all []queue.QueueStats) {
+		t.Helper()
+		for _, namespace := range []string{"places", "order"} {
+			st, err := s.QueueStats(t.Context(), namespace, "mail")
+			if err != nil || st[0].GroupWaiting < 5 {
+				t.Fatalf("%+v, %v", st, err)
+			}
+			all = append(all, queue.QueueStats{Counts: st[0].Counts, Ready: st[0].Ready, GroupWaiting: st[0].GroupWaiting})
+		}
+		return all
+	}
 	for name, c := range map[string]struct{ harm, says string }{
 		"the row of fold":                      {"delete from pgqueue.fold", "fold"},
 		"the row of fold, counts and events":   {"truncate pgqueue.fold, pgqueue.queue_count, pgqueue.event", "fold"},
@@ -103,6 +116,9 @@ func TestRestoredInPart(t *testing.T) {
 			lastToken := retain(t, first, 1)[0].Lease.Token
 			before[queue.StatusNew]--
 			before[queue.StatusRetained]++
+			fillGroups(t, first, "places", queue.FlowMeta{GroupConcurrency: new(2)})
+			fillGroups(t, first, "order", queue.FlowMeta{Order: new(queue.OrderFIFO)})
+			groups := grouped(t, first)
 			first.Close() // all programs stand still while a database is restored
 			admin := connect(t, dsn)
 			runAll(t, admin, c.harm)
@@ -123,6 +139,9 @@ func TestRestoredInPart(t *testing.T) {
 			}
 			if after := stats(t, s).Counts; !maps.Equal(after, before) {
 				t.Errorf("counts %v, before %v", after, before)
+			}
+			if after := grouped(t, s); !reflect.DeepEqual(after, groups) {
+				t.Errorf("counts of groups %+v, before %+v", after, groups)
 			}
 			after, err := s.LastEvent(t.Context(), "tests")
 			if err != nil {

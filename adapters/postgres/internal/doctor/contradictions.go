@@ -27,11 +27,11 @@ const (
 )
 
 // searchedTables lists the tables of a search, with the rows of one step. A row stands for at most 32 tasks (ready),
-// 1 task (delayed) or 200 tasks (lease).
+// 1 task (delayed, group_waiting) or 200 tasks (lease).
 var searchedTables = []struct {
 	name string
 	step int64
-}{{"ready", 2_000}, {"delayed", 20_000}, {"lease", 200}}
+}{{"ready", 2_000}, {"delayed", 20_000}, {"group_waiting", 20_000}, {"lease", 200}}
 
 var (
 	searchStep     = Statements.Named("contradict.step")
@@ -63,10 +63,11 @@ type position struct {
 	taskID  int64
 	token   int64
 	part    int16
+	grp     int64
 }
 
 // start is the position before all rows.
-var start = position{queueID: math.MinInt32, lane: math.MinInt32, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1}
+var start = position{queueID: math.MinInt32, lane: math.MinInt32, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1, grp: math.MinInt64}
 
 var positionColumns = table.Of[position]()
 

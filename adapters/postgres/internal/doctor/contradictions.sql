@@ -5,29 +5,38 @@
 -- name: contradict.step
 -- The next @limit rows of one table behind a position, and their contradictions. A waiting task has one place, which its rows
 -- of state and task name: a row elsewhere is compared with all leases of its queue. Each row returns the position of the last
--- row that was read; columns outside of the key of the table stay.
+-- row that was read; columns outside of the key of the table stay. A task waits for its group under the turn of its ready row, or in
+-- a FIFO queue under its id. A marker in ready stands for no task.
 with walked as materialized (
     (select 'ready' as place, r.queue_id, r.task_id, r.n, r.lane, r.turn, null::timestamptz as due_at,
-            null::bigint as token, null::smallint as part, null::bigint[] as task_ids, null::smallint as held
+            null::bigint as token, null::smallint as part, null::bigint[] as task_ids, null::smallint as held, null::bigint as grp
      from pgqueue.ready r
      where @table::text = 'ready' and (r.queue_id, r.lane, r.turn) > (@queue_id::integer, @lane::integer, @turn::bigint)
      order by r.queue_id, r.lane, r.turn limit @limit::bigint)
     union all
-    (select 'delayed', y.queue_id, y.task_id, 1, y.priority * 65536 + coalesce(y.bucket, 0), null, y.due_at, null, null, null, null
+    (select 'delayed', y.queue_id, y.task_id, 1, y.priority * 65536 + coalesce(y.bucket, 0), null, y.due_at, null, null, null, null, null
      from pgqueue.delayed y
      where @table::text = 'delayed' and (y.due_at, y.task_id) > (@due_at::timestamptz, @task_id::bigint)
      order by y.due_at, y.task_id limit @limit::bigint)
     union all
-    (select 'leased', l.queue_id, null, null, null, null, null, l.token, l.part, l.task_ids, l.held
+    (select 'waiting for its group', w.queue_id, w.task_id, 1, w.lane, w.turn, null, null, null, null, null, w.grp
+     from pgqueue.group_waiting w
+     where @table::text = 'group_waiting' and (w.queue_id, w.grp, w.lane, w.turn) > (@queue_id::integer, @grp::bigint, @lane::integer, @turn::bigint)
+     order by w.queue_id, w.grp, w.lane, w.turn limit @limit::bigint)
+    union all
+    (select 'leased', l.queue_id, null, null, null, null, null, l.token, l.part, l.task_ids, l.held, null
      from pgqueue.lease l
      where @table::text = 'lease' and (l.token, l.part) > (@token::bigint, @part::smallint)
      order by l.token, l.part limit @limit::bigint)
 ),
 member as materialized (
-    select w.place, w.queue_id, u.id, coalesce(t.priority * 65536 + coalesce(t.bucket, 0), w.lane) as lane, coalesce(s.turn, u.id) as turn,
+    select w.place, w.queue_id, u.id, coalesce(t.lane, w.lane) as lane, coalesce(s.turn, u.id) as turn,
+           t.grp,
            case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at,
            w.place = 'ready' and w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)
-               or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end as astray,
+               or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end
+               or w.place = 'waiting for its group'
+                   and (w.grp is distinct from t.grp or w.lane is distinct from t.lane or w.turn not in (coalesce(s.turn, u.id), u.id)) as astray,
            exists (select 1 from {{covering_done u}} d offset 0) as finished
     from walked w
     cross join lateral (
@@ -35,8 +44,8 @@ member as materialized (
     ) u
     left join lateral (select s.* from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = u.id offset 0) s on true
     left join lateral (
-        select t.priority, t.bucket, t.delayed_at from pgqueue.task t
-        where w.place <> 'ready' and t.queue_id = w.queue_id and t.id = u.id offset 0
+        select t.priority * 65536 + coalesce(t.bucket, 0) as lane, t.delayed_at, pgqueue.hash_group(coalesce(t.group_name, '')) as grp from pgqueue.task t
+        where (w.place <> 'ready' or w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)) and t.queue_id = w.queue_id and t.id = u.id offset 0
     ) t on true
     where u.id <> 0
 ),
@@ -46,8 +55,11 @@ placed as materialized (
                select 1 from pgqueue.ready r
                where r.queue_id = m.queue_id and r.lane = m.lane and r.turn <= m.turn and r.turn > m.turn - 32
                  and r.turn + r.n > m.turn and r.task_id + (m.turn - r.turn) = m.id offset 0) end as is_ready,
-           case when m.place = 'leased' or m.astray then exists (
+           case when m.place in ('leased', 'waiting for its group') or m.astray then exists (
                select 1 from pgqueue.delayed y where y.due_at = m.due_at and y.task_id = m.id offset 0) end as is_delayed,
+           case when m.place = 'leased' or m.astray then exists (
+               select 1 from pgqueue.group_waiting w
+               where w.queue_id = m.queue_id and w.grp = m.grp and w.lane = m.lane and w.turn in (m.turn, m.id) and w.task_id = m.id offset 0) end as is_waiting,
            case when m.astray then exists (
                select 1 from pgqueue.lease l where l.queue_id = m.queue_id and m.id = any (l.task_ids) offset 0) end as is_leased
     from member m
@@ -62,8 +74,12 @@ found as (
         (m.place = 'delayed' and m.is_ready or m.place = 'ready' and m.astray and m.is_delayed, 'ready and delayed'),
         (m.place = 'ready' and m.astray and m.is_ready, 'ready twice'),
         (m.place = 'delayed' and m.astray and m.is_delayed, 'delayed twice'),
+        (m.place = 'leased' and m.is_waiting, 'waiting for its group and leased'),
+        (m.place = 'waiting for its group' and m.is_ready or m.place = 'ready' and m.astray and m.is_waiting, 'ready and waiting for its group'),
+        (m.place = 'waiting for its group' and m.is_delayed or m.place = 'delayed' and m.astray and m.is_waiting, 'delayed and waiting for its group'),
+        (m.place = 'waiting for its group' and m.astray and m.is_waiting, 'waiting for its group twice'),
         (m.astray and m.is_leased, m.place || ' and leased'),
-        (m.astray and not (m.finished or m.is_ready or m.is_delayed or m.is_leased), m.place || ' out of place')
+        (m.astray and not (m.finished or m.is_ready or m.is_delayed or m.is_leased or coalesce(m.is_waiting, false)), m.place || ' out of place')
     ) f (holds, what)
     where f.holds
     union
@@ -77,12 +93,14 @@ named as (
 )
 select (select count(*) from walked), coalesce(n.what, ''), coalesce(n.namespace, ''), coalesce(n.name, ''), coalesce(n.queue_id, 0), coalesce(n.id, 0),
        coalesce(e.queue_id, @queue_id), coalesce(e.lane, @lane), coalesce(e.turn, @turn), coalesce(e.due_at, @due_at),
-       coalesce(e.task_id, @task_id), coalesce(e.token, @token), coalesce(e.part, @part)
+       coalesce(e.task_id, @task_id), coalesce(e.token, @token), coalesce(e.part, @part),
+       coalesce(e.grp, @grp)
 from (values (1)) one (n)
 left join lateral (
     select w.* from walked w
-    order by w.due_at desc, w.token desc, w.part desc, case when w.place = 'ready' then w.queue_id end desc,
-             case when w.place = 'ready' then w.lane end desc, w.turn desc, w.task_id desc limit 1
+    order by w.due_at desc, w.token desc, w.part desc, case when w.turn is not null then w.queue_id end desc,
+             case when w.place = 'waiting for its group' then w.grp end desc,
+             case when w.turn is not null then w.lane end desc, w.turn desc, w.task_id desc limit 1
 ) e on true
 left join named n on true
 

@@ -45,8 +45,8 @@ type Doctor struct {
 	Notify func(ctx context.Context, nonce string) (payload string, err error)
 	// Tokens lists the tokens of callers.
 	Tokens func(ctx context.Context) ([]access.Token, error)
-	// QueueCounts adds a read of the kept counts of a queue to t: the tasks by status, in the order of the codes, and the
-	// delayed ones.
+	// QueueCounts adds a read of the kept counts of a queue to t: the tasks by status, in the order of the codes, those
+	// that wait for their group behind them, and the delayed ones.
 	QueueCounts func(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64))
 }
 

@@ -29,6 +29,9 @@ var (
 	correctHeld    = Statements.Named("repair.held")
 	deleteEmpty    = Statements.Named("repair.empty")
 	repairReady    = Statements.Named("repair.ready")
+	repairWaiting  = Statements.Named("repair.waiting")
+	placeWaiting   = Statements.Named("repair.waiting.place")
+	markWaiting    = Statements.Named("repair.waiting.mark")
 	repairDelayed  = Statements.Named("repair.delayed")
 	repairDueTimes = Statements.Named("repair.due")
 	recountQueue   = Statements.Named("repair.recount")
@@ -88,6 +91,9 @@ func (doc *Doctor) repairQueue(ctx context.Context, q brokenQueue, ids []int64) 
 		t.Queue(correctHeld, ofQueue)
 		t.Queue(deleteEmpty, ofQueue)
 		t.Queue(repairReady, ofQueue, ofTasks)
+		t.Queue(repairWaiting, ofQueue, ofTasks)
+		t.Queue(placeWaiting, ofQueue, ofTasks)
+		t.Queue(markWaiting, ofQueue, ofTasks)
 		t.Queue(repairDelayed, ofQueue, ofTasks)
 		t.Queue(repairDueTimes, ofQueue, ofTasks)
 		if err := t.Flush(ctx); err != nil {
@@ -109,7 +115,7 @@ var correctionColumns = table.Of[correction]()
 // correctCountsIn sets the kept counts of a queue to the numbers in its rows. It writes the differences as event rows
 // that change only the counts.
 func (doc *Doctor) correctCountsIn(ctx context.Context, t *txn.Tx, q brokenQueue) error {
-	var kept, actual []int64 // tasks by status, in the order of the codes from 1 on
+	var kept, actual []int64 // tasks by code in event rows, from 1 on: the statuses, and 8 for those that wait for their group
 	var keptDelayed, actualDelayed int64
 	doc.QueueCounts(t, q.namespace, q.name, func(byStatus []int64, delayed int64) { kept, keptDelayed = byStatus, delayed })
 	err := t.Query(ctx, recountQueue, func(rows pgx.Rows) error { return rows.Scan(&actual, &actualDelayed) }, arg("queue_id", q.id))

@@ -6,7 +6,7 @@ select set_config('lock_timeout', @timeout, true)
 
 -- name: repair.lock
 -- No task moves while a queue is repaired.
-lock table pgqueue.lease, pgqueue.ready, pgqueue.delayed, pgqueue.done in share row exclusive mode
+lock table pgqueue.lease, pgqueue.ready, pgqueue.delayed, pgqueue.group_waiting, pgqueue.done in share row exclusive mode
 
 -- name: repair.lease
 -- Finished tasks leave their leases; the others stay in the lease with the newest token.
@@ -68,8 +68,55 @@ select min(turn), min(id), @queue_id, lane, min(attempt), count(*), min(dies_at)
 from (select r.*, turn - row_number() over (partition by lane, of order by turn) as island from stays r) r
 group by lane, of, island
 
+-- name: repair.waiting
+-- Finished, held and ready tasks do not wait for their group. A task that waits twice keeps the place that its state names, else the
+-- last one. A row without a task is of no use.
+with odd as materialized (
+    select w.*, t.id is null as gone, coalesce(s.turn, t.id) as ready_turn, t.priority * 65536 + coalesce(t.bucket, 0) as ready_lane, row_number() over (
+        partition by w.task_id
+        order by (w.grp = pgqueue.hash_group(coalesce(t.group_name, '')) and w.lane = t.priority * 65536 + coalesce(t.bucket, 0)
+                  and w.turn in (coalesce(s.turn, t.id), t.id)) desc nulls last, w.turn desc, w.lane desc, w.grp desc) as rank
+    from pgqueue.group_waiting w
+    left join pgqueue.task t on t.queue_id = @queue_id and t.id = w.task_id
+    left join pgqueue.state s on s.queue_id = @queue_id and s.task_id = w.task_id
+    where w.queue_id = @queue_id and w.task_id = any (@task_ids::bigint[])
+)
+delete from pgqueue.group_waiting w
+using odd o
+where w.queue_id = o.queue_id and w.grp = o.grp and w.lane = o.lane and w.turn = o.turn
+  and (o.rank > 1 or o.gone
+    or exists (select 1 from (select o.queue_id, o.task_id as id) i cross join lateral {{covering_done i}} d offset 0)
+    or exists (select 1 from pgqueue.lease l where l.queue_id = @queue_id and o.task_id = any (l.task_ids) offset 0)
+    or exists (
+        select 1 from pgqueue.ready r
+        where r.queue_id = @queue_id and r.lane = o.ready_lane and r.turn <= o.ready_turn and r.turn > o.ready_turn - 32
+            and r.turn + r.n > o.ready_turn and r.task_id + (o.ready_turn - r.turn) = o.task_id offset 0))
+
+-- name: repair.waiting.place
+-- The remaining waiting tasks stand in the lane of their task and under its group.
+update pgqueue.group_waiting w
+set grp = x.grp, lane = x.lane, turn = x.turn
+from (
+    select t.id, pgqueue.hash_group(coalesce(t.group_name, '')) as grp, t.priority * 65536 + coalesce(t.bucket, 0) as lane,
+           case when q."order" = 'fifo' then t.id else coalesce(s.turn, t.id) end as turn
+    from pgqueue.task t
+    join pgqueue.queue q on q.id = @queue_id
+    left join pgqueue.state s on s.queue_id = @queue_id and s.task_id = t.id
+    where t.queue_id = @queue_id and t.id = any (@task_ids::bigint[])
+) x
+where w.queue_id = @queue_id and w.task_id = x.id
+  and (w.grp <> x.grp or w.lane <> x.lane or w.turn not in (x.turn, x.id))
+
+-- name: repair.waiting.mark
+-- The next retain looks at the groups of the tasks, because a place of theirs may have become free.
+insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
+select nextval('pgqueue.marker'), 0, @queue_id, 2147483647, 0, 0, g.grp
+from (select distinct w.grp from pgqueue.group_waiting w where w.queue_id = @queue_id and w.task_id = any (@task_ids::bigint[])) g
+join pgqueue.queue q on q.id = @queue_id
+where q."order" = 'fifo' or q.group_concurrency > 0 or q.group_rate_limit > 0 or q.group_policies > 0
+
 -- name: repair.delayed
--- Finished, held and ready tasks leave the delayed rows. A task that is delayed twice keeps its last row.
+-- Finished, held, ready and waiting tasks leave the delayed rows. A task that is delayed twice keeps its last row.
 with odd as materialized (
     select y.* from pgqueue.delayed y where y.queue_id = @queue_id and y.task_id in (select unnest(@task_ids::bigint[]))
 )
@@ -85,6 +132,12 @@ where y.due_at = o.due_at and y.task_id = o.task_id
             and r.turn > coalesce(s.turn, t.id) - 32 and r.turn + r.n > coalesce(s.turn, t.id)
             and r.task_id + (coalesce(s.turn, t.id) - r.turn) = t.id
         where t.queue_id = @queue_id and t.id = o.task_id offset 0)
+    or exists (
+        select 1 from pgqueue.task t
+        left join pgqueue.state s on s.queue_id = @queue_id and s.task_id = t.id
+        join pgqueue.group_waiting w on w.queue_id = @queue_id and w.grp = pgqueue.hash_group(coalesce(t.group_name, ''))
+            and w.lane = t.priority * 65536 + coalesce(t.bucket, 0) and w.turn in (coalesce(s.turn, t.id), t.id) and w.task_id = t.id
+        where t.queue_id = @queue_id and t.id = o.task_id offset 0)
     or exists (select 1 from odd z where z.task_id = o.task_id and z.due_at > o.due_at offset 0))
 
 -- name: repair.due
@@ -96,13 +149,18 @@ where y.queue_id = @queue_id and y.task_id in (select unnest(@task_ids::bigint[]
 on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at
 
 -- name: repair.recount
--- The tasks of a queue by status, and the number of delayed ones, from the rows.
+-- The tasks of a queue by status, then those that wait for their group, and the number of delayed ones, from the rows. Each marker of a
+-- create stands for one task that waits and is counted as ready.
 select array[
-    coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = @queue_id and r.attempt = 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = @queue_id and y.attempt = 0),
-    coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = @queue_id and r.attempt > 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = @queue_id and y.attempt > 0),
+    coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = @queue_id and r.attempt = 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = @queue_id and y.attempt = 0)
+        + (select count(*) from pgqueue.group_waiting w where w.queue_id = @queue_id and w.attempt = 0),
+    coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = @queue_id and r.attempt > 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = @queue_id and y.attempt > 0)
+        + (select count(*) from pgqueue.group_waiting w where w.queue_id = @queue_id and w.attempt > 0),
     coalesce((select sum(l.held) from pgqueue.lease l where l.queue_id = @queue_id), 0),
     coalesce(sum(d.n) filter (where d.status = 4), 0), coalesce(sum(d.n) filter (where d.status = 5), 0),
-    coalesce(sum(d.n) filter (where d.status = 6), 0), coalesce(sum(d.n) filter (where d.status = 7), 0)]::bigint[],
+    coalesce(sum(d.n) filter (where d.status = 6), 0), coalesce(sum(d.n) filter (where d.status = 7), 0),
+    (select count(*) from pgqueue.group_waiting w where w.queue_id = @queue_id)
+        - (select count(*) from pgqueue.ready r where r.queue_id = @queue_id and r.lane < 2147483647 and r.n = 0)]::bigint[],
     (select count(*) from pgqueue.delayed y where y.queue_id = @queue_id)
 from pgqueue.done d where d.queue_id = @queue_id
 

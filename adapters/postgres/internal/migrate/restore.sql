@@ -53,34 +53,41 @@ select pg_current_snapshot()::text
 
 -- name: migrate.restored.count
 -- Counts from the rows themselves, and the row of fold with the snapshot @now. The counts contain all events, so the table event
--- is emptied. The caller has locked fold, event and queue_count before it took the snapshot, so that nothing is counted twice.
+-- is emptied. The caller has locked fold, event and queue_count before it took the snapshot, so that nothing is counted twice. Each
+-- marker of a create stands for one task that waits for its group and is counted as ready.
 with counted as (
     select queue_id, sum(new) as new, sum(retry) as retry, sum(retained) as retained, sum(released) as released, sum(failed) as failed,
-           sum(expired) as expired, sum(cancelled) as cancelled, sum(delayed) as delayed
+           sum(expired) as expired, sum(cancelled) as cancelled, sum(delayed) as delayed,
+           sum(group_waiting) as group_waiting
     from (
         select queue_id, case when attempt = 0 then n else 0 end as new, case when attempt > 0 then n else 0 end as retry,
-               0 as retained, 0 as released, 0 as failed, 0 as expired, 0 as cancelled, 0 as delayed
+               0 as retained, 0 as released, 0 as failed, 0 as expired, 0 as cancelled, 0 as delayed,
+               case when n = 0 and lane < 2147483647 then -1 else 0 end as group_waiting
         from pgqueue.ready
         union all
-        select queue_id, case when attempt = 0 then 1 else 0 end, case when attempt > 0 then 1 else 0 end, 0, 0, 0, 0, 0, 1
+        select queue_id, case when attempt = 0 then 1 else 0 end, case when attempt > 0 then 1 else 0 end, 0, 0, 0, 0, 0, 1, 0
         from pgqueue.delayed
         union all
-        select queue_id, 0, 0, held, 0, 0, 0, 0, 0 from pgqueue.lease
+        select queue_id, case when attempt = 0 then 1 else 0 end, case when attempt > 0 then 1 else 0 end, 0, 0, 0, 0, 0, 0, 1
+        from pgqueue.group_waiting
+        union all
+        select queue_id, 0, 0, held, 0, 0, 0, 0, 0, 0 from pgqueue.lease
         union all
         select queue_id, 0, 0, 0, case when status = 4 then n else 0 end, case when status = 5 then n else 0 end,
-               case when status = 6 then n else 0 end, case when status = 7 then n else 0 end, 0
+               case when status = 6 then n else 0 end, case when status = 7 then n else 0 end, 0, 0
         from pgqueue.done
     ) rows
     group by queue_id
 ),
 _count as (
-    insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed, marked_at, next_at)
+    insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed, group_waiting, marked_at, next_at)
     select q.id, coalesce(x.new, 0), coalesce(x.retry, 0), coalesce(x.retained, 0), coalesce(x.released, 0), coalesce(x.failed, 0),
-           coalesce(x.expired, 0), coalesce(x.cancelled, 0), coalesce(x.delayed, 0), pgqueue.clock(), pgqueue.clock()
+           coalesce(x.expired, 0), coalesce(x.cancelled, 0), coalesce(x.delayed, 0), coalesce(x.group_waiting, 0), pgqueue.clock(), pgqueue.clock()
     from pgqueue.queue q left join counted x on x.queue_id = q.id
     on conflict (queue_id) do update
     set new = excluded.new, retry = excluded.retry, retained = excluded.retained, released = excluded.released,
-        failed = excluded.failed, expired = excluded.expired, cancelled = excluded.cancelled, delayed = excluded.delayed
+        failed = excluded.failed, expired = excluded.expired, cancelled = excluded.cancelled, delayed = excluded.delayed,
+        group_waiting = excluded.group_waiting
 ),
 _event as (delete from pgqueue.event),
 _snapshot as (delete from pgqueue.event_snapshot)

@@ -36,15 +36,17 @@ by_queue as (
            coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 5), 0) as failed,
            coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 6), 0) as expired,
            coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 7), 0) as cancelled,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 8), 0) as group_waiting,
            coalesce((select l.n from late l where l.queue_id = q.id), 0) as delayed
     from pgqueue.queue q
 )
-insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed, marked_at, next_at)
-select id, new, retry, retained, released, failed, expired, cancelled, delayed, now(), now() from by_queue
+insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed, group_waiting, marked_at, next_at)
+select id, new, retry, retained, released, failed, expired, cancelled, delayed, group_waiting, now(), now() from by_queue
 on conflict (queue_id) do update
 set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.retained + excluded.retained,
     released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
-    cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed;
+    cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed,
+    group_waiting = c.group_waiting + excluded.group_waiting;
 
 truncate pgqueue.event, pgqueue.event_snapshot;
 do $$
