@@ -1,6 +1,7 @@
 package postgrestest_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -8,11 +9,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -108,6 +111,9 @@ func TestRestoredInPart(t *testing.T) {
 		"the sequence of tokens":               {"alter sequence pgqueue.token restart", "token"},
 		"a token that is not a multiple (X1)":  {"select setval('pgqueue.token', 1000000)", "token"},
 		"the sequence of queues":               {"alter sequence pgqueue.number restart", "number"},
+		"the sequence of markers":              {"alter sequence pgqueue.marker restart", "marker"},
+		"the sequence of the audit":            {"alter sequence pgqueue.audit_id_seq restart", "audit_id_seq"},
+		"the sequence of lanes":                {"alter sequence pgqueue.lane_n_seq restart", "lane_n_seq"},
 		"all that a dump of the rows has left": {"delete from pgqueue.fold; delete from pgqueue.part; alter sequence pgqueue.turn restart; alter sequence pgqueue.token restart; alter sequence pgqueue.number restart", "fold"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,6 +125,9 @@ func TestRestoredInPart(t *testing.T) {
 			fillGroups(t, first, "places", queue.FlowMeta{GroupConcurrency: new(2)})
 			fillGroups(t, first, "order", queue.FlowMeta{Order: new(queue.OrderFIFO)})
 			groups := grouped(t, first)
+			if err := first.RecordAudit(t.Context(), access.AuditEntry{Operation: "kept"}); err != nil {
+				t.Fatal(err)
+			}
 			first.Close() // all programs stand still while a database is restored
 			admin := connect(t, dsn)
 			runAll(t, admin, c.harm)
@@ -169,6 +178,87 @@ func TestRestoredInPart(t *testing.T) {
 			if page, err := s.ListEvents(t.Context(), "default", queue.EventFilter{After: after}, 10); err != nil || len(page.Events) != 10 {
 				t.Errorf("the feed goes on with %d events, %v", len(page.Events), err)
 			}
+		})
+	}
+}
+
+// TestRestoredSequences has each sequence of the schema start at its beginning behind rows that have its values, as after a
+// replication: both commands move all of them, and the work goes on. A new sequence fails the test until it is known here.
+func TestRestoredSequences(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	inUse := map[string]string{ // the greatest value in use
+		"turn":              "select max(id) from pgqueue.task",
+		"token":             "select max(token) from pgqueue.lease",
+		"number":            "select max(id)::bigint from pgqueue.ticker",
+		"marker":            "select max(x) from (select max(version) as x from pgqueue.group_state union all select max(turn) from pgqueue.ready where n = 0 and lane = 2147483647) x",
+		"audit_id_seq":      "select max(id) from pgqueue.audit",
+		"lane_n_seq":        "select max(n) from pgqueue.lane",
+		"tick_id_seq":       "select max(id) from pgqueue.tick",
+		"event_id_seq":      "select max(id) from pgqueue.event",
+		"task_error_id_seq": "select max(id) from pgqueue.task_error",
+	}
+	for name, move := range map[string]func(t *testing.T, s *postgres.Store){
+		"migrate up": func(t *testing.T, s *postgres.Store) { up(t, s) },
+		"migrate after-restore": func(t *testing.T, s *postgres.Store) {
+			if err := s.AfterRestore(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, admin := open(t, dsn), connect(t, dsn)
+			fillGroups(t, s, "default", queue.FlowMeta{GroupConcurrency: new(2)})
+			ticker := newTicker(t, s, "default", "t", "mail", queue.TickerMeta{Period: new(time.Hour)})
+			use := func() { // one value of each sequence
+				t.Helper()
+				var releases []queue.Release
+				out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "default", Requests: []queue.RetainShare{{Worker: "w", Limit: 4}}})
+				if err != nil || len(out[0]) == 0 {
+					t.Fatal(out, err)
+				}
+				for i, task := range out[0] {
+					o := []queue.Outcome{queue.OutcomeSuccess, queue.OutcomePermanent}[i%2]
+					releases = append(releases, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: o})
+				}
+				rs, err := s.ReleaseTasks(t.Context(), "default", releases)
+				for _, r := range rs {
+					err = errors.Join(err, r.Err)
+				}
+				err = errors.Join(err, s.RecordAudit(t.Context(), access.AuditEntry{Operation: "tried"}))
+				_, tickErr := s.RunTicker(t.Context(), "default", ticker.Name)
+				if err = errors.Join(err, tickErr); err != nil {
+					t.Error(err)
+				}
+			}
+			makeGroupTask(t, s, "default", "mail", "c", 5)
+			use()
+			use()
+			retain(t, s, 1)
+
+			names := value[[]string](t, admin, "select array_agg(relname::text order by relname) from pg_class where relkind = 'S' and relnamespace = 'pgqueue'::regnamespace")
+			before := map[string]int64{}
+			for _, sequence := range names {
+				query, known := inUse[sequence]
+				if !known {
+					t.Errorf("sequence %s: state its greatest value in use here, and move it in restore.sql and after-restore.sql", sequence)
+					continue
+				}
+				if before[sequence] = value[int64](t, admin, query); before[sequence] < 1 {
+					t.Errorf("sequence %s: no value is in use", sequence)
+				}
+				sql(t, admin, "alter sequence pgqueue."+sequence+" restart")
+			}
+			move(t, s)
+			for sequence, most := range before {
+				if now := value[int64](t, admin, "select last_value from pgqueue."+sequence); now < most {
+					t.Errorf("sequence %s: is at %d, and %d is in use", sequence, now, most)
+				}
+			}
+			makeGroupTask(t, s, "default", "mail", "d", 5)
+			use()
 		})
 	}
 }

@@ -3,11 +3,14 @@
 
 -- name: migrate.restored.look
 -- Whether the row of fold is missing; the number of partitions without their row of part, and of rows without partitions;
--- the names of sequences behind the values in use. A partition counts when task and done both have it. A token is a
--- multiple of 256.
+-- the names of sequences behind the values in use, but for those of event and task_error, which have no index for it. A partition
+-- counts when task and done both have it. A token is a multiple of 256.
 with {{attached}},
 number as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.number),
 tick as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.tick_id_seq),
+marker as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.marker),
+audit as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.audit_id_seq),
+lane as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.lane_n_seq),
 turn as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.turn),
 token as (select last_value, case when is_called then last_value else last_value - 256 end as last from pgqueue.token)
 select not exists (select 1 from pgqueue.fold),
@@ -23,7 +26,11 @@ select not exists (select 1 from pgqueue.fold),
                   or (select last_value % 256 <> 0 from token) then 'token' end,
            case when exists (select 1 from pgqueue.queue x where x.id > (select last from number))
                   or exists (select 1 from pgqueue.ticker x where x.id > (select last from number)) then 'number' end,
-           case when exists (select 1 from pgqueue.tick x where x.id > (select last from tick)) then 'tick_id_seq' end
+           case when exists (select 1 from pgqueue.tick x where x.id > (select last from tick)) then 'tick_id_seq' end,
+           case when exists (select 1 from pgqueue.ready r where r.lane = 2147483647 and r.turn > (select last from marker))
+                  or exists (select 1 from pgqueue.group_state s where s.version > (select last from marker)) then 'marker' end,
+           case when exists (select 1 from pgqueue.audit x where x.id > (select last from audit)) then 'audit_id_seq' end,
+           case when exists (select 1 from pgqueue.lane x where x.n > (select last from lane)) then 'lane_n_seq' end
        ], null)::text[]
 
 -- name: migrate.restored.parts
@@ -43,6 +50,10 @@ select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn),
        setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) + 256 from pgqueue.lease),
            (select max(token) + 256 from pgqueue.state), (select max(token) + 256 from pgqueue.done)) + 255) / 256 * 256),
        setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),
+       setval('pgqueue.marker', greatest((select last_value from pgqueue.marker), (select max(turn) from pgqueue.ready where lane = 2147483647),
+           (select max(version) from pgqueue.group_state))),
+       setval('pgqueue.audit_id_seq', greatest((select last_value from pgqueue.audit_id_seq), (select max(id) from pgqueue.audit))),
+       setval('pgqueue.lane_n_seq', greatest((select last_value from pgqueue.lane_n_seq), (select max(n) from pgqueue.lane))),
        setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
        setval('pgqueue.event_id_seq', greatest((select last_value from pgqueue.event_id_seq), (select max(id) from pgqueue.event))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)))

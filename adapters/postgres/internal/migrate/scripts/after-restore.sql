@@ -48,6 +48,7 @@ set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.r
     cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed,
     group_waiting = c.group_waiting + excluded.group_waiting;
 
+select setval('pgqueue.event_id_seq', greatest((select last_value from pgqueue.event_id_seq), (select max(id) from pgqueue.event)));
 truncate pgqueue.event, pgqueue.event_snapshot;
 do $$
 declare
@@ -63,6 +64,10 @@ select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn), (s
 select setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) from pgqueue.lease),
            (select max(token) from pgqueue.state), (select max(token) from pgqueue.done)) + 255) / 256 * 256 + 256 * 1000000::bigint);
 select setval('pgqueue.number', greatest((select last_value from pgqueue.number), (select max(id) from pgqueue.queue), (select max(id) from pgqueue.ticker))),
+       setval('pgqueue.marker', greatest((select last_value from pgqueue.marker), (select max(turn) from pgqueue.ready where lane = 2147483647),
+           (select max(version) from pgqueue.group_state))),
+       setval('pgqueue.audit_id_seq', greatest((select last_value from pgqueue.audit_id_seq), (select max(id) from pgqueue.audit))),
+       setval('pgqueue.lane_n_seq', greatest((select last_value from pgqueue.lane_n_seq), (select max(n) from pgqueue.lane))),
        setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)));
 
