@@ -121,14 +121,6 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 		if err := l.queue.CheckNewTask(&t); err != nil {
 			return queue.At(place, err)
 		}
-		if made[t.Queue]++; !c.Unlimited {
-			if err := l.checkWaiting(made[t.Queue]); err != nil {
-				return queue.At(place, err)
-			}
-		}
-		if t.Key == "" {
-			continue
-		}
 		there, ok := payloads[slot{t.Queue, t.Key}]
 		switch owner, answer := s.answerKey(l, &t, now); answer {
 		case queue.KeyReject:
@@ -140,7 +132,16 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 		if ok && !equalJSON(there, t.Payload) {
 			return queue.At(place, errKeyReused(t))
 		}
-		payloads[slot{t.Queue, t.Key}] = t.Payload
+		if !ok { // the repeat of a key makes no task
+			if made[t.Queue]++; !c.Unlimited {
+				if err := l.checkWaiting(made[t.Queue]); err != nil {
+					return queue.At(place, err)
+				}
+			}
+		}
+		if t.Key != "" {
+			payloads[slot{t.Queue, t.Key}] = t.Payload
+		}
 	}
 
 	return nil

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,15 +26,8 @@ type backlog struct {
 	readAt  time.Time
 }
 
-// backlogCheck admits the tasks of one create.
-type backlogCheck map[int32]*admission
-
-// admission counts the tasks of one queue that a create may make.
-type admission struct {
-	q       *storedQueue
-	waiting int64
-	more    int
-}
+// backlogCheck admits the tasks of one create. It has the numbers of waiting tasks of the queues that limit them.
+type backlogCheck map[int32]int64
 
 // checkBacklogs reads the numbers of waiting tasks that a create needs: none without a queue that limits them.
 func (s *Store) checkBacklogs(ctx context.Context, t *txn.Tx, c queue.Create, queues map[string]*storedQueue) (backlogCheck, error) {
@@ -60,26 +54,71 @@ func (s *Store) checkBacklogs(ctx context.Context, t *txn.Tx, c queue.Create, qu
 		if check == nil {
 			check = backlogCheck{}
 		}
-		check[q.id] = &admission{q: q, waiting: waiting}
-	}
-
-	// The tasks count from now on, also when the create fails: the next reading is a second away at most.
-	for i := range c.Tasks {
-		if q := queues[c.Tasks[i].Queue]; q != nil && check[q.id] != nil {
-			s.backlogs.add(q.id, 1)
-		}
+		check[q.id] = waiting
 	}
 	return check, nil
 }
 
-// admitTask refuses one more task of q when too many wait.
-func (c backlogCheck) admitTask(q *storedQueue) error {
-	if q == nil || c[q.id] == nil {
-		return nil
+// admitRows claims the keys of b, and then refuses new tasks beyond the limits of their queues. The repeat of a key makes no task,
+// so a limit neither refuses nor counts it. A refused task leaves its key as it was: the claim begins again without it.
+func (c backlogCheck) admitRows(ctx context.Context, t *txn.Tx, b *insertBatch, of queue.Create, claim func(context.Context) error) error {
+	if len(c.refuseRows(b.rows)) == 0 { // nothing is refused when all tasks are new
+		return claim(ctx)
 	}
-	a := c[q.id]
-	a.more++
-	return a.q.CheckWaiting(a.waiting, a.more)
+
+	asked, locked := slices.Clone(b.rows), len(b.locked)
+	for {
+		t.QueueText("savepoint pgqueue_admit")
+		if err := claim(ctx); err != nil {
+			return err
+		}
+		refused := c.refuseRows(b.rows)
+		if len(refused) == 0 {
+			t.QueueText("release savepoint pgqueue_admit")
+			return nil
+		}
+
+		t.QueueText("rollback to savepoint pgqueue_admit")
+		t.QueueText("release savepoint pgqueue_admit")
+		for place, err := range refused {
+			if err := b.recordFault(of, place, err); err != nil {
+				return err
+			}
+		}
+		asked = slices.DeleteFunc(asked, func(r newTask) bool { return refused[r.place] != nil })
+		b.rows, b.locked = slices.Clone(asked), b.locked[:locked]
+		for _, r := range asked {
+			r.task.SetLife(r.life) // a replacement had the time of its debounce
+		}
+	}
+}
+
+// refuseRows returns the faults of the rows that exceed a limit, by place.
+func (c backlogCheck) refuseRows(rows []newTask) (refused map[int]error) {
+	more := map[int32]int{}
+	for _, r := range rows {
+		waiting, limited := c[r.q.id]
+		if !limited {
+			continue
+		}
+		more[r.q.id]++
+		if err := r.q.CheckWaiting(waiting, more[r.q.id]); err != nil {
+			if refused == nil {
+				refused = map[int]error{}
+			}
+			refused[r.place] = err
+		}
+	}
+	return refused
+}
+
+// addRows counts new tasks from now on, also when their create fails: the next reading is a second away at most.
+func (b *backlogs) addRows(rows []newTask) {
+	for i := range rows {
+		if q := rows[i].q; q.MaxWaiting > 0 {
+			b.add(q.id, 1)
+		}
+	}
 }
 
 // find returns the number of waiting tasks of a queue; false when it was read too long ago.

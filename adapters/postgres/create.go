@@ -181,7 +181,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 	for i := range c.Tasks {
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
-		if err := cmp.Or(checkNewTask(q, n), full.admitTask(q)); err != nil {
+		if err := checkNewTask(q, n); err != nil {
 			if err := b.recordFault(c, i, err); err != nil {
 				return b, err
 			}
@@ -212,12 +212,15 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		b.rows = append(b.rows, row)
 	}
 
-	// Keys decide which rows are written, so their claim comes before all inserts.
+	// Keys decide which rows are written, so their claim comes before all inserts, and before the limits of waiting tasks.
+	claim := func(ctx context.Context) error { return nil }
 	if keyed {
-		if err := s.claimTaskKeys(ctx, t, b, c, how); err != nil {
-			return b, err
-		}
+		claim = func(ctx context.Context) error { return s.claimTaskKeys(ctx, t, b, c, how) }
 	}
+	if err := full.admitRows(ctx, t, b, c, claim); err != nil {
+		return b, err
+	}
+	s.backlogs.addRows(b.rows)
 
 	for _, r := range b.rows {
 		b.out[r.place] = queue.Created{Task: r.task, Superseded: r.superseded, WasStatus: r.was}

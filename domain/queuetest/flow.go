@@ -707,6 +707,56 @@ func testMaxWaiting(e *env) {
 			e.kind(c.Err, queue.KindExhausted)
 		}
 	})
+	e.it("a repeat of a key is answered in a full queue and takes no place, and a refused task leaves its key free", func(e *env) {
+		e.queue("q", flowOf(queue.FlowMeta{MaxWaiting: new(3)}))
+		keyed := func(key string) queue.NewTask { return e.newTask("q", queue.TaskMeta{Key: key}) }
+		plain := e.newTask("q", queue.TaskMeta{})
+		first := e.createAll(keyed("k"), plain)[0]
+		e.equal("all of one call", len(e.createAll(keyed("k"), keyed("k"), plain, keyed("k"))), 4)
+
+		for _, atomic := range []bool{true, false} {
+			out, err := e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Atomic: atomic, Tasks: []queue.NewTask{keyed("k")}})
+			e.ok(err)
+			e.ok(out[0].Err)
+			e.equal("the task of the key", []any{out[0].Task.ID, out[0].Task.Replayed}, []any{first.ID, true})
+		}
+		replace := e.newTask("q", queue.TaskMeta{Key: "k", KeyRule: queue.KeyRule{OnConflict: queue.ConflictReplace}})
+		out, err := e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Tasks: []queue.NewTask{replace, keyed("k"), keyed("other"), plain, keyed("other")}})
+		e.ok(err)
+		for i, c := range out {
+			if i == 1 {
+				e.equal("the task that was not replaced", []any{c.Err, c.Task.ID}, []any{nil, first.ID})
+				continue
+			}
+			e.kind(c.Err, queue.KindExhausted)
+		}
+		e.counts("q", map[queue.Status]int64{queue.StatusNew: 3})
+
+		// Of one call, the repeat comes first and an innocent task gets the last place.
+		e.queue("shared", flowOf(queue.FlowMeta{MaxWaiting: new(3)}))
+		tasks := []queue.NewTask{keyed("k"), plain, keyed("k"), keyed("other"), plain, keyed("k"), keyed("late")}
+		for i := range tasks {
+			tasks[i].Queue = "shared"
+		}
+		e.createAll(tasks[:2]...)
+		out, err = e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Tasks: tasks[2:]})
+		e.ok(err)
+		for i, replayed := range []bool{true, false} {
+			e.ok(out[i].Err)
+			e.equal("replayed", out[i].Task.Replayed, replayed)
+		}
+		e.kind(out[2].Err, queue.KindExhausted)
+		e.ok(out[3].Err)
+		e.kind(out[4].Err, queue.KindExhausted)
+		e.counts("shared", map[queue.Status]int64{queue.StatusNew: 3})
+
+		// The key of a refused task is free.
+		free := queue.Create{Namespace: e.ns, Unlimited: true, Tasks: tasks[6:]}
+		out, err = e.s.CreateTasks(e.ctx(), free)
+		e.ok(err)
+		e.ok(out[0].Err)
+		e.equal("replayed", out[0].Task.Replayed, false)
+	})
 	e.it("retries and tasks of tickers come beyond the limit", func(e *env) {
 		e.queue("q", flowOf(queue.FlowMeta{MaxWaiting: new(1)}))
 		e.createN("q", 1)

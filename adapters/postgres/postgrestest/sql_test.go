@@ -981,3 +981,48 @@ func TestKeyRulesOverSQL(t *testing.T) {
 		}
 	}
 }
+
+// TestFullQueueOverSQL: in a queue that has reached max_waiting create_task answers a repeat of a key with its task, and refuses what
+// the Go store refuses.
+func TestFullQueueOverSQL(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s := postgrestest.OpenURL(t, dsn)
+	firstPartition(t, s)
+	db := connect(t, dsn)
+	makeFlowQueue(t, s, queue.DefaultNamespace, "full", queue.FlowMeta{MaxWaiting: new(1)})
+	create := func(key, options string) (id int64, code string) {
+		err := db.QueryRow(t.Context(), "select pgqueue.create_task('full', '{}'::json, key => $1, options => $2)", key, options).Scan(&id)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+			return 0, pg.Code
+		}
+		return id, ""
+	}
+	first, code := create("k", "{}")
+	if code != "" {
+		t.Fatal(code)
+	}
+
+	for _, c := range []struct {
+		name, key, options string
+		id                 int64
+		code               string
+	}{
+		{"a repeat is answered", "k", "{}", first, ""},
+		{"a new key is refused", "other", "{}", 0, "PQ429"},
+		{"a replacement counts as a create", "k", `{"on_conflict": "replace"}`, 0, "PQ429"},
+	} {
+		if id, code := create(c.key, c.options); id != c.id || code != c.code {
+			t.Errorf("%s: task %d, %q; want %d, %q", c.name, id, code, c.id, c.code)
+		}
+		tasks := []queue.NewTask{{Queue: "full", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Key: c.key}}}
+		if strings.Contains(c.options, "replace") {
+			tasks[0].KeyRule = queue.KeyRule{OnConflict: queue.ConflictReplace}
+		}
+		out, err := s.CreateTasks(t.Context(), queue.Create{Namespace: queue.DefaultNamespace, Tasks: tasks})
+		if err != nil || (out[0].Err != nil) != (c.code != "") || c.code == "" && out[0].Task.ID != c.id {
+			t.Errorf("%s in Go: %+v, %v", c.name, out, err)
+		}
+	}
+}

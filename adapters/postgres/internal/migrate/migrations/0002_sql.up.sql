@@ -324,6 +324,7 @@ declare
     debounce_max interval;
     answer text;
     since timestamptz;
+    waiting bigint;
 begin
     task_group := pgqueue.check_options(options, array['group', 'on_conflict', 'unique_until', 'debounce', 'debounce_max']);
     if options ?| array['on_conflict', 'unique_until', 'debounce', 'debounce_max'] then
@@ -400,6 +401,10 @@ begin
             hint = 'A server with background work makes partitions ahead of need. One transaction may create at most 524288 tasks.';
     end if;
 
+    -- Read before a task is replaced: a replacement counts as a create.
+    if q.max_waiting > 0 then
+        waiting := (select k.by_status[2] + k.by_status[3] from pgqueue.count_now k where k.id = q.id);
+    end if;
     if key <> '' then
         print := pgqueue.payload_print(coalesce(payloads[1]::text, '{}'));
         loop
@@ -441,9 +446,7 @@ begin
         end_at := case when q.ttl > 0 then greatest(born_at, due) + pgqueue.nanos(q.ttl) end;
     end if;
 
-    if q.max_waiting > 0 and cardinality(ids) + (
-        select k.by_status[2] + k.by_status[3] from pgqueue.count_now k where k.id = q.id) > q.max_waiting
-    then
+    if q.max_waiting > 0 and cardinality(ids) + waiting > q.max_waiting then
         raise exception using errcode = 'PQ429', message = format('queue %s: has reached its limit of %s waiting tasks; repeat it later, or raise max_waiting', q.name, q.max_waiting);
     end if;
 
