@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -24,6 +25,7 @@ const firstGroup = int64(-1 << 63)
 
 var (
 	takeDueWakes    = statement("group.due")
+	findDueWake     = statement("group.due.first")
 	findWokenQueues = statement("group.queues")
 	reviewGroups    = statement("group.review")
 	reviewLater     = statement("group.review.later")
@@ -37,10 +39,16 @@ type dueWake struct {
 	grp, after int64
 }
 
-// wakeGroups writes the markers of groups with a planned look that is due, and makes a step of each review.
+// wakeGroups writes the markers of groups with a planned look that is due, and makes a step of each review. It passes over looks
+// that the database refuses, and over queues with refused reviews, for refusedRest.
 func (s *Store) wakeGroups(ctx context.Context) (queue.Maintained, error) {
+	const op = "wake groups"
+	filter := s.rowFilters.wake
+	size, groups, queues := filter.nextStep()
+	scope := []sqltext.Arg{arg("passed_groups", groups), arg("passed_queue_ids", queues)}
+
 	var out queue.Maintained
-	err := s.db.Run(ctx, "wake groups", func(ctx context.Context, t *txn.Tx) error {
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		out = queue.Maintained{}
 		var due []dueWake
 		err := t.Query(ctx, takeDueWakes, func(rows pgx.Rows) error {
@@ -48,7 +56,7 @@ func (s *Store) wakeGroups(ctx context.Context) (queue.Maintained, error) {
 			err := rows.Scan(&w.queueID, &w.grp, &w.after)
 			due = append(due, w)
 			return err
-		}, arg("limit", wakeStep))
+		}, append(scope, arg("limit", size))...)
 		if err != nil {
 			return err
 		}
@@ -60,15 +68,30 @@ func (s *Store) wakeGroups(ctx context.Context) (queue.Maintained, error) {
 		if err != nil {
 			return err
 		}
-		out.More = len(due) == wakeStep
+		out.More = len(due) == size
 		out.Woken = slices.Collect(maps.Values(queues))
 		return s.wakeDueGroups(ctx, t, due, queues, &out)
 	})
-	if txn.IgnoreNothing(err) != nil {
-		return out, err
+	if txn.IgnoreNothing(err) == nil {
+		filter.recordPass()
+		s.notify.NotifyReady(out.Woken)
+		return out, nil
 	}
-	s.notify.NotifyReady(out.Woken)
-	return out, nil
+
+	return filter.retryRefused(ctx, err, func() (row refusedRow, err error) {
+		err = s.db.Query(ctx, op, findDueWake, row.scanRefusedWake, scope...)
+		return row, err
+	})
+}
+
+// scanRefusedWake reads the queue, the group, the namespace and the queue name of a planned look. A review stands for its queue.
+func (r *refusedRow) scanRefusedWake(rows pgx.Rows) error {
+	var grp int64
+	var name string
+	err := rows.Scan(&r.queue, &grp, &r.space, &name)
+	r.task, r.whole = grp^int64(r.queue), grp == 0
+	r.subject = "groups of queue " + name
+	return err
 }
 
 // readWakesByID returns the queues of planned looks that are still there.

@@ -2,6 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,54 +48,84 @@ type historyPoint struct {
 
 var historyPointColumns = table.Of[historyPoint]()
 
-// writeHistory writes the history of the minute that has just ended, and deletes old rows, unless another process does. A crash
-// leaves the numbers to the next minute.
-func (s *Store) writeHistory(ctx context.Context) error {
-	const op = "write history"
+const opHistory = "write history"
 
+// writeHistory writes the history of the minute that has just ended, and deletes old rows, unless another process does. A crash
+// leaves the numbers to the next minute, and so does a queue with refused rows, which it passes over for refusedRest.
+func (s *Store) writeHistory(ctx context.Context) (queue.Maintained, error) {
 	// The ages come from the cursors of the lanes, and so from outside of the transaction.
 	all, err := s.counts(ctx, "", "")
 	if err != nil {
-		return err
+		return queue.Maintained{}, err
 	}
-	stats, err := s.stats(ctx, op, all)
+	stats, err := s.stats(ctx, opHistory, all)
 	if err != nil {
-		return err
+		return queue.Maintained{}, err
 	}
 
-	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+	points := map[int32]historyPoint{}
+	for i, st := range stats {
+		if st.Ready > 0 {
+			points[all[i].id] = historyPoint{queueID: all[i].id, historyRow: historyRow{ready: st.Ready, oldestAge: int64(st.OldestReadyAge)}}
+		}
+	}
+
+	filter := s.rowFilters.history
+	_, _, passed := filter.nextStep()
+	if _, err = s.writeHistoryWithout(ctx, points, passed, false); err == nil {
+		return queue.Maintained{}, nil
+	}
+	done, err := filter.retryRefused(ctx, err, func() (refusedRow, error) {
+		var suspects []refusedRow
+		for _, c := range all {
+			if !slices.Contains(passed, c.id) {
+				suspects = append(suspects, refusedRow{queue: c.id, space: c.namespace, subject: "history of queue " + c.name, whole: true})
+			}
+		}
+		return findRefusedQueue(ctx, suspects, passed, func(without []int32) (bool, error) { return s.writeHistoryWithout(ctx, points, without, true) })
+	})
+	if errors.Is(err, errOtherFolds) {
+		return queue.Maintained{}, nil
+	}
+	return done, err
+}
+
+// writeHistoryWithout writes the history of all queues except passed, from their ready tasks in points. It returns false when
+// another process was first. A trial changes nothing.
+func (s *Store) writeHistoryWithout(ctx context.Context, points map[int32]historyPoint, passed []int32, trial bool) (first bool, err error) {
+	err = s.db.Run(ctx, opHistory, func(ctx context.Context, t *txn.Tx) error {
 		var at time.Time
 		if err := t.Query(ctx, claimHistory, func(rows pgx.Rows) error { return rows.Scan(&at) }); err != nil {
 			return err
 		}
-		if at.IsZero() { // another process was first
+		if first = !at.IsZero(); !first {
 			return txn.ErrNothing
 		}
 
-		points := map[int32]historyPoint{}
-		for i, st := range stats {
-			if st.Ready > 0 {
-				points[all[i].id] = historyPoint{queueID: all[i].id, historyRow: historyRow{ready: st.Ready, oldestAge: int64(st.OldestReadyAge)}}
-			}
-		}
+		written := maps.Clone(points)
+		maps.DeleteFunc(written, func(id int32, _ historyPoint) bool { return slices.Contains(passed, id) })
 		err := t.Query(ctx, takeGains, func(rows pgx.Rows) error {
 			var p historyPoint
 			if err := rows.Scan(&p.queueID, &p.created, &p.released, &p.failed, &p.retried); err != nil {
 				return err
 			}
 			p.ready, p.oldestAge = points[p.queueID].ready, points[p.queueID].oldestAge
-			points[p.queueID] = p
+			written[p.queueID] = p
 			return nil
-		})
+		}, arg("passed_queue_ids", passed))
 		if err != nil {
 			return err
 		}
 
-		queueHistory(t, at, points)
-		t.Queue(pruneHistory, arg("minute_age", int64(queue.HistoryMinutesKept)), arg("hour_age", int64(queue.HistoryHoursKept)), arg("limit", historyPruned))
-		return nil
+		queueHistory(t, at, written)
+		t.Queue(pruneHistory, arg("minute_age", int64(queue.HistoryMinutesKept)), arg("hour_age", int64(queue.HistoryHoursKept)), arg("limit", historyPruned),
+			arg("passed_queue_ids", passed))
+		if err := t.Flush(ctx); err != nil || !trial {
+			return err
+		}
+		return txn.ErrNothing
 	})
-	return txn.IgnoreNothing(err)
+	return first, txn.IgnoreNothing(err)
 }
 
 // queueHistory queues the rows of the minute at and of its hour.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -47,6 +48,7 @@ var (
 	deleteEvents      = statement("prune.events")
 	deleteSnapshots   = statement("prune.snapshots")
 	deleteTicks       = statement("prune.ticks")
+	findPrunedTicker  = statement("prune.ticks.first")
 	eraseTasks        = statement("erase")
 	discardCount      = statement("part.count.discard")
 	findOpenPart      = statement("part.open")
@@ -326,7 +328,8 @@ func (s *Store) pruneEvents(ctx context.Context) (queue.Maintained, error) {
 }
 
 // pruneTicks removes ticks beyond the newest ticksKept of each ticker, at most once in tickPruneInterval. It also plans
-// tickers again after the clock went back. The time now is the database's.
+// tickers again after the clock went back. The time now is the database's. It passes over a ticker with refused ticks for
+// refusedRest.
 func (s *Store) pruneTicks(ctx context.Context, now time.Time) (queue.Maintained, error) {
 	s.watermarks.mu.Lock()
 	due := now.Sub(s.ticksPruned).Abs() >= tickPruneInterval
@@ -335,13 +338,14 @@ func (s *Store) pruneTicks(ctx context.Context, now time.Time) (queue.Maintained
 		return queue.Maintained{}, nil
 	}
 
-	// Tickers that were planned too far ahead would not fire until the clock gets there.
-	if err := s.replanTickers(ctx); err != nil {
-		return queue.Maintained{}, err
+	// Tickers that were planned too far ahead would not fire until the clock gets there. A failure does not keep the ticks.
+	replanErr := s.replanTickers(ctx)
+	if replanErr != nil && !canGoOn(ctx, replanErr) {
+		return queue.Maintained{}, replanErr
 	}
 
-	out, err := s.pruneCounted(ctx, "prune ticks", pruneStep, deleteTicks, arg("keep", ticksKept))
-	if err != nil || out.More {
+	out, err := s.pruneTicksStep(ctx)
+	if err = errors.Join(replanErr, err); err != nil || out.More {
 		return out, err
 	}
 
@@ -350,6 +354,30 @@ func (s *Store) pruneTicks(ctx context.Context, now time.Time) (queue.Maintained
 	s.ticksPruned = now
 	s.watermarks.mu.Unlock()
 	return out, nil
+}
+
+// pruneTicksStep removes the ticks of one step.
+func (s *Store) pruneTicksStep(ctx context.Context) (queue.Maintained, error) {
+	const op = "prune ticks"
+	filter := s.rowFilters.ticks
+	size, _, passed := filter.nextStep()
+	scope := []sqltext.Arg{arg("keep", ticksKept), arg("passed_ticker_ids", passed)}
+	out, err := s.pruneCounted(ctx, op, size, deleteTicks, scope...)
+	if err == nil {
+		filter.recordPass()
+		return out, nil
+	}
+
+	return filter.retryRefused(ctx, err, func() (refusedRow, error) {
+		row := refusedRow{whole: true} // queue has the id of the ticker
+		err := s.db.Query(ctx, op, findPrunedTicker, func(rows pgx.Rows) error {
+			var name string
+			err := rows.Scan(&row.queue, &row.space, &name)
+			row.subject = "ticks of ticker " + name
+			return err
+		}, scope...)
+		return row, err
+	})
 }
 
 // pruneLeaseBeats removes lease beats after their end.

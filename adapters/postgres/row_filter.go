@@ -70,13 +70,16 @@ func makeRowFilter(most int) *rowFilter {
 }
 
 // rowFilters are the filters of a store, one for each kind of work on rows of many queues.
-type rowFilters struct{ promote, expireReady, expireDelayed, expireWaiting, done, deleted, strip, fold *rowFilter }
+type rowFilters struct {
+	promote, expireReady, expireDelayed, expireWaiting, done, deleted, strip, fold, history, wake, ticks *rowFilter
+}
 
 func (s *rowFilters) init() {
 	s.promote, s.expireReady, s.expireDelayed = makeRowFilter(promoteStep), makeRowFilter(expireStep), makeRowFilter(expireStep)
 	s.expireWaiting = makeRowFilter(expireStep)
 	s.done, s.deleted, s.strip = makeRowFilter(pruneStep), makeRowFilter(pruneStep), makeRowFilter(stripStep)
-	s.fold = makeRowFilter(1) // a fold takes all rows; only queues are excluded
+	s.fold, s.history = makeRowFilter(1), makeRowFilter(1) // they take all rows; only queues are excluded
+	s.wake, s.ticks = makeRowFilter(wakeStep), makeRowFilter(pruneStep)
 }
 
 // scanRefusedRow reads queue id, task id, namespace and queue name of a row.

@@ -22,8 +22,8 @@ var (
 
 const opFold = "fold counts"
 
-// errNoRefusedFold goes with the error of a fold that fails although the database refuses the counts of no single queue.
-var errNoRefusedFold = errors.New("the database refuses the counts of no single queue")
+// errNoRefusedQueue goes with the error of a step that fails although the database refuses the rows of no single queue.
+var errNoRefusedQueue = errors.New("the database refuses the rows of no single queue")
 
 // errOtherFolds ends the search for a refused queue, because another process has the lock and finds the queue itself.
 var errOtherFolds = errors.New("another process folds")
@@ -34,25 +34,39 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	_, _, passed := s.rowFilters.fold.nextStep()
 	folded, state, err := s.foldWithout(ctx, passed, false)
 	if err == nil && state.historyDue {
-		err = s.writeHistory(ctx)
-		return queue.Maintained{Moved: folded}, err
+		return s.addHistory(ctx, folded)
 	}
 	if err == nil {
 		return queue.Maintained{Moved: folded}, nil
 	}
 
 	done, err := s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) {
-		row, ferr := s.findRefusedFold(ctx, passed)
-		if ferr == nil && row.queue == 0 {
-			// The fold as a whole fails, as by a timeout, and its halves pass. An immediate repeat would fail as well.
-			ferr = errNoRefusedFold
+		suspects, err := s.listSuspectsOfFold(ctx, passed)
+		if err != nil {
+			return refusedRow{}, err
 		}
-		return row, ferr
+		return findRefusedQueue(ctx, suspects, passed, func(without []int32) (bool, error) {
+			_, state, err := s.foldWithout(ctx, without, true)
+			return state.locked, err
+		})
 	})
 	if errors.Is(err, errOtherFolds) {
 		return queue.Maintained{}, nil
 	}
 	return done, err
+}
+
+// addHistory writes the history behind a fold. The counts are folded, so a failure of the history is a fault beside them.
+func (s *Store) addHistory(ctx context.Context, folded int) (queue.Maintained, error) {
+	const subject = "history"
+	done, err := s.writeHistory(ctx)
+	done.Moved = folded
+	s.knownFaults.clearFault(subject, err)
+	if err == nil || !canGoOn(ctx, err) {
+		return done, err
+	}
+	done.Faults = append(done.Faults, queue.Fault{Subject: subject, Err: err, Known: s.knownFaults.isKnownFault(subject, err)})
+	return done, nil
 }
 
 // foldState is the row of fold as the fold met it.
@@ -97,12 +111,9 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 	return folded, state, txn.IgnoreNothing(err)
 }
 
-// findRefusedFold finds one queue with counts that the database refuses. It halves the suspects, so the number of
-// trials is the logarithm of the number of queues. It returns the zero row if no queue is refused any more, and
-// errOtherFolds if another process folds.
-func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow, error) {
-	var suspects []refusedRow
-	err := s.db.Query(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
+// listSuspectsOfFold returns the queues with events that a fold would add.
+func (s *Store) listSuspectsOfFold(ctx context.Context, passed []int32) (suspects []refusedRow, err error) {
+	err = s.db.Query(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
 		row := refusedRow{whole: true}
 		var name string
 		err := rows.Scan(&row.queue, &row.space, &name)
@@ -110,10 +121,13 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 		suspects = append(suspects, row)
 		return err
 	}, arg("passed_queue_ids", passed))
-	if err != nil {
-		return refusedRow{}, err
-	}
+	return suspects, err
+}
 
+// findRefusedQueue finds one queue with rows that the database refuses. It halves the suspects, so the number of trials is the
+// logarithm of the number of queues. A trial works without some queues and changes nothing; it returns false when another process
+// does the work, and then the error is errOtherFolds.
+func findRefusedQueue(ctx context.Context, suspects []refusedRow, passed []int32, trial func(without []int32) (bool, error)) (refusedRow, error) {
 	// A trial without the second half of the suspects shows which half contains the refused queue.
 	var cleared []refusedRow
 	for len(suspects) > 0 {
@@ -126,14 +140,14 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 			without = without[:len(without)-1]
 		}
 
-		_, state, err := s.foldWithout(ctx, without, true)
+		first, err := trial(without)
 		switch {
 		case err != nil && !isFaultOfRows(ctx, err):
 			return refusedRow{}, err
-		case err == nil && !state.locked:
+		case err == nil && !first:
 			return refusedRow{}, errOtherFolds
 		case err == nil && half == 0:
-			return refusedRow{}, nil
+			return refusedRow{}, errNoRefusedQueue
 		case half == 0:
 			return suspects[0], nil
 		case err == nil:
@@ -142,5 +156,6 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 			cleared, suspects = append(cleared, suspects[half:]...), suspects[:half]
 		}
 	}
-	return refusedRow{}, nil
+	// The step as a whole fails, as by a timeout, and its halves pass. An immediate repeat would fail as well.
+	return refusedRow{}, errNoRefusedQueue
 }

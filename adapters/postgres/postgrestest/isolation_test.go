@@ -1,6 +1,7 @@
 package postgrestest_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -316,7 +317,10 @@ func TestPoisonedChores(t *testing.T) {
 		operation, table string
 		meta             queue.QueueMeta
 		delay, ttl       time.Duration
-		end              bool // the tasks end before their retention passes
+		end              bool   // the tasks end before their retention passes
+		equal            bool   // the tasks have the same priority
+		column           string // names the refused row; empty = task_id
+		plant            string // SQL that makes the rows
 		done             func(t *testing.T, conn *pgx.Conn, namespace string) int
 	}{
 		{
@@ -331,6 +335,20 @@ func TestPoisonedChores(t *testing.T) {
 			delay: 30 * time.Minute, done: expired,
 		},
 		{chore: queue.ChorePrune, name: "prune of finished tasks", operation: "delete", table: "done", meta: queue.QueueMeta{Retention: &hour}, end: true, done: gone},
+		{
+			chore: queue.ChoreExpire, name: "expire of tasks that wait for their group", operation: "delete", table: "group_waiting", equal: true,
+			meta: queue.QueueMeta{TTL: &hour, FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}}, done: expired,
+		},
+		{
+			chore: queue.ChorePromote, name: "planned looks at groups", operation: "delete", table: "group_wake", column: "grp",
+			meta: queue.QueueMeta{FlowMeta: queue.FlowMeta{GroupConcurrency: new(1)}},
+			plant: `insert into pgqueue.group_wake (due_at, queue_id, grp)
+				select '2020-01-01', q.id, pgqueue.hash_group('g' || i) from pgqueue.queue q cross join generate_series(1, 30) i on conflict do nothing`,
+			done: func(t *testing.T, conn *pgx.Conn, namespace string) int {
+				return value[int](t, conn, `select count(distinct r.grp) from pgqueue.ready r join pgqueue.queue q on q.id = r.queue_id
+					where q.namespace = $1 and r.n = 0`, namespace)
+			},
+		},
 	} {
 		for _, whole := range []bool{false, true} {
 			what := "one row"
@@ -354,6 +372,9 @@ func TestPoisonedChores(t *testing.T) {
 					}
 					for i := range 30 { // one by one, so that none share a run
 						task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Priority: int16(i), Delay: c.delay}}
+						if c.equal {
+							task.Priority = 0
+						}
 						if _, err := s.CreateTasks(t.Context(), queue.Create{Namespace: namespace, Tasks: []queue.NewTask{task}, Atomic: true}); err != nil {
 							t.Fatal(err)
 						}
@@ -364,13 +385,16 @@ func TestPoisonedChores(t *testing.T) {
 						}
 					}
 				}
-				column := "task_id"
+				column := cmp.Or(c.column, "task_id")
+				if c.plant != "" {
+					sql(t, conn, c.plant)
+				}
 				first := value[int](t, conn, fmt.Sprintf("select min(%s) from pgqueue.%s", column, c.table))
 				bad := value[int](t, conn, "select id from pgqueue.queue where namespace = 'bad'")
 				when := fmt.Sprintf("row.queue_id = %d", bad)
 				refused := 30
 				if !whole {
-					when, refused = fmt.Sprintf("row.task_id = %d", first), 1
+					when, refused = fmt.Sprintf("row.%s = %d and row.queue_id = %d", column, first, bad), 1
 				}
 				refuse(t, conn, c.operation, c.table, when)
 				postgrestest.Advance(t, s, 3*time.Hour)
@@ -481,6 +505,99 @@ func TestPoisonedChores(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestPoisonedHistory has the database refuse the history of one queue: the counts and the history of the others go on, the queue is
+// named, and its next row contains what it has missed.
+func TestPoisonedHistory(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, table := range []string{"queue_history", "queue_count"} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn := open(t, dsn), connect(t, dsn)
+			for _, namespace := range []string{"bad", "good", "tests"} {
+				makeQueue(t, s, namespace, "mail")
+			}
+			maintain(t, s, queue.ChoreFold)
+			operation, when := "insert", "select id from pgqueue.queue where namespace = 'bad'"
+			if table == "queue_count" {
+				operation = "update"
+			}
+			bad := value[int](t, conn, when)
+			when = fmt.Sprintf("row.queue_id = %d", bad)
+			if operation == "update" { // the fold itself passes
+				when += " and new.created_kept <> old.created_kept"
+			}
+			created := func(namespace string) int {
+				return value[int](t, conn, `select coalesce(sum(h.created), 0)::integer from pgqueue.queue_history h join pgqueue.queue q on q.id = h.queue_id
+					where q.namespace = $1 and not h.hourly`, namespace)
+			}
+			minute := func(s *postgres.Store) (named []string) {
+				t.Helper()
+				for _, namespace := range []string{"bad", "good", "tests"} {
+					makeTask(t, s, namespace, "mail")
+				}
+				postgrestest.Advance(t, s, time.Minute)
+				for _, f := range maintain(t, s, queue.ChoreFold) {
+					named = append(named, f.Namespace+", "+f.Subject)
+				}
+				return named
+			}
+
+			refuse(t, conn, operation, table, when)
+			if got, want := minute(s), []string{"bad, history of queue mail"}; !slices.Equal(got, want) {
+				t.Errorf("faults name %q, want %q", got, want)
+			}
+			if got := minute(s); len(got) > 0 {
+				t.Errorf("the passed queue is named again: %q", got)
+			}
+			if good, bad := created("good"), created("bad"); good != 2 || bad != 0 {
+				t.Errorf("the history has %d and %d created tasks, want 2 and 0", good, bad)
+			}
+			recounted(t, s)
+
+			sql(t, conn, fmt.Sprintf("drop trigger refuse_%s on pgqueue.%[1]s", table))
+			if got := minute(open(t, dsn)); len(got) > 0 { // another process has passed over nothing
+				t.Errorf("faults name %q", got)
+			}
+			if good, bad := created("good"), created("bad"); good != 3 || bad != 3 {
+				t.Errorf("the history has %d and %d created tasks, want 3 and 3", good, bad)
+			}
+		})
+	}
+}
+
+// TestPoisonedTicks has the database refuse the removal of the ticks of one ticker: those of the others go, and it is named.
+func TestPoisonedTicks(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	for _, namespace := range []string{"bad", "good"} {
+		makeQueue(t, s, namespace, "mail")
+		newTicker(t, s, namespace, "t", "mail", queue.TickerMeta{Period: new(time.Hour)})
+	}
+	sql(t, conn, `insert into pgqueue.tick (ticker_id, at, fired_at)
+		select k.id, pgqueue.clock() - i * interval '1 min', pgqueue.clock() from pgqueue.ticker k cross join generate_series(1, 130) i`)
+	refuse(t, conn, "delete", "tick", fmt.Sprintf("row.ticker_id = %d", value[int](t, conn, "select id from pgqueue.ticker where namespace = 'bad'")))
+
+	faults := maintain(t, s, queue.ChorePrune)
+	if len(faults) != 1 || faults[0].Namespace != "bad" || faults[0].Subject != "ticks of ticker t" {
+		t.Errorf("faults are %+v", faults)
+	}
+	left := func(namespace string) int {
+		return value[int](t, conn, "select count(*) from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id where k.namespace = $1", namespace)
+	}
+	if good, bad := left("good"), left("bad"); good != 100 || bad != 130 {
+		t.Errorf("%d and %d ticks are left, want 100 and 130", good, bad)
+	}
+	sql(t, conn, "drop trigger refuse_tick on pgqueue.tick")
+	maintain(t, open(t, dsn), queue.ChorePrune) // another process has passed over nothing
+	if bad := left("bad"); bad != 100 {
+		t.Errorf("%d ticks are left once they may go, want 100", bad)
+	}
 }
 
 // foldAtSearch takes the lock of the fold when the search for refused counts begins.

@@ -149,8 +149,9 @@ func (p *planner) explain(t *testing.T, name string, run bool, args ...string) p
 // mayScan are the statements that read whole tables, each for its reason. No other statement does, but for tables that
 // hold a row for each queue, partition or the like.
 var mayScan = map[string]string{
-	"recount":     "it is what the kept counts are held to, by tests and doctors",
-	"prune.ticks": "a minute apart",
+	"recount":           "it is what the kept counts are held to, by tests and doctors",
+	"prune.ticks":       "a minute apart",
+	"prune.ticks.first": "the tickers, as prune.ticks; after a refused step",
 	// By doctor --repair alone, with the schema locked.
 	"repair.lease":   "a repair reads all of a queue",
 	"repair.held":    "a repair reads all of a queue",

@@ -85,13 +85,22 @@ select i.due_at, i.queue_id, i.grp from unnest(@due_at::timestamptz[], @queue_id
 on conflict do nothing
 
 -- name: group.due
--- Takes what group.wake planned and is due
+-- Takes what group.wake planned and is due. A passed look has the number grp # queue_id, and queues are passed as a whole
 delete from pgqueue.group_wake w where ctid = any (array(
     select w.ctid from pgqueue.group_wake w
     where w.due_at <= (select pgqueue.clock())
+      and w.grp # w.queue_id::bigint <> all (@passed_groups::bigint[]) and w.queue_id <> all (@passed_queue_ids::integer[])
     order by w.due_at, w.queue_id, w.grp limit @limit
     for update skip locked))
 returning w.queue_id, w.grp, w.after
+
+-- name: group.due.first
+-- The look that group.due takes first
+select w.queue_id, w.grp, coalesce(q.namespace, ''), coalesce(q.name, '') from pgqueue.group_wake w
+left join pgqueue.queue q on q.id = w.queue_id
+where w.due_at <= (select pgqueue.clock())
+  and w.grp # w.queue_id::bigint <> all (@passed_groups::bigint[]) and w.queue_id <> all (@passed_queue_ids::integer[])
+order by w.due_at, w.queue_id, w.grp limit 1
 
 -- name: group.queues
 select q.id, q.namespace, q.name from pgqueue.queue q where q.id = any (@queue_ids::integer[]) and q.deleted_at is null

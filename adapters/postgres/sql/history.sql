@@ -10,11 +10,13 @@ with claimed as (
 select sampled_at - interval '1 min' from claimed
 
 -- name: history.gain
--- Marks what the sums have gained since the last minute as kept, and returns it by queue.
+-- Marks what the sums have gained since the last minute as kept, and returns it by queue. @passed_queue_ids keep their gains for
+-- a later minute.
 update pgqueue.queue_count c
 set created_kept = c.created_sum, released_kept = c.released_sum, failed_kept = c.failed_sum, retried_kept = c.retried_sum
 from pgqueue.queue_count o
-where o.queue_id = c.queue_id
+join pgqueue.queue q on q.id = o.queue_id and q.deleted_at is null
+where o.queue_id = c.queue_id and o.queue_id <> all (@passed_queue_ids::integer[])
   and (o.created_sum <> o.created_kept or o.released_sum <> o.released_kept or o.failed_sum <> o.failed_kept or o.retried_sum <> o.retried_kept)
 returning c.queue_id, c.created_sum - o.created_kept, c.released_sum - o.released_kept, c.failed_sum - o.failed_kept,
           c.retried_sum - o.retried_kept
@@ -39,6 +41,7 @@ delete from pgqueue.queue_history where ctid = any (array(
         where h.queue_id = q.id and h.hourly = s.hourly and h.at < (select pgqueue.clock()) - pgqueue.nanos(s.age)
         order by h.at limit 100
     ) o (at)
+    where q.deleted_at is null and q.id <> all (@passed_queue_ids::integer[])
     limit @limit::bigint))
 
 -- name: history.list

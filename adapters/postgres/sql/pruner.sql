@@ -139,13 +139,24 @@ delete from pgqueue.event_snapshot where id = any (array(
 
 -- name: prune.ticks
 -- Keeps the last @keep ticks of each ticker, and those of times still to come: a clock that went back reaches these again, and
--- they have fired
+-- they have fired. @passed_ticker_ids are the tickers to pass over
 delete from pgqueue.tick i
 where i.id in (
     select x.id from pgqueue.ticker k
     cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id order by t.id desc offset @keep limit 1) old
     cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id and t.id <= old.id and t.at <= (select pgqueue.clock()) order by t.id limit @limit) x
+    where k.id <> all (@passed_ticker_ids::integer[])
+    order by k.id, x.id
     limit @limit)
+
+-- name: prune.ticks.first
+-- The ticker of the tick that prune.ticks deletes first
+select k.id, k.namespace, k.name
+from pgqueue.ticker k
+cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id order by t.id desc offset @keep limit 1) old
+cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id and t.id <= old.id and t.at <= (select pgqueue.clock()) order by t.id limit 1) x
+where k.id <> all (@passed_ticker_ids::integer[])
+order by k.id limit 1
 
 -- name: erase
 -- All rows of tasks that have no narrow row any more.
