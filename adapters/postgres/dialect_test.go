@@ -66,6 +66,7 @@ var dialectRules = []dialectRule{
 	{"function in a returning list", "Citus refuses those that are not immutable", func(command string) bool {
 		return !strings.HasPrefix(command, "create ") && slices.ContainsFunc(listParts(command), returnedCall.MatchString)
 	}},
+	{"interval of days or longer", "a day has 23 or 25 hours where the clock changes in the session's time zone", longInterval.MatchString},
 	{"identity of an integer", "Citus refuses nextval on other servers for it", integerIdentity.MatchString},
 }
 
@@ -87,6 +88,7 @@ var (
 	choosesClock    = regexp.MustCompile(`\bcoalesce\([^)]*pgqueue\.clock\(|\bcase\b(?:[^e]|e[^n]|en[^d])*pgqueue\.clock\(`)
 	besideRows      = regexp.MustCompile(`\bfrom unnest\([^)]*\)(?: with ordinality)? \w+ \([^)]*\) (?:where not exists|left join lateral) \(`)
 	returnedCall    = regexp.MustCompile(`\breturning\b[^;]*?(?:\bpgqueue\.\w+\(|\bextract\(|\bdate_trunc\(|\bnow\(\)|\binterval '|\bselect\b)`)
+	longInterval    = regexp.MustCompile(`\binterval '[^']*\b(?:d|day|week|mon|month|year)s?\b|\bmake_interval\((?:days|weeks|months|years)\b`)
 	subquery        = regexp.MustCompile(`\(\s*select\b`)
 	integerIdentity = regexp.MustCompile(`\b(?:integer|smallint|int)\s+(?:not null\s+)?generated\b[^,]*\bas identity|\b(?:small)?serial\b`)
 )
@@ -256,6 +258,10 @@ func TestDialectFindsEachForm(t *testing.T) {
 		"function in a returning list": {
 			"update pgqueue.access_token t set used_at = pgqueue.clock() returning t.id, pgqueue.clock()",
 			"with used as (update pgqueue.access_token t set used_at = pgqueue.clock() returning t.id) select id, pgqueue.clock() from used",
+		},
+		"interval of days or longer": {
+			"delete from pgqueue.tick i where i.at < (select pgqueue.clock()) - interval '30 days'",
+			"delete from pgqueue.tick i where i.at < (select pgqueue.clock()) - interval '720 h'",
 		},
 		"identity of an integer": {
 			"create table pgqueue.t (id integer generated always as identity primary key)",

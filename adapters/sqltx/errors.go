@@ -120,6 +120,10 @@ func stateOf(err error) string {
 	return ""
 }
 
+// severity is the first word of a driver's text in the language of the server, or FATAL under exit_on_error. Messages of the API
+// begin with a small letter.
+var severity = regexp.MustCompile(`^[\p{Lu}\p{Lo}\p{Lm}]+: `)
+
 // messageOf returns the message of an error of PostgreSQL without the additions of its driver.
 func messageOf(err error, code string) string {
 	text := err.Error()
@@ -128,6 +132,7 @@ func messageOf(err error, code string) string {
 			text = rest
 		}
 	}
+	text = severity.ReplaceAllString(text, "")
 	for _, suffix := range []string{" (SQLSTATE " + code + ")", " (" + code + ")"} {
 		if rest, _, ok := strings.Cut(text, suffix); ok {
 			text = rest

@@ -95,6 +95,13 @@ func (p *sqlProducer) read(ctx context.Context, id int64) (*queue.Task, error) {
 func TestServiceOverSQL(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
+	testServiceOverSQL(t, func(_ testing.TB, url string) string { return url },
+		sized(t, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}, nil))
+}
+
+// testServiceOverSQL holds producers to the sentences of some topics. caller turns the URL of a database into that of the producers.
+func testServiceOverSQL(t *testing.T, caller func(t testing.TB, url string) string, topics []string) {
+	t.Helper()
 	var stores sync.Map
 	store := func(t testing.TB, s queue.Service) *postgres.Store {
 		t.Helper()
@@ -115,15 +122,79 @@ func TestServiceOverSQL(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			db := openSQL(t, "pgx", url)
+			db := openSQL(t, "pgx", caller(t, url))
 			p := &sqlProducer{m, db, &sync.Map{}}
 			stores.Store(queue.Service(p), s)
 			return p
 		},
 		Advance: func(t testing.TB, s queue.Service, d time.Duration) { postgrestest.Advance(t, store(t, s), d) },
 		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, store(t, s)) },
-		Topics:  sized(t, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}, nil),
+		Topics:  topics,
 	})
+}
+
+// TestServiceOverSQLTurned holds the producers to the same sentences from a session with all settings turned, which is the
+// application's: it states the encoding of its driver alone.
+func TestServiceOverSQLTurned(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	testServiceOverSQL(t, func(t testing.TB, url string) string {
+		return postgrestest.Turned(t, url, true) + "&client_encoding=UTF8"
+	}, sized(t, []string{"produce", "key rules"}, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}))
+}
+
+// TestDelaysInZones: a day of a delay is 24 hours from a session of a time zone in which the clock changes.
+func TestDelaysInZones(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s := postgrestest.OpenURL(t, dsn)
+	firstPartition(t, s)
+	mustQueue(t, s, "mail")
+	db := connect(t, dsn)
+	sql(t, db, "set timezone = 'America/St_Johns'")
+
+	wait := func(id int64) time.Duration {
+		t.Helper()
+		tasks, err := s.GetTasks(t.Context(), queue.DefaultNamespace, []int64{id}, false)
+		if err != nil || len(tasks) != 1 {
+			t.Fatal(tasks, err)
+		}
+		return tasks[0].DelayedAt.Sub(tasks[0].CreatedAt)
+	}
+	const day = 24 * time.Hour
+	for days := 30; days < 365; days += 30 { // some of them end behind one change of the clock
+		delay := fmt.Sprintf("%d days", days)
+		id := value[int64](t, db, "select pgqueue.create_task('mail', '{}'::json, delay => $1::text::interval)", delay)
+		if got := wait(id); got != time.Duration(days)*day {
+			t.Errorf("a delay of %s is %s longer", delay, got-time.Duration(days)*day)
+		}
+
+		const debounced = "select pgqueue.create_task('mail', '{}'::json, key => $1, options => jsonb_build_object('debounce', $1::text, 'debounce_max', $1::text))"
+		first := value[int64](t, db, debounced, delay)
+		if got := wait(first); got != time.Duration(days)*day {
+			t.Errorf("a debounce of %s is %s longer", delay, got-time.Duration(days)*day)
+		}
+		second := value[int64](t, db, debounced, delay)
+		if got := wait(second); got > time.Duration(days)*day || got < time.Duration(days)*day-time.Minute {
+			t.Errorf("a debounce of at most %s is %s longer", delay, got-time.Duration(days)*day)
+		}
+	}
+	if got := wait(value[int64](t, db, "select pgqueue.create_task('mail', '{}'::json, delay => '1 month')")); got != 30*day {
+		t.Errorf("a month is %s", got)
+	}
+	for _, delay := range []string{"10 years", "3650 days 1 second", "-1 day", "178000000 years"} {
+		for _, text := range []string{
+			"select pgqueue.create_task('mail', '{}'::json, delay => $1::text::interval)",
+			"select pgqueue.create_task('mail', '{}'::json, key => 'long', options => jsonb_build_object('debounce', $1::text))",
+		} {
+			if _, err := db.Exec(t.Context(), text, delay); err == nil {
+				t.Errorf("%s is taken: %s", delay, text)
+			} else if code, _ := sqlState(t, err); code != "PQ422" {
+				t.Errorf("%s: %v", delay, err)
+			}
+		}
+	}
 }
 
 // openSQL opens a database by a driver of database/sql.

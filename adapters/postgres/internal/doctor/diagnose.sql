@@ -76,13 +76,13 @@ from pg_stat_activity
 -- The number of partitions, and of those with tasks that are all past the longest retention. A partition is full when the next
 -- one exists.
 with longest as (
-    select coalesce(max(pgqueue.stay(retention, ttl)), interval '7 days') as stay from pgqueue.queue where deleted_at is null
+    select coalesce(max(pgqueue.stay(retention, ttl)), interval '168 h') as stay from pgqueue.queue where deleted_at is null
 ),
 full_at as (
     select lower, upper, lead(created_at) over (order by lower) as at from pgqueue.part
 )
 select (select count(*) from pgqueue.part)::integer,
-       count(*) filter (where f.at + l.stay + interval '1 day' < pgqueue.clock())::integer
+       count(*) filter (where f.at + l.stay + interval '24 h' < pgqueue.clock())::integer
 from full_at f cross join longest l
 
 -- name: diagnose.tickers

@@ -512,7 +512,7 @@ declare
 begin
     with old as (
         select a.id from pgqueue.audit a
-        where a.at < pgqueue.clock() - greatest(pgqueue.nanos(age), make_interval(days => 30))
+        where a.at < pgqueue.clock() - greatest(pgqueue.nanos(age), make_interval(hours => 720))
         order by a.at, a.id limit least(most, 5000)
         for update skip locked
     ),

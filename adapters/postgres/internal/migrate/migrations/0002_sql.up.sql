@@ -101,17 +101,22 @@ begin
     return nullif(options ->> 'group', '');
 end $$;
 
+-- The duration in seconds alone: a day is 24 hours and a month 30 days, also where a clock changes in the time zone of the session.
+create function pgqueue.in_seconds(value interval) returns interval
+    language sql immutable strict parallel safe return make_interval(secs => extract(epoch from value)::float8);
+
 -- Reads the option of a duration.
 create function pgqueue.read_duration(options jsonb, field text) returns interval
-    language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+    language plpgsql stable set search_path = pg_catalog, pg_temp set IntervalStyle = 'postgres' as $$
 declare
     value interval;
 begin
     value := options ->> field;
-    if value not between interval '0' and interval '3650 days' then
+    -- The first comparison keeps the seconds within their range, and has shorter years.
+    if value not between interval '0' and interval '87624 h' or pgqueue.in_seconds(value) > interval '87600 h' then
         raise exception using errcode = 'PQ422', message = format('options.%s: must be a duration from 0 to 3650 days, got %s', field, value);
     end if;
-    return nullif(value, interval '0');
+    return nullif(pgqueue.in_seconds(value), interval '0');
 exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
     raise exception using errcode = 'PQ422', message = format('options.%s: must be a duration, got %s; write "10 seconds"', field, quote_literal(left(options ->> field, 64)));
 end $$;
@@ -353,15 +358,11 @@ begin
         raise exception using errcode = 'PQ422', message = format('delayed_at: must be a time from 1 to 9999 AD, got %s', insert_tasks.delayed_at);
     end if;
     if delay is not null then
-        -- The first comparison keeps the sum within the range of times.
-        if delay not between interval '0' and interval '3651 days' then
+        -- The first comparison keeps the seconds within their range, and has shorter years.
+        if delay not between interval '0' and interval '87624 h' or pgqueue.in_seconds(delay) > interval '87600 h' then
             raise exception using errcode = 'PQ422', message = format('delay: must be a duration from 0 to 3650 days, got %s', delay);
         end if;
-        due := born_at + delay;
-        if due not between born_at and born_at + interval '3650 days' then
-            raise exception using errcode = 'PQ422', message = format('delay: must be a duration from 0 to 3650 days, got %s', delay);
-        end if;
-        due := nullif(due, born_at);
+        due := nullif(born_at + pgqueue.in_seconds(delay), born_at);
     else
         due := insert_tasks.delayed_at;
     end if;
