@@ -434,7 +434,9 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 			if r.q.IsFIFO() {
 				waiting.addTask(r, at, &ready)
 			} else {
-				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, bulk)
+				// A task with a key has a row of its own: a create that replaces it in an open transaction locks no other task.
+				runs := bulk && r.print == nil && (i == 0 || b.rows[i-1].print == nil)
+				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, runs)
 			}
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/manager"
@@ -261,5 +263,74 @@ func noContradictions(t *testing.T, s *postgres.Store) {
 	}
 	for _, c := range found {
 		t.Errorf("the rows contradict each other: %+v", c)
+	}
+}
+
+// TestReplaceLeavesNeighbours: a create that replaces a task in an open transaction holds no other task of its bulk create up.
+func TestReplaceLeavesNeighbours(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	rule := queue.KeyRule{OnConflict: queue.ConflictReplace}
+	for name, replace := range map[string]func(t *testing.T, s *postgres.Store, tx pgx.Tx, key string) error{
+		"in Go": func(t *testing.T, s *postgres.Store, tx pgx.Tx, key string) error {
+			in, err := s.InTx(tx, "tests")
+			if err == nil {
+				_, err = in.CreateTask(t.Context(), "mail", queue.TaskMeta{Payload: queue.EmptyJSON, Key: key, KeyRule: rule})
+			}
+			return err
+		},
+		"in SQL": func(t *testing.T, _ *postgres.Store, tx pgx.Tx, key string) error {
+			_, err := tx.Exec(t.Context(), `select pgqueue.create_task('mail', '{}'::json, key => $1, namespace => 'tests', options => '{"on_conflict": "replace"}')`, key)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn := open(t, dsn), connect(t, dsn)
+			firstPartition(t, s)
+			makeQueue(t, s, "tests", "mail")
+			const n = 192
+			c := queue.Create{Namespace: "tests", Atomic: true}
+			for i := range n { // runs of tasks without a key stand beside those with one
+				task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}
+				if i%64 < 32 {
+					task.Key = fmt.Sprint("k", i)
+				}
+				c.Tasks = append(c.Tasks, task)
+			}
+			if _, err := s.CreateTasks(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if rows := value[int](t, conn, "select count(*) from pgqueue.ready"); rows > n/2+6 {
+				t.Errorf("%d tasks, half of them without a key, have %d rows", n, rows)
+			}
+
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range []string{"k5", "k31", "k64"} {
+				if err := replace(t, s, tx, key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := map[int64]bool{}
+			for range 3 {
+				out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 100}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, task := range out[0] {
+					got[task.ID] = true
+				}
+			}
+			if len(got) != n-3 {
+				t.Errorf("%d tasks are retained beside the open transaction, want %d", len(got), n-3)
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
