@@ -134,6 +134,8 @@ type newTask struct {
 	life  queue.Life
 	task  *queue.Task
 	print []byte // fingerprint of the payload; nil without a key
+	// alone: its key has a rule, so a later create may replace it. In a row of its own that locks no other task.
+	alone bool
 
 	superseded int64 // task that this one has replaced; 0 = none
 	was        queue.Status
@@ -207,6 +209,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		if n.Key != "" {
 			keyed = true
 			row.print = fingerprintPayload(n.Payload)
+			row.alone = !n.IsRepeatable()
 		}
 
 		b.rows = append(b.rows, row)
@@ -434,9 +437,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 			if r.q.IsFIFO() {
 				waiting.addTask(r, at, &ready)
 			} else {
-				// A task with a key has a row of its own: a create that replaces it in an open transaction locks no other task.
-				runs := bulk && r.print == nil && (i == 0 || b.rows[i-1].print == nil)
-				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, runs)
+				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, bulk && !r.alone && (i == 0 || !b.rows[i-1].alone))
 			}
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)

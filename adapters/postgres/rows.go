@@ -39,7 +39,7 @@ var runColumns = readyColumns.Without("dies_at")
 type readyRows []readyRow
 
 // addReadyRow adds a new task. With runs set it extends the last run if possible, as for the tasks of one batch
-// that have no key.
+// that no later create replaces.
 func (r *readyRows) addReadyRow(id int64, queue int32, at groupPlace, diesAt time.Time, runs bool) {
 	if rows := *r; runs && len(rows) > 0 {
 		last := &rows[len(rows)-1]

@@ -295,7 +295,7 @@ func TestReplaceLeavesNeighbours(t *testing.T) {
 			for i := range n { // runs of tasks without a key stand beside those with one
 				task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}
 				if i%64 < 32 {
-					task.Key = fmt.Sprint("k", i)
+					task.Key, task.KeyRule = fmt.Sprint("k", i), rule
 				}
 				c.Tasks = append(c.Tasks, task)
 			}
@@ -303,7 +303,7 @@ func TestReplaceLeavesNeighbours(t *testing.T) {
 				t.Fatal(err)
 			}
 			if rows := value[int](t, conn, "select count(*) from pgqueue.ready"); rows > n/2+6 {
-				t.Errorf("%d tasks, half of them without a key, have %d rows", n, rows)
+				t.Errorf("%d tasks, half of them without a rule for a key, have %d rows", n, rows)
 			}
 
 			tx, err := conn.Begin(t.Context())

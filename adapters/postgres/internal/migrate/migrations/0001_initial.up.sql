@@ -147,8 +147,8 @@ alter table pgqueue.done attach partition pgqueue.done_p1 for values from (1) to
 insert into pgqueue.part (lower, upper, created_at) values (1, 1048577, pgqueue.clock());
 
 -- A row stands for a run of tasks that were created together: n ids and turns one after the other, at most 32, alike in all
--- the rest. A statement that takes a part of a run splits it. Tasks with a key have a row each: a create in an open transaction
--- may take one of them.
+-- the rest. A statement that takes a part of a run splits it. Tasks with a rule for their key, as replace, have a row each: a
+-- create in an open transaction may take one of them.
 create table pgqueue.ready (
     turn     bigint      not null, -- of the first
     task_id  bigint      not null, -- of the first; its turn too, where n > 1

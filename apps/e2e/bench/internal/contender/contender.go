@@ -29,7 +29,7 @@ type Queue interface {
 type Task struct {
 	// Queue is the index of one of the plan's queues.
 	Queue int
-	// Group is the group in whose order the task runs; "" = none.
+	// Group is the group that the task keeps the order of; "" = none.
 	Group   string
 	Payload Payload
 	Delay   time.Duration
