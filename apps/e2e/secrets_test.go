@@ -78,7 +78,7 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 		"a header of webhooks":   "HeaderOfTheWebhooks0123456789", "the secret of the client": "SecretOfTheClient0123456789",
 	}
 	admin, worker, unknown := secrets["the admin token"], secrets["the worker's token"], secrets["an unknown token"]
-	badChecksum := unknown[:len(unknown)-1] + "~"
+	badChecksum, garbage := spoilChecksum(unknown), unknown[:len(unknown)-1]+"~"
 	wrote := outputs{}
 
 	rules := writeSecret(t, "rules: []")
@@ -159,6 +159,8 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 		{asAdmin, []string{"pgqueue", admin}},
 		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + unknown}, []string{"pgqueue", "queues"}},
 		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + badChecksum}, []string{"pgqueue", "queues"}},
+		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + badChecksum, "PGQUEUE_PROTOCOL=connect"}, []string{"pgqueue", "queues"}},
+		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + garbage}, []string{"pgqueue", "queues"}},
 		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + admin + " " + unknown}, []string{"pgqueue", "queues"}},
 		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN=" + unknown, "PGQUEUE_PROTOCOL=connect"}, []string{"pgqueue", "queues"}},
 		{[]string{"PGQUEUE_URL=" + api, "PGQUEUE_AUTH_TOKEN_FILE=" + writeSecret(t, admin, unknown)}, []string{"pgqueue", "queues"}},
@@ -172,7 +174,7 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 		{nil, []string{"pgqueue", "migrate", "up", badURL + "?sslmode=never"}},
 		{nil, []string{"pgqueue-server", badURL, "--addr", "127.0.0.1:0", "--wait", "0"}},
 		{nil, []string{"pgqueue-server", dsn, "--addr", "127.0.0.1:0", "--admin-token", admin}},
-		{[]string{"PGQUEUE_ADMIN_TOKEN=" + badChecksum}, []string{"pgqueue-server", dsn, "--addr", "0.0.0.0:0"}},
+		{[]string{"PGQUEUE_ADMIN_TOKEN=" + garbage}, []string{"pgqueue-server", dsn, "--addr", "0.0.0.0:0"}}, // such a token needs no checksum
 		{nil, []string{"pgqueue-server", dsn, "--addr", "0.0.0.0:0", "--admin-token-file", writeSecret(t, admin+" root@*")}},
 		{nil, []string{"pgqueue-worker", "--queue", "mail", "--exec", "true", "--database-url", badURL, "--wait", "0"}},
 		{nil, []string{"pgqueue-worker", "--queue", "mail", "--exec", "true", "--url", proxied, "--auth-token", admin}},
@@ -189,13 +191,18 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 	}
 	s.ends()
 	wrote["the server, stderr"] = s.log.String()
+	for _, reason := range []string{"must have the checksum of its letters", "must have the form of a token"} {
+		if !strings.Contains(wrote["the server, stderr"], reason) {
+			t.Errorf("the server refuses no token since it %s", reason)
+		}
+	}
 	if !strings.Contains(wrote["the server, stderr"], `"level":"DEBUG"`) || len(wrote) < 70 {
 		t.Fatalf("%d texts and the log are too few for a proof", len(wrote))
 	}
 	for name, secret := range secrets {
 		private := secret
 		if rest, ok := strings.CutPrefix(secret, "pg"); ok && len(secret) == len(admin) {
-			private = rest[len("q_12345678_"):][:32] // without the checksum, which one of them misses
+			private = rest[len("q_12345678_"):][:32] // without the checksum, which some of them miss
 		}
 		for where, text := range wrote {
 			if form := findForm(text, private); form != "" {
@@ -204,6 +211,15 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 			}
 		}
 	}
+}
+
+// spoilChecksum returns a secret with another last letter, which has the form of a secret and a wrong checksum.
+func spoilChecksum(secret string) string {
+	letter := "0"
+	if strings.HasSuffix(secret, letter) {
+		letter = "1"
+	}
+	return secret[:len(secret)-1] + letter
 }
 
 // runWorker runs a worker program at the debug level until it has made some calls, and keeps its output.

@@ -176,30 +176,33 @@ func TestStartOfAccess(t *testing.T) {
 	}
 }
 
-// TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind.
+// TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind for the same reason.
 func TestCredentialsOverTransports(t *testing.T) {
 	admin, worker, unknown := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
 	for name, c := range map[string]struct {
 		token   string
 		prepare func(s *Server) (token, cookie string) // in place of token
 		want    queue.Kind
+		says    string
 	}{
-		"none":         {"", nil, queue.KindUnauthenticated},
-		"garbage":      {"garbage", nil, queue.KindUnauthenticated},
-		"bad checksum": {unknown[:len(unknown)-1] + "~", nil, queue.KindUnauthenticated},
-		"unknown":      {unknown, nil, queue.KindUnauthenticated},
-		"expired":      {"", func(s *Server) (string, string) { return issueExpired(t, s), "" }, queue.KindUnauthenticated},
+		"none":                       {"", nil, queue.KindUnauthenticated, "must be a bearer token"},
+		"garbage":                    {"garbage", nil, queue.KindUnauthenticated, "must have the form of a token"},
+		"a letter of no token":       {unknown[:len(unknown)-1] + "~", nil, queue.KindUnauthenticated, "must have the form of a token"},
+		"bad checksum":               {spoilChecksum(unknown), nil, queue.KindUnauthenticated, "must have the checksum of its letters"},
+		"bad checksum of a live one": {spoilChecksum(admin), nil, queue.KindUnauthenticated, "must have the checksum of its letters"},
+		"unknown":                    {unknown, nil, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
+		"expired":                    {"", func(s *Server) (string, string) { return issueExpired(t, s), "" }, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
 		"revoked": {"", func(s *Server) (string, string) {
 			revoked := issueThrough(t, s, admin)
 			if _, err := dialAs(t, s, "rest", admin).(access.Admin).RevokeToken(t.Context(), revoked.ID); err != nil {
 				t.Fatal(err)
 			}
 			return revoked.Secret.Reveal(), ""
-		}, queue.KindUnauthenticated},
-		"two that differ":  {"", func(s *Server) (string, string) { return worker, sessionCookie(t, s, admin) }, queue.KindInvalid},
-		"two of one owner": {"", func(s *Server) (string, string) { return admin, sessionCookie(t, s, admin) }, queue.KindInvalid},
-		"other rights":     {worker, nil, queue.KindDenied},
-		"admin":            {admin, nil, ""},
+		}, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
+		"two that differ":  {"", func(s *Server) (string, string) { return worker, sessionCookie(t, s, admin) }, queue.KindInvalid, "must not come with the cookie of a session"},
+		"two of one owner": {"", func(s *Server) (string, string) { return admin, sessionCookie(t, s, admin) }, queue.KindInvalid, "must not come with the cookie of a session"},
+		"other rights":     {worker, nil, queue.KindDenied, "must have the right"},
+		"admin":            {admin, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newSlow()
@@ -222,14 +225,14 @@ func TestCredentialsOverTransports(t *testing.T) {
 			for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
 				svc := dialAs(t, s, way, token, header...)
 				_, err := svc.CreateTask(t.Context(), "mail", queue.TaskMeta{})
-				if queue.KindOf(err) != c.want {
-					t.Errorf("over %s: %v, want %q", way, err, c.want)
+				if queue.KindOf(err) != c.want || err != nil && !strings.Contains(err.Error(), c.says) {
+					t.Errorf("over %s: %v, want %q with %q", way, err, c.want, c.says)
 				}
 				if err != nil && token != "" && strings.Contains(err.Error(), token) {
 					t.Errorf("over %s: the error shows the token", way)
 				}
 				if c.want != "" {
-					checkStreamsRefused(t, svc, way, c.want)
+					checkStreamsRefused(t, svc, way, c.want, c.says)
 				}
 			}
 		})
@@ -238,21 +241,32 @@ func TestCredentialsOverTransports(t *testing.T) {
 
 // checkStreamsRefused checks that a stream of events, and one of a worker where the way has it, are refused as a call is. The token
 // of a worker has a right to the latter.
-func checkStreamsRefused(t *testing.T, svc queue.Service, way string, want queue.Kind) {
+func checkStreamsRefused(t *testing.T, svc queue.Service, way string, want queue.Kind, says string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a stream that is not refused would not end
 	defer cancel()
-	if err := svc.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return errDone }); queue.KindOf(err) != want {
-		t.Errorf("a stream of events over %s: %v, want %q", way, err, want)
+	err := svc.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return errDone })
+	if queue.KindOf(err) != want || !strings.Contains(err.Error(), says) {
+		t.Errorf("a stream of events over %s: %v, want %q with %q", way, err, want, says)
 	}
 	if way != "connect" && way != "grpc" || want == queue.KindDenied {
 		return
 	}
 	stream := connectclient.NewStream(svc.(*connectclient.Client))
 	defer stream.Close()
-	if _, err := stream.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 1}); queue.KindOf(err) != want {
-		t.Errorf("a stream of a worker over %s: %v, want %q", way, err, want)
+	_, err = stream.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 1})
+	if queue.KindOf(err) != want || !strings.Contains(err.Error(), says) {
+		t.Errorf("a stream of a worker over %s: %v, want %q with %q", way, err, want, says)
 	}
+}
+
+// spoilChecksum returns a secret with another last letter, which has the form of a secret and a wrong checksum.
+func spoilChecksum(secret string) string {
+	letter := "0"
+	if strings.HasSuffix(secret, letter) {
+		letter = "1"
+	}
+	return secret[:len(secret)-1] + letter
 }
 
 // issueExpired makes a token in the store of a server that has expired.

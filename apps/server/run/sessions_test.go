@@ -141,6 +141,11 @@ func TestSessions(t *testing.T) {
 		if err := json.Unmarshal([]byte(a.text), &code); err != nil || a.Header.Get("Cache-Control") != "no-store" {
 			t.Fatal(err, a.Header)
 		}
+		for _, wrong := range []string{`{"code":"` + spoilChecksum(code.Code) + `"}`, `{"token":"` + spoilChecksum(token) + `"}`} {
+			if a := p.want(http.StatusUnauthorized, "POST", "/api/session", wrong); strings.Contains(a.text, "pgq_") || strings.Contains(a.text, code.Code[:12]) {
+				t.Errorf("a wrong checksum gets %s", a.text)
+			}
+		}
 		a = p.want(http.StatusCreated, "POST", "/api/session", `{"code":"`+code.Code+`"}`)
 		p.cookies = a.Cookies()
 		p.want(http.StatusOK, "GET", "/api/queue", "")
@@ -200,8 +205,9 @@ func TestSessions(t *testing.T) {
 
 	t.Run("a wrong cookie is refused and removed", func(t *testing.T) {
 		p := &page{T: t, url: p.url}
-		name := p.signIn(token).Name
-		for _, value := range []string{token, "pgs_" + token[4:], "x", strings.Repeat("x", 4096), "%00"} {
+		c := p.signIn(token)
+		name := c.Name
+		for _, value := range []string{token, "pgs_" + token[4:], spoilChecksum(c.Value), "x", strings.Repeat("x", 4096), "%00"} {
 			p.cookies = []*http.Cookie{{Name: name, Value: value}}
 			a := p.want(http.StatusUnauthorized, "GET", "/api/queue", "")
 			if cleared := a.Cookies(); len(cleared) != 1 || cleared[0].Name != name || cleared[0].MaxAge >= 0 || cleared[0].Value != "" {
