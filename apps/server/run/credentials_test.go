@@ -176,6 +176,78 @@ func TestStartOfAccess(t *testing.T) {
 	}
 }
 
+// accessLines are the lines of the log that say how a server is open or closed.
+var accessLines = map[string]struct{ level, message string }{
+	"open until a token": {"INFO", "open to every program on this machine; the first token closes it"},
+	"open here":          {"WARN", "open to every program on this machine: requests without a credential have every right"},
+	"open":               {"WARN", "open to every machine that reaches the address: requests without a credential have every right"},
+	"closed for all":     {"WARN", "closed, and no credential exists"},
+	"closed, plain":      {"WARN", "closed; credentials travel without encryption, unless a proxy in front adds TLS"},
+	"closed":             {"INFO", "closed: each request needs a credential"},
+}
+
+// TestStartLinesOfAccess: each start over the table of contract section 11 writes the one line of its row.
+func TestStartLinesOfAccess(t *testing.T) {
+	const here, everywhere = "127.0.0.1:0", "0.0.0.0:0"
+	credential := func(c *Config) { c.AdminToken = access.NewSecret().Reveal() }
+	insecure := func(c *Config) { c.InsecureOpen = true }
+	auth := func(mode string) func(*Config) { return func(c *Config) { c.Auth = mode } }
+	encrypted := func(c *Config) {
+		withTLS, _ := tlsConfig(t, io.Discard)
+		c.TLSCertFile, c.TLSKeyFile = withTLS.TLSCertFile, withTLS.TLSKeyFile
+	}
+	proxied := func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8"} }
+
+	for name, c := range map[string]struct {
+		addr    string
+		changes []func(*Config)
+		want    string
+		attr    string // a part of the line beside the address
+	}{
+		"loopback, no credential":                        {here, nil, "open until a token", `"command":"pgqueue create-token admin --grant 'system@*' --url http`},
+		"loopback, a credential":                         {here, []func(*Config){credential}, "closed", ""},
+		"loopback, no credential, auth on":               {here, []func(*Config){auth(AuthOn)}, "closed for all", `"command":"pgqueue create-token admin --grant 'system@*' --data-dir `},
+		"loopback, no credential, auth off":              {here, []func(*Config){auth(AuthOff)}, "open here", `"flag":"--auth off"`},
+		"loopback, a credential, auth off":               {here, []func(*Config){credential, auth(AuthOff)}, "open here", `"flag":"--auth off"`},
+		"loopback, no credential, opened":                {here, []func(*Config){insecure}, "open here", `"flag":"--insecure-open"`},
+		"loopback, a credential, opened":                 {here, []func(*Config){credential, insecure}, "open here", `"flag":"--insecure-open"`},
+		"elsewhere, no credential, opened":               {everywhere, []func(*Config){insecure}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential, opened":                {everywhere, []func(*Config){credential, insecure}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential, opened, auth off":      {everywhere, []func(*Config){credential, insecure, auth(AuthOff)}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential":                        {everywhere, []func(*Config){credential}, "closed, plain", ""},
+		"elsewhere, a credential, auth on":               {everywhere, []func(*Config){credential, auth(AuthOn)}, "closed, plain", ""},
+		"elsewhere, a credential and TLS":                {everywhere, []func(*Config){credential, encrypted}, "closed", ""},
+		"elsewhere, a credential behind a trusted proxy": {everywhere, []func(*Config){credential, proxied}, "closed", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, log := newSlow(), &lines{}
+			close(store.leave)
+			cfg := store.config(log)
+			cfg.Addr = c.addr
+			for _, change := range c.changes {
+				change(&cfg)
+			}
+			start(t, cfg)
+
+			for kind, line := range accessLines {
+				records := log.all(t, line.message)
+				if (len(records) == 1) != (kind == c.want) || len(records) > 1 {
+					t.Errorf("the log has %d lines %q", len(records), line.message)
+				}
+				if kind == c.want && len(records) == 1 && records[0]["level"] != line.level {
+					t.Errorf("the line is %v, want the level %s", records[0], line.level)
+				}
+			}
+			if !log.contains(c.attr) {
+				t.Errorf("the log has no %s: %s", c.attr, log.text())
+			}
+			if cfg.AdminToken != "" && log.contains(cfg.AdminToken) {
+				t.Error("the log has the token")
+			}
+		})
+	}
+}
+
 // TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind for the same reason.
 func TestCredentialsOverTransports(t *testing.T) {
 	admin, worker, unknown := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
@@ -358,17 +430,24 @@ func dialAs(t *testing.T, s *Server, way, token string, header ...string) queue.
 
 // TestFirstTokenClosesTheServer: the token that a caller of an open server makes, and one that another process makes.
 func TestFirstTokenClosesTheServer(t *testing.T) {
-	store := newSlow()
+	store, log := newSlow(), &lines{}
 	close(store.leave)
-	s := start(t, store.config(io.Discard))
+	s := start(t, store.config(log))
 	admin := dialAs(t, s, "rest", "").(access.Admin)
 	if _, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "w", Grants: []string{"worker@default"}}); queue.KindOf(err) != queue.KindInvalid {
 		t.Fatalf("a first token without every right: %v", err)
 	}
 
+	const closing = "closed from now on: a credential exists, so each request needs one"
+	if n := countLines(t, log, closing); n != 0 {
+		t.Errorf("the log says %d times that an open server closes", n)
+	}
 	issued, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "admin", Grants: []string{"system@*"}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := countLines(t, log, closing); n != 1 {
+		t.Errorf("the log says %d times that the server closes", n)
 	}
 	if code, _ := do(t, "GET", s.URL()+"/api/queue", ""); code != http.StatusUnauthorized {
 		t.Errorf("after the first token a request without one gets %d", code)
