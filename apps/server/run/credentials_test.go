@@ -1,8 +1,11 @@
 package run
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
@@ -560,17 +564,20 @@ func TestRevocationEndsStreams(t *testing.T) {
 			go func() { ended <- end{name + " over " + way, call(client)} }()
 		}
 	}
-	// A worker's stream without a call ends too: the next message finds its credential refused.
-	stream := connectclient.NewStream(dialAs(t, second, "grpc", issued.Secret.Reveal()).(*connectclient.Client))
-	t.Cleanup(stream.Close)
+	for _, way := range streamWays {
+		stream := consumerAs(t, second, way, issued.Secret.Reveal()).(queue.Service)
+		expected++
+		go func() { ended <- end{"a retain of a " + way, calls["a waiting retain"](stream)} }()
+	}
 	expected++
-	go func() { ended <- end{"a retain of a worker's stream", calls["a waiting retain"](stream)} }()
+	go func() { ended <- end{"the stream of stats", followStats(t.Context(), second, issued.Secret.Reveal())} }()
 	open, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	other := make(chan error, 1)
+	other := make(chan error, 2)
 	go func() {
 		other <- dialAs(t, second, "connect", cfg.AdminToken).SubscribeEvents(open, queue.EventFilter{}, func(queue.Event) error { return nil })
 	}()
+	go func() { other <- followStats(open, second, cfg.AdminToken) }()
 
 	time.Sleep(2 * time.Second) // so that all of them are open
 	begin := time.Now()
@@ -589,13 +596,47 @@ func TestRevocationEndsStreams(t *testing.T) {
 	}
 	select {
 	case err := <-other:
-		t.Errorf("the stream of another token ended with %v", err)
+		t.Errorf("a stream of another token ended with %v", err)
 	default:
 	}
 	cancel()
-	if err := <-other; err == nil {
-		t.Error("a canceled stream must end with an error")
+	for range cap(other) {
+		if err := <-other; err == nil {
+			t.Error("a canceled stream must end with an error")
+		}
 	}
+}
+
+// followStats reads the stream of stats to its end, and returns the error of its last event, or that of its connection.
+func followStats(ctx context.Context, s *Server, token string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/api"+restapi.ListStats.Path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", restapi.MediaEventStream)
+	return readStats(client.Do(req))
+}
+
+// readStats reads an answer that must be a stream of stats to its end, and returns the error of its last event.
+func readStats(resp *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	at := bytes.LastIndex(text, []byte("event: error\ndata: "))
+	if at < 0 || !bytes.Contains(text[:at], []byte("event: stats\n")) {
+		return fmt.Errorf("the stream must have stats, and an error at its end, got %d %.500q", resp.StatusCode, text)
+	}
+	var p problem
+	if err := json.Unmarshal(text[at+len("event: error\ndata: "):], &p); err != nil {
+		return err
+	}
+	return &queue.Error{Kind: queue.Kind(p.Code), Msg: p.Detail}
 }
 
 // TestChangesOfTokensReachOtherServersAtOnce: a server asks its store again after a change through another server, long before

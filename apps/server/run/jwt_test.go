@@ -323,7 +323,9 @@ func TestEndOfJWTsEndsStreams(t *testing.T) {
 	claims["exp"] = time.Now().Add(3 * time.Second).Unix()
 	short := issuer.Mint(claims)
 
-	expired, removed := make(chan error, len(ways)), make(chan error, len(ways))
+	expired, removed := make(chan error, len(ways)+1), make(chan error, len(ways)+1)
+	go func() { expired <- followStats(t.Context(), s, short) }()
+	go func() { removed <- followStats(t.Context(), s, long) }()
 	for _, way := range ways {
 		follow := func(token string, ended chan<- error) {
 			if strings.HasSuffix(way, " stream") {
@@ -345,7 +347,7 @@ func TestEndOfJWTsEndsStreams(t *testing.T) {
 	}
 	wait := func(reason string, ended <-chan error) {
 		begin := time.Now()
-		for range ways {
+		for range cap(ended) {
 			select {
 			case err := <-ended:
 				if queue.KindOf(err) != queue.KindUnauthenticated {

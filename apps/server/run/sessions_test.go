@@ -270,19 +270,24 @@ func TestSignOut(t *testing.T) {
 	second.cookies = []*http.Cookie{{Name: "pgqueue-" + port, Value: c.Value}}
 	second.want(http.StatusOK, "GET", "/api/whoami", "")
 
-	// The page of the second server follows the events.
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, second.url+"/api/event", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
+	// The page of the second server follows the events and the stats.
+	follow := func(path string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, second.url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.AddCookie(second.cookies[0])
+		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		stream, err := client.Do(r)
+		if err != nil || stream.StatusCode != http.StatusOK {
+			t.Fatal(stream, err)
+		}
+		t.Cleanup(func() { _ = stream.Body.Close() })
+		return stream
 	}
-	r.AddCookie(second.cookies[0])
-	r.Header.Set("Accept", "text/event-stream")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	stream, err := client.Do(r)
-	if err != nil || stream.StatusCode != http.StatusOK {
-		t.Fatal(stream, err)
-	}
-	defer func() { _ = stream.Body.Close() }()
+	stream, stats := follow("/api/event"), follow("/api/stats")
 
 	a := first.want(http.StatusNoContent, "DELETE", "/api/session", "")
 	if cleared := a.Cookies(); len(cleared) != 1 || cleared[0].MaxAge >= 0 {
@@ -294,6 +299,9 @@ func TestSignOut(t *testing.T) {
 	// The end of the stream is the event that the test waits for: it comes within 10 s.
 	if _, err := io.Copy(io.Discard, stream.Body); err != nil {
 		t.Log("the stream ended with", err)
+	}
+	if err := readStats(stats, nil); queue.KindOf(err) != queue.KindUnauthenticated {
+		t.Errorf("the stream of stats ended with %v", err)
 	}
 	second.want(http.StatusUnauthorized, "GET", "/api/whoami", "")
 }
