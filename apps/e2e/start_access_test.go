@@ -233,10 +233,31 @@ func TestStartTable(t *testing.T) {
 					if got.none != want || got.wrong != http.StatusUnauthorized || got.code != program.ExitDone {
 						t.Errorf("without a credential %d, want %d; with a wrong one %d; exit code %d\n%s", got.none, want, got.wrong, got.code, got.stderr)
 					}
+					hasTLS := strings.HasPrefix(base, "https")
+					if line := startLine(want == http.StatusOK, len(setting.args) > 0, listen.remote, kind.exists, hasTLS); strings.Count(got.stderr, `"msg":"`+line) != 1 {
+						t.Errorf("the log must say once %q, got\n%s", line, got.stderr)
+					}
 				})
 			}
 		}
 	}
+}
+
+// startLine returns the line of the log for a row of contract section 11. isSet reports whether a flag opens the server.
+func startLine(isOpen, isSet, remote, exists, hasTLS bool) string {
+	switch {
+	case isOpen && remote:
+		return "open to every machine that reaches the address: requests without a credential have every right"
+	case isOpen && isSet:
+		return "open to every program on this machine: requests without a credential have every right"
+	case isOpen:
+		return "open to every program on this machine; the first token closes it"
+	case !exists:
+		return "closed, and no credential exists"
+	case remote && !hasTLS:
+		return "closed; credentials travel without encryption, unless a proxy in front adds TLS"
+	}
+	return "closed: each request needs a credential"
 }
 
 // checkRefusedStart checks a start that was refused, and that its message has a part.

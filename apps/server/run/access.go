@@ -331,12 +331,19 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, url string, 
 		at = " --url " + url
 	}
 
+	flag := "--insecure-open"
+	if !cfg.InsecureOpen {
+		flag = "--auth off"
+	}
+
 	switch {
-	case g.open.Load() && loopback:
+	case g.closesAtCredential.Load():
 		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
 			"command", create+at)
+	case g.open.Load() && loopback:
+		g.log.WarnContext(ctx, "open to every program on this machine: requests without a credential have every right", "addr", cfg.Addr, "flag", flag)
 	case g.open.Load():
-		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", "--insecure-open")
+		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", flag)
 	case !exists:
 		g.log.WarnContext(ctx, "closed, and no credential exists", "command", create+databaseFlag(cfg))
 	case !loopback && cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:

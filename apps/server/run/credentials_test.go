@@ -1,8 +1,11 @@
 package run
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
@@ -176,30 +180,105 @@ func TestStartOfAccess(t *testing.T) {
 	}
 }
 
-// TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind.
+// accessLines are the lines of the log that say how a server is open or closed.
+var accessLines = map[string]struct{ level, message string }{
+	"open until a token": {"INFO", "open to every program on this machine; the first token closes it"},
+	"open here":          {"WARN", "open to every program on this machine: requests without a credential have every right"},
+	"open":               {"WARN", "open to every machine that reaches the address: requests without a credential have every right"},
+	"closed for all":     {"WARN", "closed, and no credential exists"},
+	"closed, plain":      {"WARN", "closed; credentials travel without encryption, unless a proxy in front adds TLS"},
+	"closed":             {"INFO", "closed: each request needs a credential"},
+}
+
+// TestStartLinesOfAccess: each start over the table of contract section 11 writes the one line of its row.
+func TestStartLinesOfAccess(t *testing.T) {
+	const here, everywhere = "127.0.0.1:0", "0.0.0.0:0"
+	credential := func(c *Config) { c.AdminToken = access.NewSecret().Reveal() }
+	insecure := func(c *Config) { c.InsecureOpen = true }
+	auth := func(mode string) func(*Config) { return func(c *Config) { c.Auth = mode } }
+	encrypted := func(c *Config) {
+		withTLS, _ := tlsConfig(t, io.Discard)
+		c.TLSCertFile, c.TLSKeyFile = withTLS.TLSCertFile, withTLS.TLSKeyFile
+	}
+	proxied := func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8"} }
+
+	for name, c := range map[string]struct {
+		addr    string
+		changes []func(*Config)
+		want    string
+		attr    string // a part of the line beside the address
+	}{
+		"loopback, no credential":                        {here, nil, "open until a token", `"command":"pgqueue create-token admin --grant 'system@*' --url http`},
+		"loopback, a credential":                         {here, []func(*Config){credential}, "closed", ""},
+		"loopback, no credential, auth on":               {here, []func(*Config){auth(AuthOn)}, "closed for all", `"command":"pgqueue create-token admin --grant 'system@*' --data-dir `},
+		"loopback, no credential, auth off":              {here, []func(*Config){auth(AuthOff)}, "open here", `"flag":"--auth off"`},
+		"loopback, a credential, auth off":               {here, []func(*Config){credential, auth(AuthOff)}, "open here", `"flag":"--auth off"`},
+		"loopback, no credential, opened":                {here, []func(*Config){insecure}, "open here", `"flag":"--insecure-open"`},
+		"loopback, a credential, opened":                 {here, []func(*Config){credential, insecure}, "open here", `"flag":"--insecure-open"`},
+		"elsewhere, no credential, opened":               {everywhere, []func(*Config){insecure}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential, opened":                {everywhere, []func(*Config){credential, insecure}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential, opened, auth off":      {everywhere, []func(*Config){credential, insecure, auth(AuthOff)}, "open", `"flag":"--insecure-open"`},
+		"elsewhere, a credential":                        {everywhere, []func(*Config){credential}, "closed, plain", ""},
+		"elsewhere, a credential, auth on":               {everywhere, []func(*Config){credential, auth(AuthOn)}, "closed, plain", ""},
+		"elsewhere, a credential and TLS":                {everywhere, []func(*Config){credential, encrypted}, "closed", ""},
+		"elsewhere, a credential behind a trusted proxy": {everywhere, []func(*Config){credential, proxied}, "closed", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, log := newSlow(), &lines{}
+			close(store.leave)
+			cfg := store.config(log)
+			cfg.Addr = c.addr
+			for _, change := range c.changes {
+				change(&cfg)
+			}
+			start(t, cfg)
+
+			for kind, line := range accessLines {
+				records := log.all(t, line.message)
+				if (len(records) == 1) != (kind == c.want) || len(records) > 1 {
+					t.Errorf("the log has %d lines %q", len(records), line.message)
+				}
+				if kind == c.want && len(records) == 1 && records[0]["level"] != line.level {
+					t.Errorf("the line is %v, want the level %s", records[0], line.level)
+				}
+			}
+			if !log.contains(c.attr) {
+				t.Errorf("the log has no %s: %s", c.attr, log.text())
+			}
+			if cfg.AdminToken != "" && log.contains(cfg.AdminToken) {
+				t.Error("the log has the token")
+			}
+		})
+	}
+}
+
+// TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind for the same reason.
 func TestCredentialsOverTransports(t *testing.T) {
 	admin, worker, unknown := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
 	for name, c := range map[string]struct {
 		token   string
 		prepare func(s *Server) (token, cookie string) // in place of token
 		want    queue.Kind
+		says    string
 	}{
-		"none":         {"", nil, queue.KindUnauthenticated},
-		"garbage":      {"garbage", nil, queue.KindUnauthenticated},
-		"bad checksum": {unknown[:len(unknown)-1] + "~", nil, queue.KindUnauthenticated},
-		"unknown":      {unknown, nil, queue.KindUnauthenticated},
-		"expired":      {"", func(s *Server) (string, string) { return issueExpired(t, s), "" }, queue.KindUnauthenticated},
+		"none":                       {"", nil, queue.KindUnauthenticated, "must be a bearer token"},
+		"garbage":                    {"garbage", nil, queue.KindUnauthenticated, "must have the form of a token"},
+		"a letter of no token":       {unknown[:len(unknown)-1] + "~", nil, queue.KindUnauthenticated, "must have the form of a token"},
+		"bad checksum":               {spoilChecksum(unknown), nil, queue.KindUnauthenticated, "must have the checksum of its letters"},
+		"bad checksum of a live one": {spoilChecksum(admin), nil, queue.KindUnauthenticated, "must have the checksum of its letters"},
+		"unknown":                    {unknown, nil, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
+		"expired":                    {"", func(s *Server) (string, string) { return issueExpired(t, s), "" }, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
 		"revoked": {"", func(s *Server) (string, string) {
 			revoked := issueThrough(t, s, admin)
 			if _, err := dialAs(t, s, "rest", admin).(access.Admin).RevokeToken(t.Context(), revoked.ID); err != nil {
 				t.Fatal(err)
 			}
 			return revoked.Secret.Reveal(), ""
-		}, queue.KindUnauthenticated},
-		"two that differ":  {"", func(s *Server) (string, string) { return worker, sessionCookie(t, s, admin) }, queue.KindInvalid},
-		"two of one owner": {"", func(s *Server) (string, string) { return admin, sessionCookie(t, s, admin) }, queue.KindInvalid},
-		"other rights":     {worker, nil, queue.KindDenied},
-		"admin":            {admin, nil, ""},
+		}, queue.KindUnauthenticated, "one that is unknown, expired or revoked"},
+		"two that differ":  {"", func(s *Server) (string, string) { return worker, sessionCookie(t, s, admin) }, queue.KindInvalid, "must not come with the cookie of a session"},
+		"two of one owner": {"", func(s *Server) (string, string) { return admin, sessionCookie(t, s, admin) }, queue.KindInvalid, "must not come with the cookie of a session"},
+		"other rights":     {worker, nil, queue.KindDenied, "must have the right"},
+		"admin":            {admin, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newSlow()
@@ -222,14 +301,14 @@ func TestCredentialsOverTransports(t *testing.T) {
 			for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
 				svc := dialAs(t, s, way, token, header...)
 				_, err := svc.CreateTask(t.Context(), "mail", queue.TaskMeta{})
-				if queue.KindOf(err) != c.want {
-					t.Errorf("over %s: %v, want %q", way, err, c.want)
+				if queue.KindOf(err) != c.want || err != nil && !strings.Contains(err.Error(), c.says) {
+					t.Errorf("over %s: %v, want %q with %q", way, err, c.want, c.says)
 				}
 				if err != nil && token != "" && strings.Contains(err.Error(), token) {
 					t.Errorf("over %s: the error shows the token", way)
 				}
 				if c.want != "" {
-					checkStreamsRefused(t, svc, way, c.want)
+					checkStreamsRefused(t, svc, way, c.want, c.says)
 				}
 			}
 		})
@@ -238,21 +317,32 @@ func TestCredentialsOverTransports(t *testing.T) {
 
 // checkStreamsRefused checks that a stream of events, and one of a worker where the way has it, are refused as a call is. The token
 // of a worker has a right to the latter.
-func checkStreamsRefused(t *testing.T, svc queue.Service, way string, want queue.Kind) {
+func checkStreamsRefused(t *testing.T, svc queue.Service, way string, want queue.Kind, says string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a stream that is not refused would not end
 	defer cancel()
-	if err := svc.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return errDone }); queue.KindOf(err) != want {
-		t.Errorf("a stream of events over %s: %v, want %q", way, err, want)
+	err := svc.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return errDone })
+	if queue.KindOf(err) != want || !strings.Contains(err.Error(), says) {
+		t.Errorf("a stream of events over %s: %v, want %q with %q", way, err, want, says)
 	}
 	if way != "connect" && way != "grpc" || want == queue.KindDenied {
 		return
 	}
 	stream := connectclient.NewStream(svc.(*connectclient.Client))
 	defer stream.Close()
-	if _, err := stream.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 1}); queue.KindOf(err) != want {
-		t.Errorf("a stream of a worker over %s: %v, want %q", way, err, want)
+	_, err = stream.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 1})
+	if queue.KindOf(err) != want || !strings.Contains(err.Error(), says) {
+		t.Errorf("a stream of a worker over %s: %v, want %q with %q", way, err, want, says)
 	}
+}
+
+// spoilChecksum returns a secret with another last letter, which has the form of a secret and a wrong checksum.
+func spoilChecksum(secret string) string {
+	letter := "0"
+	if strings.HasSuffix(secret, letter) {
+		letter = "1"
+	}
+	return secret[:len(secret)-1] + letter
 }
 
 // issueExpired makes a token in the store of a server that has expired.
@@ -344,17 +434,24 @@ func dialAs(t *testing.T, s *Server, way, token string, header ...string) queue.
 
 // TestFirstTokenClosesTheServer: the token that a caller of an open server makes, and one that another process makes.
 func TestFirstTokenClosesTheServer(t *testing.T) {
-	store := newSlow()
+	store, log := newSlow(), &lines{}
 	close(store.leave)
-	s := start(t, store.config(io.Discard))
+	s := start(t, store.config(log))
 	admin := dialAs(t, s, "rest", "").(access.Admin)
 	if _, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "w", Grants: []string{"worker@default"}}); queue.KindOf(err) != queue.KindInvalid {
 		t.Fatalf("a first token without every right: %v", err)
 	}
 
+	const closing = "closed from now on: a credential exists, so each request needs one"
+	if n := countLines(t, log, closing); n != 0 {
+		t.Errorf("the log says %d times that an open server closes", n)
+	}
 	issued, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "admin", Grants: []string{"system@*"}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := countLines(t, log, closing); n != 1 {
+		t.Errorf("the log says %d times that the server closes", n)
 	}
 	if code, _ := do(t, "GET", s.URL()+"/api/queue", ""); code != http.StatusUnauthorized {
 		t.Errorf("after the first token a request without one gets %d", code)
@@ -497,17 +594,20 @@ func TestRevocationEndsStreams(t *testing.T) {
 			go func() { ended <- end{name + " over " + way, call(client)} }()
 		}
 	}
-	// A worker's stream without a call ends too: the next message finds its credential refused.
-	stream := connectclient.NewStream(dialAs(t, second, "grpc", issued.Secret.Reveal()).(*connectclient.Client))
-	t.Cleanup(stream.Close)
+	for _, way := range streamWays {
+		stream := consumerAs(t, second, way, issued.Secret.Reveal()).(queue.Service)
+		expected++
+		go func() { ended <- end{"a retain of a " + way, calls["a waiting retain"](stream)} }()
+	}
 	expected++
-	go func() { ended <- end{"a retain of a worker's stream", calls["a waiting retain"](stream)} }()
+	go func() { ended <- end{"the stream of stats", followStats(t.Context(), second, issued.Secret.Reveal())} }()
 	open, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	other := make(chan error, 1)
+	other := make(chan error, 2)
 	go func() {
 		other <- dialAs(t, second, "connect", cfg.AdminToken).SubscribeEvents(open, queue.EventFilter{}, func(queue.Event) error { return nil })
 	}()
+	go func() { other <- followStats(open, second, cfg.AdminToken) }()
 
 	time.Sleep(2 * time.Second) // so that all of them are open
 	begin := time.Now()
@@ -526,13 +626,47 @@ func TestRevocationEndsStreams(t *testing.T) {
 	}
 	select {
 	case err := <-other:
-		t.Errorf("the stream of another token ended with %v", err)
+		t.Errorf("a stream of another token ended with %v", err)
 	default:
 	}
 	cancel()
-	if err := <-other; err == nil {
-		t.Error("a canceled stream must end with an error")
+	for range cap(other) {
+		if err := <-other; err == nil {
+			t.Error("a canceled stream must end with an error")
+		}
 	}
+}
+
+// followStats reads the stream of stats to its end, and returns the error of its last event, or that of its connection.
+func followStats(ctx context.Context, s *Server, token string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/api"+restapi.ListStats.Path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", restapi.MediaEventStream)
+	return readStats(client.Do(req))
+}
+
+// readStats reads an answer that must be a stream of stats to its end, and returns the error of its last event.
+func readStats(resp *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	at := bytes.LastIndex(text, []byte("event: error\ndata: "))
+	if at < 0 || !bytes.Contains(text[:at], []byte("event: stats\n")) {
+		return fmt.Errorf("the stream must have stats, and an error at its end, got %d %.500q", resp.StatusCode, text)
+	}
+	var p problem
+	if err := json.Unmarshal(text[at+len("event: error\ndata: "):], &p); err != nil {
+		return err
+	}
+	return &queue.Error{Kind: queue.Kind(p.Code), Msg: p.Detail}
 }
 
 // TestChangesOfTokensReachOtherServersAtOnce: a server asks its store again after a change through another server, long before

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 )
 
 // contains reports whether the log has a text.
@@ -28,8 +30,28 @@ func (l *lines) contains(text string) bool {
 	return bytes.Contains(l.buf.Bytes(), []byte(text))
 }
 
-// ways are the ways in, with the stream of server-sent events.
-var ways = []string{"rest", "connect", "grpc", "grpcweb", "sse"}
+// ways are the ways in: single calls, the stream of server-sent events, and the stream of a worker, which needs HTTP/2.
+var ways = slices.Concat(callWays, []string{"sse"}, streamWays)
+
+var (
+	callWays   = []string{"rest", "connect", "grpc", "grpcweb"}
+	streamWays = []string{"connect stream", "grpc stream"}
+	// workWays are those in which a worker retains tasks.
+	workWays = slices.Concat(callWays, streamWays)
+)
+
+// consumerAs returns a client for the retains of a worker, by one of workWays.
+func consumerAs(t *testing.T, s *Server, way, token string) queue.Consumer {
+	t.Helper()
+	protocol, isStream := strings.CutSuffix(way, " stream")
+	client := dialAs(t, s, protocol, token)
+	if !isStream {
+		return client
+	}
+	stream := connectclient.NewStream(client.(*connectclient.Client))
+	t.Cleanup(stream.Close)
+	return stream
+}
 
 // retainAs retains a task of the queue mail, or reads the stream of events, by one of the ways.
 func retainAs(t *testing.T, s *Server, way, token string) error {
@@ -37,7 +59,7 @@ func retainAs(t *testing.T, s *Server, way, token string) error {
 	if way == "sse" {
 		return dialAs(t, s, "rest", token).SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return errDone })
 	}
-	_, err := dialAs(t, s, way, token).RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w"})
+	_, err := consumerAs(t, s, way, token).RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Limit: 1})
 	return err
 }
 
@@ -92,16 +114,17 @@ func TestServiceAccounts(t *testing.T) {
 	pod := key.Sign(t, `{"alg":"RS256","kid":"`+key.ID+`"}`, oidctest.Text(t, projectedToken(issuer, "mail", "sender")))
 	foreign := key.Mint(t, projectedToken(issuer, "web", "front"))
 
-	for _, way := range ways[:4] {
-		created, err := dialAs(t, s, way, admin).CreateTask(t.Context(), "mail", queue.TaskMeta{})
+	for _, way := range workWays {
+		created, err := dialAs(t, s, "rest", admin).CreateTask(t.Context(), "mail", queue.TaskMeta{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		retained, err := dialAs(t, s, way, pod).RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w"})
+		retained, err := consumerAs(t, s, way, pod).RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Limit: 1})
 		if err != nil || len(retained) != 1 || retained[0].ID != created.ID {
 			t.Errorf("over %s the pod retains %d tasks: %v", way, len(retained), err)
 		}
-		if _, err := dialAs(t, s, way, pod).CreateTask(t.Context(), "mail", queue.TaskMeta{}); queue.KindOf(err) != queue.KindDenied {
+		protocol := strings.TrimSuffix(way, " stream")
+		if _, err := dialAs(t, s, protocol, pod).CreateTask(t.Context(), "mail", queue.TaskMeta{}); queue.KindOf(err) != queue.KindDenied {
 			t.Errorf("over %s the pod creates a task: %v", way, err)
 		}
 		if err := retainAs(t, s, way, foreign); queue.KindOf(err) != queue.KindDenied {
@@ -230,11 +253,11 @@ func TestIssuerIsDown(t *testing.T) {
 	issuer.SetDown(true)
 	s, admin, _ := startWithIssuer(t, issuer, io.Discard)
 	pod := issuer.Mint(projectedToken(issuer, "mail", "sender"))
-	for _, way := range ways[:4] {
+	for _, way := range workWays {
 		if err := retainAs(t, s, way, pod); queue.KindOf(err) != queue.KindUnavailable || strings.Contains(err.Error(), "database") {
 			t.Errorf("over %s: %v", way, err)
 		}
-		if _, err := dialAs(t, s, way, admin).ListQueues(t.Context(), queue.Page{}); err != nil {
+		if err := retainAs(t, s, way, admin); err != nil {
 			t.Errorf("a token of the settings over %s: %v", way, err)
 		}
 	}
@@ -300,9 +323,19 @@ func TestEndOfJWTsEndsStreams(t *testing.T) {
 	claims["exp"] = time.Now().Add(3 * time.Second).Unix()
 	short := issuer.Mint(claims)
 
-	expired, removed := make(chan error, 5), make(chan error, 5)
+	expired, removed := make(chan error, len(ways)+1), make(chan error, len(ways)+1)
+	go func() { expired <- followStats(t.Context(), s, short) }()
+	go func() { removed <- followStats(t.Context(), s, long) }()
 	for _, way := range ways {
 		follow := func(token string, ended chan<- error) {
+			if strings.HasSuffix(way, " stream") {
+				stream := consumerAs(t, s, way, token)
+				go func() {
+					_, err := stream.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Limit: 1, Wait: time.Minute})
+					ended <- err
+				}()
+				return
+			}
 			protocol := strings.Replace(way, "sse", "rest", 1)
 			client := dialAs(t, s, protocol, token)
 			go func() {
@@ -314,7 +347,7 @@ func TestEndOfJWTsEndsStreams(t *testing.T) {
 	}
 	wait := func(reason string, ended <-chan error) {
 		begin := time.Now()
-		for range ways {
+		for range cap(ended) {
 			select {
 			case err := <-ended:
 				if queue.KindOf(err) != queue.KindUnauthenticated {

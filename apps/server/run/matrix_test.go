@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -32,8 +33,12 @@ var publicRoutes = []string{
 	"/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/",
 }
 
-// signIn brings its credential in its body, and answers a wrong one as every route does.
+// signIn brings its credential in its body.
 const signIn = "POST /api/session"
+
+// providerRoutes are public routes that a server with an identity provider has beside publicRoutes. The second one brings its
+// credential in its address.
+var providerRoutes = []string{"GET /api/session/oidc", "GET /api/session/oidc/callback"}
 
 // neededActions has the operations that need other rights than the one of the table of operations: all of a row, and
 // of an action with "|" one of two.
@@ -83,7 +88,7 @@ func (e endpoint) may(role access.Role) bool {
 }
 
 // startMatrix starts a closed server with an audit and with a token of each role, and of one with every right under "".
-func startMatrix(t *testing.T) (*Server, map[access.Role]string) {
+func startMatrix(t *testing.T, changes ...func(*Config)) (*Server, map[access.Role]string) {
 	t.Helper()
 	tokens := map[access.Role]string{"": access.NewSecret().Reveal()}
 	lines := []string{tokens[""]}
@@ -101,6 +106,9 @@ func startMatrix(t *testing.T) (*Server, map[access.Role]string) {
 	store := &auditedStore{memory.New(), memory.NewAudit(nil)}
 	cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
 		return store, func(context.Context) error { return nil }, nil
+	}
+	for _, change := range changes {
+		change(&cfg)
 	}
 	return start(t, cfg), tokens
 }
@@ -140,16 +148,36 @@ func TestMatrixOverTheWire(t *testing.T) {
 }
 
 // TestEachRouteHasARow: each pattern of the port is a route of the table of operations, a procedure, or on the public list.
-// The public routes, and no others, answer without a token.
+// The public routes, and no others, answer without a token. A server with an identity provider has routes of its own.
 func TestEachRouteHasARow(t *testing.T) {
-	s, _ := startMatrix(t)
+	redirects := client.CheckRedirect
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t.Cleanup(func() { client.CheckRedirect = redirects })
+
+	t.Run("without a provider", func(t *testing.T) {
+		s, _ := startMatrix(t)
+		checkRoutes(t, s, publicRoutes)
+	})
+	t.Run("with a provider", func(t *testing.T) {
+		issuer := oidctest.Start(t)
+		s, _ := startMatrix(t, func(c *Config) {
+			c.AccessFile = writeFile(t, "rules: []")
+			c.OIDCIssuer, c.OIDCClientID, c.OIDCClientSecret = issuer.URL(), "pgqueue", "s3cret"
+		})
+		checkRoutes(t, s, slices.Concat(publicRoutes, providerRoutes))
+	})
+}
+
+// checkRoutes checks each pattern of a server of which the routes on a list are public.
+func checkRoutes(t *testing.T, s *Server, public []string) {
+	t.Helper()
 	h, err := s.handler()
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	// The root leads a browser to the dashboard, and refuses other callers without a token.
-	known := append(slices.Clone(publicRoutes), "GET /{$}")
+	known := append(slices.Clone(public), "GET /{$}")
 	for _, r := range restapi.Routes() {
 		if r.Op == 0 && r != restapi.Metrics || r.Op != 0 && r.Op.Operation().Action == "" {
 			t.Errorf("%s %s has no action in the table of operations", r.Method, r.Path)
@@ -176,16 +204,16 @@ func TestEachRouteHasARow(t *testing.T) {
 		if !ok {
 			continue // the procedures follow
 		}
-		code, _ := do(t, method, s.URL()+files.Replace(path), "")
-		if public := slices.Contains(publicRoutes, pattern); pattern != signIn && (code == http.StatusUnauthorized) == public {
-			t.Errorf("%s without a token: %d", pattern, code)
+		code, text := do(t, method, s.URL()+files.Replace(path), "")
+		if isPublic := slices.Contains(public, pattern); isUnseen(code, text) == isPublic {
+			t.Errorf("%s without a token: %d %s", pattern, code, text)
 		}
 	}
 	for service, methods := range rpcServices() {
 		for _, method := range methods {
-			code, _ := do2(t, s.URL()+"/"+service+"/"+string(method.Name()), "{}")
-			if code != http.StatusUnauthorized && strings.HasPrefix(service, "pgqueue.") {
-				t.Errorf("%s/%s without a token: %d", service, method.Name(), code)
+			code, text := do2(t, s.URL()+"/"+service+"/"+string(method.Name()), "{}")
+			if !isUnseen(code, text) && strings.HasPrefix(service, "pgqueue.") {
+				t.Errorf("%s/%s without a token: %d %s", service, method.Name(), code, text)
 			}
 		}
 	}
@@ -194,6 +222,12 @@ func TestEachRouteHasARow(t *testing.T) {
 			t.Errorf("%s is public and answers %d", path, code)
 		}
 	}
+}
+
+// isUnseen reports whether an answer is that of the check of credentials, so that no route has seen the request. Routes of a
+// sign-in have another text for a wrong credential.
+func isUnseen(code int, text string) bool {
+	return code == http.StatusUnauthorized && strings.Contains(text, "must be a bearer token")
 }
 
 // rpcServices has the methods of each service that the server knows.

@@ -68,8 +68,8 @@ func TestSecretsStayInRequests(t *testing.T) {
 
 	workOver(t, s, issued.Secret.Reveal())
 	client := wireClient(t)
-	badChecksum := wrong[:len(wrong)-1] + "~"
-	for _, secret := range []string{admin, wrong, badChecksum, revoked.Secret.Reveal(), rotated.Secret.Reveal()} {
+	garbage := wrong[:len(wrong)-1] + "~" // no letter of a token
+	for _, secret := range []string{admin, wrong, spoilChecksum(wrong), garbage, revoked.Secret.Reveal(), rotated.Secret.Reveal()} {
 		for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
 			_, err := dialAs(t, s, way, secret).GetQueue(t.Context(), "nowhere")
 			_, _ = answers.Write([]byte(err.Error()))
@@ -116,7 +116,7 @@ func TestSecretsStayInRequests(t *testing.T) {
 		"the metrics page": string(page), "the list of tokens": string(list), "the audit": string(entries),
 	}
 	for where, content := range map[string]string{
-		"the log": `"msg":"request"`, "the traces and metrics": "/api/token/{id}/rotate", "an answer": "unauthenticated",
+		"the log": "must have the checksum of its letters", "the traces and metrics": "/api/token/{id}/rotate", "an answer": "unauthenticated",
 		"the metrics page": "queue_tasks", "the list of tokens": issued.ID, "the audit": "unauthenticated",
 	} {
 		if !strings.Contains(outputs[where], content) {
@@ -128,7 +128,7 @@ func TestSecretsStayInRequests(t *testing.T) {
 		"a rotated token": rotated.Secret.Reveal(), "a revoked token": revoked.Secret.Reveal(),
 	} {
 		private := secret[len("pgq_12345678_"):]
-		private = private[:32] // without the checksum, which one of them misses
+		private = private[:32] // without the checksum, which some of them miss
 		for where, text := range outputs {
 			if form := findSecret(text, private); form != "" {
 				at := strings.Index(text, private)

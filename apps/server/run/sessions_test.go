@@ -141,6 +141,11 @@ func TestSessions(t *testing.T) {
 		if err := json.Unmarshal([]byte(a.text), &code); err != nil || a.Header.Get("Cache-Control") != "no-store" {
 			t.Fatal(err, a.Header)
 		}
+		for _, wrong := range []string{`{"code":"` + spoilChecksum(code.Code) + `"}`, `{"token":"` + spoilChecksum(token) + `"}`} {
+			if a := p.want(http.StatusUnauthorized, "POST", "/api/session", wrong); strings.Contains(a.text, "pgq_") || strings.Contains(a.text, code.Code[:12]) {
+				t.Errorf("a wrong checksum gets %s", a.text)
+			}
+		}
 		a = p.want(http.StatusCreated, "POST", "/api/session", `{"code":"`+code.Code+`"}`)
 		p.cookies = a.Cookies()
 		p.want(http.StatusOK, "GET", "/api/queue", "")
@@ -200,8 +205,9 @@ func TestSessions(t *testing.T) {
 
 	t.Run("a wrong cookie is refused and removed", func(t *testing.T) {
 		p := &page{T: t, url: p.url}
-		name := p.signIn(token).Name
-		for _, value := range []string{token, "pgs_" + token[4:], "x", strings.Repeat("x", 4096), "%00"} {
+		c := p.signIn(token)
+		name := c.Name
+		for _, value := range []string{token, "pgs_" + token[4:], spoilChecksum(c.Value), "x", strings.Repeat("x", 4096), "%00"} {
 			p.cookies = []*http.Cookie{{Name: name, Value: value}}
 			a := p.want(http.StatusUnauthorized, "GET", "/api/queue", "")
 			if cleared := a.Cookies(); len(cleared) != 1 || cleared[0].Name != name || cleared[0].MaxAge >= 0 || cleared[0].Value != "" {
@@ -264,19 +270,24 @@ func TestSignOut(t *testing.T) {
 	second.cookies = []*http.Cookie{{Name: "pgqueue-" + port, Value: c.Value}}
 	second.want(http.StatusOK, "GET", "/api/whoami", "")
 
-	// The page of the second server follows the events.
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, second.url+"/api/event", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
+	// The page of the second server follows the events and the stats.
+	follow := func(path string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, second.url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.AddCookie(second.cookies[0])
+		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		stream, err := client.Do(r)
+		if err != nil || stream.StatusCode != http.StatusOK {
+			t.Fatal(stream, err)
+		}
+		t.Cleanup(func() { _ = stream.Body.Close() })
+		return stream
 	}
-	r.AddCookie(second.cookies[0])
-	r.Header.Set("Accept", "text/event-stream")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	stream, err := client.Do(r)
-	if err != nil || stream.StatusCode != http.StatusOK {
-		t.Fatal(stream, err)
-	}
-	defer func() { _ = stream.Body.Close() }()
+	stream, stats := follow("/api/event"), follow("/api/stats")
 
 	a := first.want(http.StatusNoContent, "DELETE", "/api/session", "")
 	if cleared := a.Cookies(); len(cleared) != 1 || cleared[0].MaxAge >= 0 {
@@ -288,6 +299,9 @@ func TestSignOut(t *testing.T) {
 	// The end of the stream is the event that the test waits for: it comes within 10 s.
 	if _, err := io.Copy(io.Discard, stream.Body); err != nil {
 		t.Log("the stream ended with", err)
+	}
+	if err := readStats(stats, nil); queue.KindOf(err) != queue.KindUnauthenticated {
+		t.Errorf("the stream of stats ended with %v", err)
 	}
 	second.want(http.StatusUnauthorized, "GET", "/api/whoami", "")
 }

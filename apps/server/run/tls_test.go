@@ -177,6 +177,21 @@ func dialTLS(t *testing.T, s *Server, way string, cfg *tls.Config, token string)
 	return c
 }
 
+// streamTLS returns a worker's stream by one of streamWays.
+func streamTLS(t *testing.T, s *Server, way string, cfg *tls.Config, token string) *connectclient.Stream {
+	t.Helper()
+	stream := connectclient.NewStream(dialTLS(t, s, strings.TrimSuffix(way, " stream"), cfg, token).(*connectclient.Client))
+	t.Cleanup(stream.Close)
+	return stream
+}
+
+// retainTLS retains a task of the queue mail over a worker's stream.
+func retainTLS(t *testing.T, s *Server, way string, cfg *tls.Config, token string) error {
+	t.Helper()
+	_, err := streamTLS(t, s, way, cfg, token).RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Limit: 1})
+	return err
+}
+
 // subscribe follows the events of c.
 func subscribe(ctx context.Context, c queue.Service) (events <-chan struct{}, ended <-chan error) {
 	seen, end := make(chan struct{}, 1), make(chan error, 1)
@@ -209,9 +224,6 @@ func awaitEvent(t *testing.T, c queue.Service, name string, events <-chan struct
 	}
 }
 
-// callWays are the ways of single calls, without the stream of events.
-var callWays = ways[:4]
-
 // TestTLS serves every protocol and streams over TLS.
 func TestTLS(t *testing.T) {
 	log := &lines{}
@@ -221,8 +233,8 @@ func TestTLS(t *testing.T) {
 	if !strings.HasPrefix(s.URL(), "https://localhost:") {
 		t.Errorf("the URL is %s", s.URL())
 	}
-	if countLines(t, log, "closed; credentials travel without encryption, unless a proxy in front adds TLS") != 0 {
-		t.Error("the log warns of a port without TLS")
+	if countLines(t, log, accessLines["closed, plain"].message) != 0 || countLines(t, log, accessLines["closed"].message) != 1 {
+		t.Error("the log warns of a port without TLS, or does not say that it is closed")
 	}
 
 	for i, way := range callWays {
@@ -415,9 +427,12 @@ func TestClientCertificates(t *testing.T) {
 	clients := newAuthority(t)
 	cfg.TLSClientCAFile = writeFile(t, clients.pem())
 	cfg.AccessFile = writeFile(t, `rules:
-  - {cert: worker.example.org, grant: [viewer@default]}
-  - {cert: "spiffe://example.org/ns/mail/*", grant: [viewer@default]}`)
+  - {cert: worker.example.org, grant: [viewer@default, worker@default]}
+  - {cert: "spiffe://example.org/ns/mail/*", grant: [viewer@default, worker@default]}`)
 	s := start(t, cfg)
+	if _, err := dialTLS(t, s, "rest", ca.trust(nil), cfg.AdminToken).CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
 
 	ended := forClient("worker.example.org")
 	ended.NotAfter = time.Now().Add(-time.Minute)
@@ -459,6 +474,11 @@ func TestClientCertificates(t *testing.T) {
 				t.Errorf("%s over %s: %v, want %q", name, way, err, c.want)
 			}
 		}
+		for _, way := range streamWays {
+			if err := retainTLS(t, s, way, ca.trust(c.pair), c.token); queue.KindOf(err) != c.want {
+				t.Errorf("%s over a %s: %v, want %q", name, way, err, c.want)
+			}
+		}
 		if c.want == "" {
 			continue // it would wait for an event
 		}
@@ -480,13 +500,25 @@ func TestRequiredClientCertificates(t *testing.T) {
 	clients := newAuthority(t)
 	cfg.TLSClientCAFile, cfg.TLSClientAuth = writeFile(t, clients.pem()), ClientAuthRequired
 	s := start(t, cfg)
+	pair := clients.clientPairOf(forClient("any.example.org"))
+	if _, err := dialTLS(t, s, "rest", ca.trust(pair), cfg.AdminToken).CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, way := range callWays {
 		_, err := dialTLS(t, s, way, ca.trust(nil), cfg.AdminToken).ListQueues(t.Context(), queue.Page{})
 		if queue.KindOf(err) != queue.KindUnauthenticated || !strings.Contains(err.Error(), "--tls-client-auth required") {
 			t.Errorf("%s without a certificate: %v", way, err)
 		}
-		pair := clients.clientPairOf(forClient("any.example.org"))
 		if _, err := dialTLS(t, s, way, ca.trust(pair), cfg.AdminToken).ListQueues(t.Context(), queue.Page{}); err != nil {
+			t.Errorf("%s with one: %v", way, err)
+		}
+	}
+	for _, way := range streamWays {
+		err := retainTLS(t, s, way, ca.trust(nil), cfg.AdminToken)
+		if queue.KindOf(err) != queue.KindUnauthenticated || !strings.Contains(err.Error(), "--tls-client-auth required") {
+			t.Errorf("%s without a certificate: %v", way, err)
+		}
+		if err := retainTLS(t, s, way, ca.trust(pair), cfg.AdminToken); err != nil {
 			t.Errorf("%s with one: %v", way, err)
 		}
 	}
@@ -547,13 +579,13 @@ func TestClientCertificateEnds(t *testing.T) {
 	}
 }
 
-// TestCertificateStreamsEnd: open streams and waiting calls end within 10 s after a change of the rules and after the end of their
-// certificate.
+// TestCertificateStreamsEnd: open streams, those of workers among them, and waiting calls end within 10 s after a change of the
+// rules, after the end of their certificate, and after the authority has lost its trust.
 func TestCertificateStreamsEnd(t *testing.T) {
 	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
 		t.Skip("takes 20 s; set PGQUEUE_TEST_FULL=1")
 	}
-	for name, life := range map[string]time.Duration{"changed rules": time.Hour, "an expired certificate": 3 * time.Second} {
+	for name, life := range map[string]time.Duration{"changed rules": time.Hour, "an expired certificate": 3 * time.Second, "a removed authority": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, ca := tlsConfig(t, &lines{})
@@ -563,31 +595,51 @@ func TestCertificateStreamsEnd(t *testing.T) {
 			s := start(t, cfg)
 			template := forClient("worker.example.org")
 			template.NotAfter = time.Now().Add(life)
-			c := dialTLS(t, s, "connect", ca.trust(clients.clientPairOf(template)), "")
+			trust := ca.trust(clients.clientPairOf(template))
+			c := dialTLS(t, s, "connect", trust, "")
 			for _, name := range []string{"mail", "empty"} {
 				if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: name}); err != nil {
 					t.Fatal(err)
 				}
 			}
 
-			ended := make(chan error, 2)
 			events, closed := subscribe(t.Context(), c)
 			awaitEvent(t, c, "mail", events, closed)
-			go func() { ended <- <-closed }()
-			go func() {
-				_, err := c.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"empty"}, Worker: "w", Wait: time.Minute})
-				ended <- err
-			}()
+			waiting := map[string]queue.Consumer{"a waiting retain": c}
+			for _, way := range streamWays {
+				stream := streamTLS(t, s, way, trust, "")
+				if _, err := stream.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"empty"}, Worker: "w", Limit: 1}); err != nil {
+					t.Fatalf("the %s does not open: %v", way, err)
+				}
+				waiting["a retain of the "+way] = stream
+			}
+
+			type end struct {
+				name string
+				err  error
+			}
+			ended := make(chan end, len(waiting)+1)
+			go func() { ended <- end{"the stream of events", <-closed} }()
+			for name, consumer := range waiting {
+				go func() {
+					_, err := consumer.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"empty"}, Worker: "w", Limit: 1, Wait: time.Minute})
+					ended <- end{name, err}
+				}()
+			}
+
 			begin := time.Now()
-			if life == time.Hour {
+			switch name {
+			case "changed rules":
 				replaceFile(t, cfg.AccessFile, "rules: []")
-			} else {
+			case "a removed authority":
+				replaceFile(t, cfg.TLSClientCAFile, newAuthority(t).pem())
+			default:
 				begin = begin.Add(life)
 			}
-			for range 2 {
-				err := <-ended
-				if took := time.Since(begin); queue.KindOf(err) != queue.KindUnauthenticated || took > 10*time.Second {
-					t.Errorf("ended with %v after %v", err, took)
+			for range len(waiting) + 1 {
+				e := <-ended
+				if took := time.Since(begin); queue.KindOf(e.err) != queue.KindUnauthenticated || took > 10*time.Second {
+					t.Errorf("%s ended with %v after %v", e.name, e.err, took)
 				}
 			}
 		})

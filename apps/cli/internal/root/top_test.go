@@ -113,3 +113,31 @@ func TestTop(t *testing.T) {
 		}
 	})
 }
+
+// TestTopShowsAnObserverNoContent: the screen of an observer has the queues and the failed tasks, without their payloads and
+// errors. A viewer sees both.
+func TestTopShowsAnObserverNoContent(t *testing.T) {
+	s := world(t)
+	s.must("create-task", "mail", "--key", "k5", "--payload", `{"to":"MARKED"}`)
+	s.must("retain-task", "mail", "--worker", "w3", "--limit", "10")
+	s.must("complete-task", "5", "--error", `{"msg":"MARKED too"}`, "--permanent")
+	s.env["PGQUEUE_AUTH_TOKEN"] = strings.TrimSpace(s.must("create-token", "admin", "--grant", "system@*", "--jq", ".token"))
+
+	for _, role := range []string{"observer", "viewer"} {
+		t.Run(role, func(t *testing.T) {
+			own := newShell(t, s.env["PGQUEUE_URL"])
+			own.now = s.now
+			own.env["PGQUEUE_AUTH_TOKEN"] = strings.TrimSpace(s.must("create-token", role, "--grant", role+"@default", "--jq", ".token"))
+			sc := newScreen(t, 110, 24)
+			ended := sc.top(t.Context(), own)
+			sc.await("RECENT FAILURES")
+			sc.press("\r")
+			sc.await("attempt 1 by w3")
+			sc.press("q")
+			sc.left(ended)
+			if got := strings.Contains(sc.written(), "MARKED"); got != (role == "viewer") {
+				t.Errorf("the screen has contents: %v\n%s", got, sc.text())
+			}
+		})
+	}
+}

@@ -18,11 +18,15 @@ func OpenTokens(f *factory.Factory) func(*cobra.Command) func(context.Context) (
 		d := &database{}
 		d.defineFlags(cmd.Flags())
 		return func(ctx context.Context) (access.Tokens, func(), error) {
-			ofEnvironment, _ := f.Lookup(program.Variable("database-url"))
+			ofEnvironment := func(name string) string {
+				value, _ := f.Lookup(program.Variable(name))
+				return value
+			}
+			named := d.URL != ofEnvironment("database-url") || d.dataDir != ofEnvironment("data-dir")
 			switch {
 			case d.URL == "" && d.dataDir == "":
 				return nil, nil, nil
-			case d.dataDir == "" && d.URL == ofEnvironment && cmd.Flags().Changed("url"):
+			case !named && cmd.Flags().Changed("url"):
 				return nil, nil, nil
 			}
 

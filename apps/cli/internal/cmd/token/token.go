@@ -61,13 +61,10 @@ func (c *commands) run(cmd *cobra.Command, do func(ctx context.Context, admin ac
 		}
 		if tokens != nil {
 			defer closeStore()
-			var audit *access.AuditRecorder
-			if log, ok := tokens.(access.AuditLog); ok {
-				audit = access.NewAuditRecorder(access.AuditSettings{Log: log})
-				defer audit.Close(ctx)
-			}
+			admin, audit := newDirectAdmin(tokens, c.f.IO.Err)
+			defer audit.Close(ctx)
 			ctx = access.WithCaller(access.With(ctx, access.Owner()), access.Caller{Via: access.ViaCLI})
-			return do(ctx, access.NewAdmin(tokens, access.AdminOptions{Audit: audit}), p, args)
+			return do(ctx, admin, p, args)
 		}
 
 		admin, err := c.f.Admin()
