@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,7 +38,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 
 			// A repeat of a request returns the tasks that it gave before.
 			if known != nil {
-				out[0], err = s.repeatRequest(ctx, t, key, known)
+				out[0], err = s.repeatRequest(ctx, t, key, known, queues)
 				return err
 			}
 
@@ -137,7 +138,7 @@ func claimRequest(ctx context.Context, t *txn.Tx, key requestKey, arguments stri
 }
 
 // repeatRequest returns the tasks of an earlier request that are still under the same lease.
-func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
+func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest, queues []*storedQueue) ([]*queue.Task, error) {
 	now, err := readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
@@ -161,7 +162,8 @@ func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r 
 		if n == nil || n.task.Status != queue.StatusRetained || n.token != tokenOfLeaseRow(r.tokens[i]) || end.IsZero() {
 			continue
 		}
-		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.leases[i])}
+		inOrder := slices.ContainsFunc(queues, func(q *storedQueue) bool { return q.id == n.queue && q.RunsBatches() })
+		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.leases[i]), InOrder: inOrder}
 		tasks = append(tasks, n.task)
 	}
 	t.Queue(countDelivery, key.appendKeyArgs()...)

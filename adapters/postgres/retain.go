@@ -735,7 +735,7 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		h := first[id]
 		held := make([]queue.Lease, len(h.tasks))
 		for i, task := range h.tasks {
-			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease}
+			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease, InOrder: h.q.RunsBatches()}
 			task.Lease = &held[i]
 		}
 		return nil
