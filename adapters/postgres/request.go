@@ -23,7 +23,7 @@ var _ queue.UndeliveredRequests = (*Store)(nil)
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
 	key := requestKey{namespace, share.Worker, share.RequestID}
-	total, _ := s.limitTasks(queue.Retain{Requests: requests}, queues)
+	limits := s.limitTasks(queue.Retain{Requests: requests}, queues)
 	out := make([][]*queue.Task, 1)
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
@@ -42,7 +42,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 				return err
 			}
 
-			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
+			if p, err = s.pickTasks(ctx, t, queues, limits); err != nil {
 				return err
 			}
 			if len(p.out) == 0 {
