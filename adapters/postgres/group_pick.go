@@ -51,6 +51,7 @@ type pickedGroup struct {
 	admitted []int64
 	full     bool // more tasks may wait than were read
 	next     time.Time
+	marked   bool // the pick leaves a marker
 }
 
 // metRun is a row of ready that a search met, with its place.
@@ -431,10 +432,11 @@ func (g *groupPick) settleGroup(group *pickedGroup, started int, byID map[int64]
 	group.next = next
 	group.freed = false
 
-	waited := slices.ContainsFunc(left, func(id int64) bool { return byID[id].run < 0 })
+	// In a FIFO queue all of them wait from now on, those of rows too.
+	waits := g.q.IsFIFO() || slices.ContainsFunc(left, func(id int64) bool { return byID[id].run < 0 })
 	switch {
-	case len(more) > 0 && waited:
-		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: group.grp})
+	case len(more) > 0 && waits:
+		g.markGroup(group)
 	case len(more) == 0 && len(left) > 0 && !next.IsZero():
 		g.wakes = append(g.wakes, wakeRow{dueAt: truncateToMicros(next.Add(time.Microsecond)), queueID: g.q.id, grp: group.grp})
 	}
@@ -511,7 +513,15 @@ func (g *groupPick) holdUp(m *metRun, grp, n int64) {
 		could = true
 	}
 	if group := g.groups[grp]; could && group.next.IsZero() && !g.isHeldUp(group) {
-		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: grp})
+		g.markGroup(group)
+	}
+}
+
+// markGroup leaves a marker, so that the next retain looks at the group. One is enough.
+func (g *groupPick) markGroup(group *pickedGroup) {
+	if !group.marked {
+		group.marked = true
+		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: group.grp})
 	}
 }
 
@@ -618,7 +628,7 @@ func (g *groupPick) undoRestored() {
 		}
 		g.countGroupWaiting(g.q.id, 1)
 		if k.share != groupElsewhere {
-			g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: k.grp})
+			g.markGroup(group)
 		}
 		delete(g.started, id)
 		before := len(g.start)
