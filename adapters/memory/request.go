@@ -36,10 +36,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 		tasks := []*queue.Task{}
 		for i, id := range known.ids {
 			if r := s.tasks[id]; r != nil && r.task.Status == queue.StatusRetained && r.lease.Token == known.tokens[i] {
-				t := r.copyTask()
-				held := r.lease
-				t.Lease = &held
-				tasks = append(tasks, t)
+				tasks = append(tasks, r.copyHeldTask())
 			}
 		}
 		return tasks, nil

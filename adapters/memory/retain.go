@@ -153,8 +153,14 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	if g := r.lane.groups[r.task.Group]; g != nil {
 		s.offerNext(g, now)
 	}
+	return r.copyHeldTask()
+}
+
+// copyHeldTask copies a retained task with its lease, for the answer of a retain.
+func (r *record) copyHeldTask() *queue.Task {
 	t := r.copyTask()
 	held := r.lease
+	held.InOrder = r.lane.queue.RunsBatches()
 	t.Lease = &held
 	return t
 }

@@ -68,8 +68,8 @@ func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs []
 
 // pickNewTasks retains within the transaction t that has created b. It returns nil when it found no task.
 func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
-	total, served := s.limitTasks(r, queues)
-	p, err := s.pickTasks(ctx, t, queues, total)
+	limits := s.limitTasks(r, queues)
+	p, err := s.pickTasks(ctx, t, queues, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,14 @@ func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, que
 		p.queueGroups(t)
 		return nil, nil
 	}
-	p.countAnswered(served, len(r.Requests))
-	requests := r.Requests[:served]
+	p.countAnswered(limits.served, len(r.Requests))
+	requests := r.Requests[:limits.served]
 
 	// Tasks that may exceed the byte limits of the requests are read before their leases are written.
 	others := b.fillFromBatch(p.out)
 	if !s.fitsForSure(requests, p.out) {
 		err = s.measurePicked(ctx, t, requests, p)
-	} else if shareOutTasks(requests, p.out); len(others) > 0 {
+	} else if p.shareOutTasks(requests); len(others) > 0 {
 		queueTaskReading(t, others, sumKeptBytes(requests))
 	}
 	if err != nil {

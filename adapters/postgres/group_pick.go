@@ -47,8 +47,11 @@ type pickedGroup struct {
 	freed   bool    // a marker named it
 	ended   []int64 // tasks that markers named before the state was read
 	waiting []int64 // tasks that could start, in order
-	full    bool    // more tasks may wait than were read
-	next    time.Time
+	// admitted are those of the waiting that start in this round if the pick wants so many, in their order.
+	admitted []int64
+	full     bool // more tasks may wait than were read
+	next     time.Time
+	marked   bool // the pick leaves a marker
 }
 
 // metRun is a row of ready that a search met, with its place.
@@ -274,6 +277,7 @@ func (g *groupPick) scanGroup(rows pgx.Rows) error {
 		}
 	}
 	group.limits = g.q.LimitsOf(policy)
+	group.limits.Batch = min(group.limits.Batch, g.mostOfGroup)
 	return nil
 }
 
@@ -313,15 +317,19 @@ func (g *groupPick) admit() {
 			continue
 		}
 		probe := group.state
-		ids, _ := probe.Admit(group.limits, g.now, group.waiting, g.want)
-		for _, id := range ids {
+		group.admitted, _ = probe.Admit(group.limits, g.now, group.waiting, g.want)
+		for _, id := range group.admitted {
 			chosen = append(chosen, byID[id])
 		}
 	}
 
+	// The order of the tasks decides how many a group starts, and the group which ones: those that keep their place first.
 	g.sortCandidates(chosen)
 	taken := map[int64]int{}
 	for _, c := range chosen[:min(len(chosen), g.want)] {
+		if c.grp != 0 {
+			c = byID[g.groups[c.grp].admitted[taken[c.grp]]]
+		}
 		taken[c.grp]++
 		g.startCandidate(c)
 	}
@@ -424,10 +432,11 @@ func (g *groupPick) settleGroup(group *pickedGroup, started int, byID map[int64]
 	group.next = next
 	group.freed = false
 
-	waited := slices.ContainsFunc(left, func(id int64) bool { return byID[id].run < 0 })
+	// In a FIFO queue all of them wait from now on, those of rows too.
+	waits := g.q.IsFIFO() || slices.ContainsFunc(left, func(id int64) bool { return byID[id].run < 0 })
 	switch {
-	case len(more) > 0 && waited:
-		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: group.grp})
+	case len(more) > 0 && waits:
+		g.markGroup(group)
 	case len(more) == 0 && len(left) > 0 && !next.IsZero():
 		g.wakes = append(g.wakes, wakeRow{dueAt: truncateToMicros(next.Add(time.Microsecond)), queueID: g.q.id, grp: group.grp})
 	}
@@ -504,7 +513,15 @@ func (g *groupPick) holdUp(m *metRun, grp, n int64) {
 		could = true
 	}
 	if group := g.groups[grp]; could && group.next.IsZero() && !g.isHeldUp(group) {
-		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: grp})
+		g.markGroup(group)
+	}
+}
+
+// markGroup leaves a marker, so that the next retain looks at the group. One is enough.
+func (g *groupPick) markGroup(group *pickedGroup) {
+	if !group.marked {
+		group.marked = true
+		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: group.grp})
 	}
 }
 
@@ -591,8 +608,8 @@ func (g *groupPick) queueRows(t *txn.Tx) {
 	queueRows(t, planGroupWakes, wakeColumns, g.wakes)
 }
 
-// undoRestored ends the places of the tasks that are ready again because they exceeded a limit of bytes. In a FIFO queue they keep
-// their places and wait. A rate counts them: it has let them start.
+// undoRestored ends the places of the tasks that go back, except those that they had before. In a FIFO queue they wait for their
+// group, which needs a marker where none of its tasks is in hand. A rate counts them: it has let them start.
 func (g *groupPick) undoRestored() {
 	for i := range g.restored {
 		k := &g.restored[i]
@@ -605,9 +622,14 @@ func (g *groupPick) undoRestored() {
 			continue
 		}
 
-		g.countGroupWaiting(g.q.id, 1)
-		g.marks = append(g.marks, markerRow{queueID: g.q.id, grp: k.grp})
 		id := k.task.ID
+		if !slices.Contains(group.stored.Holders, id) {
+			group.state.Free(id)
+		}
+		g.countGroupWaiting(g.q.id, 1)
+		if k.share != groupElsewhere {
+			g.markGroup(group)
+		}
 		delete(g.started, id)
 		before := len(g.start)
 		g.start = slices.DeleteFunc(g.start, func(w waitingGroupRow) bool { return w.taskID == id })

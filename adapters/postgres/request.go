@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,7 +23,7 @@ var _ queue.UndeliveredRequests = (*Store)(nil)
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
 	key := requestKey{namespace, share.Worker, share.RequestID}
-	total, _ := s.limitTasks(queue.Retain{Requests: requests}, queues)
+	limits := s.limitTasks(queue.Retain{Requests: requests}, queues)
 	out := make([][]*queue.Task, 1)
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
@@ -37,11 +38,11 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 
 			// A repeat of a request returns the tasks that it gave before.
 			if known != nil {
-				out[0], err = s.repeatRequest(ctx, t, key, known)
+				out[0], err = s.repeatRequest(ctx, t, key, known, queues)
 				return err
 			}
 
-			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
+			if p, err = s.pickTasks(ctx, t, queues, limits); err != nil {
 				return err
 			}
 			if len(p.out) == 0 {
@@ -137,7 +138,7 @@ func claimRequest(ctx context.Context, t *txn.Tx, key requestKey, arguments stri
 }
 
 // repeatRequest returns the tasks of an earlier request that are still under the same lease.
-func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
+func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest, queues []*storedQueue) ([]*queue.Task, error) {
 	now, err := readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
@@ -161,7 +162,8 @@ func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r 
 		if n == nil || n.task.Status != queue.StatusRetained || n.token != tokenOfLeaseRow(r.tokens[i]) || end.IsZero() {
 			continue
 		}
-		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.leases[i])}
+		inOrder := slices.ContainsFunc(queues, func(q *storedQueue) bool { return q.id == n.queue && q.RunsBatches() })
+		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.leases[i]), InOrder: inOrder}
 		tasks = append(tasks, n.task)
 	}
 	t.Queue(countDelivery, key.appendKeyArgs()...)

@@ -81,18 +81,18 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return out, nil
 	}
 
-	total, served := s.limitTasks(r, queues)
+	limits := s.limitTasks(r, queues)
 	var p *claim
 	err = s.repeatWhileSplitting(ctx, func(ctx context.Context, t *txn.Tx) (err error) {
 		clear(out)
-		if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
+		if p, err = s.pickTasks(ctx, t, queues, limits); err != nil {
 			return err
 		}
 		if len(p.out) == 0 {
 			return p.finishEmpty(t)
 		}
-		p.countAnswered(served, len(r.Requests))
-		return s.leasePickedTasks(ctx, t, r.Requests[:served], p, out)
+		p.countAnswered(limits.served, len(r.Requests))
+		return s.leasePickedTasks(ctx, t, r.Requests[:limits.served], p, out)
 	})
 	p.reportNextStarts(r)
 	if err != nil || len(p.out) == 0 {
@@ -118,12 +118,12 @@ func (s *Store) repeatWhileSplitting(ctx context.Context, do func(context.Contex
 	}
 }
 
-// leasePickedTasks queues the reads of the picked tasks and the writes of their leases. It puts tasks above the byte
-// limits back.
+// leasePickedTasks queues the reads of the picked tasks and the writes of their leases. It puts back tasks above the byte
+// limits, and those of a FIFO group that do not fit into the request of the group.
 func (s *Store) leasePickedTasks(ctx context.Context, t *txn.Tx, requests []queue.RetainShare, p *claim, out [][]*queue.Task) error {
 	if s.fitsForSure(requests, p.out) {
+		p.shareOutTasks(requests)
 		queueTaskReading(t, p.out, sumKeptBytes(requests))
-		shareOutTasks(requests, p.out)
 	} else if err := s.measurePicked(ctx, t, requests, p); err != nil {
 		return err
 	}
@@ -144,6 +144,9 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 	answered := min(p.answered, s.returnSurplus(ctx, r, out))
 	var wakes []queue.Wake
 	for _, k := range p.restored { // other retains may have passed over them
+		if k.share == groupElsewhere {
+			continue
+		}
 		if w := (queue.Wake{Namespace: k.q.Namespace, Queue: k.q.Name}); !slices.Contains(wakes, w) {
 			wakes = append(wakes, w)
 		}
@@ -161,15 +164,22 @@ type pickedTask struct {
 	grp     int64 // hash of the group; 0 = none
 	moved   bool  // a state row may exist, at any turn
 	attempt int16 // failed attempts so far
-	share   int16 // index of the request that gets it
+	share   int16 // index of the request that gets it, or groupElsewhere
 	run     int32 // number of the run from which it was picked
 	task    *queue.Task
 }
 
-// pickTasks picks up to total tasks from queues. No queue starves another. It returns errSplitting if it found only
+// isOfBatch reports whether other tasks of its group may be picked with k: a FIFO batch must not get into two hands.
+func (k *pickedTask) isOfBatch() bool { return k.q.RunsBatches() }
+
+// groupKey returns the group of k.
+func (k *pickedTask) groupKey() groupKey { return groupKey{k.q.id, k.grp} }
+
+// pickTasks picks tasks from queues up to the limits. No queue starves another. It returns errSplitting if it found only
 // runs that other retains split.
-func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, total int) (*claim, error) {
-	p := &claim{store: s, tx: t, most: total}
+func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, limits pickLimits) (*claim, error) {
+	total := limits.total
+	p := &claim{store: s, tx: t, most: total, mostOfGroup: limits.request}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
@@ -262,13 +272,15 @@ const (
 
 // claim is the state of one pick.
 type claim struct {
-	store     *Store
-	tx        *txn.Tx
-	most      int
-	gated     []int32       // limited queues with a locked gate
-	openSlots map[int32]int // free slots of the limited queues
-	rates     map[int32]*rateState
-	groups    []*groupPick // of the queues that limit their groups
+	store *Store
+	tx    *txn.Tx
+	most  int
+	// mostOfGroup bounds the tasks of a FIFO group: all of them go to one request, so more than one asks for would go back.
+	mostOfGroup int
+	gated       []int32       // limited queues with a locked gate
+	openSlots   map[int32]int // free slots of the limited queues
+	rates       map[int32]*rateState
+	groups      []*groupPick // of the queues that limit their groups
 	// groupWaiting is by how much the number of tasks grows that wait for their group, by queue.
 	groupWaiting map[int32]int
 	// nextStart is when a limit of time lets tasks start, by the name of the queue.
@@ -284,7 +296,7 @@ type claim struct {
 	place     pgtype.TID   // of run
 	targets   []any        // of a row, in run, place and now
 	answered  int          // number of requests that get an answer
-	// restored are picked tasks that exceed the byte limits.
+	// restored are picked tasks that go back.
 	restored []pickedTask
 	// splitting is set if the pick found only runs that other retains hold.
 	splitting bool
@@ -735,7 +747,7 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		h := first[id]
 		held := make([]queue.Lease, len(h.tasks))
 		for i, task := range h.tasks {
-			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease}
+			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease, InOrder: h.q.RunsBatches()}
 			task.Lease = &held[i]
 		}
 		return nil

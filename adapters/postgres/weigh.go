@@ -70,18 +70,25 @@ func (s *Store) weighPicked(picked []pickedTask) {
 	}
 }
 
+// pickLimits bound a pick.
+type pickLimits struct {
+	total   int // tasks
+	request int // tasks of the request that asks for the most
+	served  int // requests, the first ones
+}
+
 // limitTasks returns the number of tasks to pick, and for how many of the requests. For each request it is at most about
 // twice the number that fits by the recent sizes. Requests behind MaxRetainBytes wait for the next call.
-func (s *Store) limitTasks(r queue.Retain, queues []*storedQueue) (total, served int) {
+func (s *Store) limitTasks(r queue.Retain, queues []*storedQueue) (n pickLimits) {
 	if len(r.Requests) == 1 && r.Requests[0].Limit <= 1 {
-		return r.Requests[0].Limit, 1
+		return pickLimits{total: r.Requests[0].Limit, request: 1, served: 1}
 	}
 
 	size := s.leastSize(queues)
 	bytes := 0
 	for i, share := range r.Requests {
 		if r.EndsBefore(i, bytes) {
-			return total, i
+			break
 		}
 
 		limit := share.Limit
@@ -90,11 +97,13 @@ func (s *Store) limitTasks(r queue.Retain, queues []*storedQueue) (total, served
 			limit = min(limit, 2*share.MaxBytes/size.average+1)
 			expected = min(expected, share.MaxBytes)
 		}
-		total += limit
+		n.total += limit
+		n.request = max(n.request, limit)
+		n.served++
 		bytes += expected
 	}
 
-	return total, len(r.Requests)
+	return n
 }
 
 // leastSize returns the sizes of the queue with the smallest tasks; 0 if the size of one is unknown.
@@ -155,7 +164,12 @@ func sumKeptBytes(requests []queue.RetainShare) (most int) {
 	return min(most, maxCallBytes+unknownBytes)
 }
 
-// sharing assigns tasks to requests, one request after the other.
+// groupElsewhere is the share of a task that goes back because its FIFO group is in the hand of a request without room for it.
+// No retain can start it before the end of the tasks in that hand.
+const groupElsewhere int16 = -1
+
+// sharing assigns tasks to requests, one request after the other. Of a FIFO group several tasks may come, one behind the
+// other; one request gets them, because two workers would run them at once.
 type sharing struct {
 	queue.Retain
 
@@ -163,37 +177,153 @@ type sharing struct {
 	tasks int // of the present request
 	bytes int // of the present request
 	read  int // bytes of all requests before it
+	// group is that of the last task if more tasks of it may come, groupAt the request that has it.
+	group   groupKey
+	groupAt int
+	back    int // tasks of groups that go back
+}
+
+// assignTask assigns a picked task of size bytes; false if all requests are full, or the call is.
+func (s *sharing) assignTask(k *pickedTask, size int) bool {
+	if k.isOfBatch() && k.groupKey() == s.group {
+		s.assignFollower(k, size)
+		return true
+	}
+
+	share, ok := s.takeShare(size)
+	if !ok {
+		return false
+	}
+	k.share = int16(share) //nolint:gosec // at most queue.MaxBatch
+	if k.isOfBatch() {
+		s.group, s.groupAt = k.groupKey(), share
+	}
+	return true
+}
+
+// assignFollower assigns a task to the request that has its group. When it does not fit, it goes back, with those behind it.
+func (s *sharing) assignFollower(k *pickedTask, size int) {
+	if !s.isShut(k) && s.fits(size) {
+		s.tasks++
+		s.bytes += size
+		k.share = int16(s.at) //nolint:gosec // at most queue.MaxBatch
+		return
+	}
+
+	if !s.isShut(k) { // no smaller task of another group passes it
+		s.endRequest()
+	}
+	k.share = groupElsewhere
+	s.back++
+}
+
+// isShut reports whether k belongs to a group that has no room left.
+func (s *sharing) isShut(k *pickedTask) bool {
+	return s.groupAt != s.at && k.isOfBatch() && k.groupKey() == s.group
+}
+
+// fits reports whether the present request takes a task of size bytes.
+func (s *sharing) fits(size int) bool {
+	r := s.Requests[s.at]
+	return s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size)
+}
+
+// endRequest goes on to the next request.
+func (s *sharing) endRequest() {
+	s.at++
+	s.read += s.bytes
+	s.tasks = 0
+	s.bytes = 0
 }
 
 // takeShare returns the request that gets a task of size bytes; false if all requests are full, or the call is.
 func (s *sharing) takeShare(size int) (share int, ok bool) {
 	for s.at < len(s.Requests) && !s.EndsBefore(s.at, s.read) {
-		if r := s.Requests[s.at]; s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size) {
+		if s.fits(size) {
 			s.tasks++
 			s.bytes += size
 			return s.at, true
 		}
-
-		s.at++
-		s.read += s.bytes
-		s.tasks = 0
-		s.bytes = 0
+		s.endRequest()
 	}
 	return 0, false
 }
 
-// shareOutTasks assigns the picked tasks to requests by number alone.
-func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
+// countServed returns the number of requests that got tasks.
+func (s *sharing) countServed() int {
+	if s.tasks > 0 {
+		return s.at + 1
+	}
+	return s.at
+}
+
+// gatherGroups moves the picked tasks of each FIFO batch together, to the place of the first one.
+func (p *claim) gatherGroups(requests []queue.RetainShare) {
+	if !slices.ContainsFunc(p.groups, func(g *groupPick) bool { return g.q.RunsBatches() }) {
+		return
+	}
+	if len(requests) == 1 && requests[0].MaxBytes == 0 { // one request takes all tasks
+		return
+	}
+
+	batches := map[groupKey][]pickedTask{}
+	for _, k := range p.out {
+		if k.isOfBatch() {
+			batches[k.groupKey()] = append(batches[k.groupKey()], k)
+		}
+	}
+
+	gathered := make([]pickedTask, 0, len(p.out))
+	for _, k := range p.out {
+		if !k.isOfBatch() {
+			gathered = append(gathered, k)
+			continue
+		}
+		gathered = append(gathered, batches[k.groupKey()]...)
+		batches[k.groupKey()] = nil // the first one brought all of them
+	}
+	p.out = gathered
+}
+
+// shareOutTasks assigns the picked tasks to requests by number alone, and puts the others back.
+func (p *claim) shareOutTasks(requests []queue.RetainShare) {
+	p.gatherGroups(requests)
 	s := sharing{Retain: queue.Retain{Requests: requests}}
-	for i := range picked {
-		share, _ := s.takeShare(0)     // requests ask for at least as many tasks as were picked
-		picked[i].share = int16(share) //nolint:gosec // at most queue.MaxBatch
+	for i := range p.out {
+		s.assignTask(&p.out[i], 0) // requests ask for at least as many tasks as were picked
+	}
+	p.settleShares(&s, len(p.out))
+}
+
+// settleShares puts the picked tasks back that no request got: some of the first fit ones, and all behind them.
+func (p *claim) settleShares(s *sharing, fit int) {
+	if fit < len(p.out) || s.back > 0 && len(p.out) == p.most { // more tasks may be ready for the requests behind
+		p.answered = s.countServed()
+	}
+
+	rest := p.out[fit:]
+	p.out = p.out[:fit]
+	if s.back > 0 {
+		kept := make([]pickedTask, 0, fit-s.back)
+		back := make([]pickedTask, 0, s.back+len(rest))
+		for _, k := range p.out {
+			if k.share == groupElsewhere {
+				back = append(back, k)
+			} else {
+				kept = append(kept, k)
+			}
+		}
+		p.out, rest = kept, append(back, rest...)
+	}
+	if len(rest) > 0 {
+		p.restorePicked(rest)
 	}
 }
 
 // measurePicked reads picked tasks until the requests are full. It assigns those tasks and makes the others ready
 // again. It does not read tasks with a present payload again.
 func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.RetainShare, p *claim) error {
+	p.gatherGroups(requests)
 	share := sharing{Retain: queue.Retain{Requests: requests}}
 	fit, largest, left := 0, 0, 0
 	for _, r := range requests {
@@ -204,7 +334,7 @@ func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.R
 	// A piece has at most four times the tasks of the last one, and no more than fit by the largest size so far.
 	for piece, full := firstPiece, false; fit < len(p.out) && !full; {
 		part := p.out[fit:min(fit+piece, len(p.out))]
-		unread := slices.DeleteFunc(slices.Clone(part), func(k pickedTask) bool { return k.task.Payload != nil })
+		unread := slices.DeleteFunc(slices.Clone(part), func(k pickedTask) bool { return k.task.Payload != nil || share.isShut(&k) })
 		if len(unread) > 0 {
 			keep := 0 // all of a single task
 			if piece > 1 {
@@ -218,31 +348,26 @@ func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.R
 
 		next := 4 * piece
 		for i := range part {
-			if part[i].task.Payload == nil { // the piece exceeded the expected bytes: the next one starts here
+			k := &part[i]
+			if k.task.Payload == nil && !share.isShut(k) { // the piece exceeded the expected bytes: the next one starts here
 				next = 1
 				break
 			}
-			size := part[i].task.Bytes()
-			to, ok := share.takeShare(size)
-			if full = !ok; full {
+			size := k.task.Bytes()
+			if full = !share.assignTask(k, size); full {
 				break
 			}
-			part[i].share = int16(to) //nolint:gosec // at most queue.MaxBatch
-			largest, left = max(largest, size), max(left-size, 0)
 			fit++
+			if k.share != groupElsewhere {
+				largest, left = max(largest, size), max(left-size, 0)
+			}
 		}
 
 		piece = max(min(next, left/max(largest, 1)), 1)
 	}
 
-	if fit < len(p.out) {
-		p.answered = share.at
-	}
-
 	// The rest returns to the ready rows in the same transaction.
-	rest := p.out[fit:]
-	p.out = p.out[:fit]
-	p.restorePicked(rest)
+	p.settleShares(&share, fit)
 	return nil
 }
 

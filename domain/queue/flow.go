@@ -156,6 +156,9 @@ func (f *Flow) Rate() Rate { return Rate{f.RateLimit, f.RatePeriod, f.RateBurst}
 // IsFIFO reports whether the tasks of a group run one after the other.
 func (f *Flow) IsFIFO() bool { return f.Order == OrderFIFO }
 
+// RunsBatches reports whether one retain may give several tasks of a group, which then run one after the other.
+func (f *Flow) RunsBatches() bool { return f.IsFIFO() && f.FIFOBatch > 1 }
+
 // KeepsPlaces reports whether the tasks in hand count against a limit of their group.
 func (f *Flow) KeepsPlaces() bool { return f.IsFIFO() || f.GroupConcurrency > 0 }
 

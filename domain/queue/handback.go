@@ -47,8 +47,8 @@ func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 	return errors.Join(errs...)
 }
 
-// WithoutLarge takes those of the retained tasks out that are larger than r allows, and hands them back. When no other is left
-// it fails with KindTooLarge.
+// WithoutLarge takes those of the retained tasks out that are larger than r allows, and hands them back, with those that come
+// behind them in order. When no other is left it fails with KindTooLarge.
 func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, tasks []*Task) ([]*Task, error) {
 	isLarge := func(t *Task) bool { return r.MaxTaskBytes > 0 && t.Bytes() > r.MaxTaskBytes }
 	first := slices.IndexFunc(tasks, isLarge)
@@ -58,7 +58,7 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 
 	var fit, large []*Task
 	for _, t := range tasks {
-		if isLarge(t) {
+		if isLarge(t) || t.isBehind(large) {
 			large = append(large, t)
 		} else {
 			fit = append(fit, t)
@@ -76,6 +76,12 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 			t.Bytes(), r.MaxTaskBytes),
 		Err: err,
 	}
+}
+
+// isBehind reports whether t must not run before one of the tasks of its answer.
+func (t *Task) isBehind(tasks []*Task) bool {
+	return t.Lease != nil && t.Lease.InOrder &&
+		slices.ContainsFunc(tasks, func(first *Task) bool { return first.Queue == t.Queue && first.Group == t.Group })
 }
 
 // repeatReleases releases, and repeats those releases that are not possible now, until ctx ends.

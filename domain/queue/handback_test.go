@@ -56,6 +56,26 @@ func TestHandBackOfLockedTasks(t *testing.T) {
 	})
 }
 
+// TestTooLargeTasksInOrder: a task that is too large goes back, and so do those that must not run before it.
+func TestTooLargeTasksInOrder(t *testing.T) {
+	c := &lockedConsumer{}
+	tasks := heldTasks(7)
+	for i, group := range []string{"a", "b", "a", "b", "a", "a", "a"} {
+		tasks[i].Group, tasks[i].Lease.InOrder = group, i < 6
+	}
+	tasks[2].Payload = make([]byte, 10_000)
+	fit, err := queue.RetainRequest{MaxTaskBytes: 5_000}.WithoutLarge(t.Context(), c, tasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []*queue.Task{tasks[0], tasks[1], tasks[3], tasks[6]}; !slices.Equal(fit, want) {
+		t.Errorf("%d tasks are left, want those without order, of another group or before the large one", len(fit))
+	}
+	if want := [][]int64{{3, 5, 6}}; !slices.EqualFunc(c.calls, want, slices.Equal) {
+		t.Errorf("handed back %v, want %v", c.calls, want)
+	}
+}
+
 // faultyConsumer answers its first calls with errs.
 type faultyConsumer struct {
 	lockedConsumer

@@ -89,6 +89,9 @@ type Lease struct {
 	ExpiresAt time.Time
 	// Duration is what was granted; a holder measures it on its own monotonic clock from before its call.
 	Duration time.Duration
+	// InOrder, in the answer of a retain: the tasks of this group in the answer run one after the other, in the order of the
+	// answer. When one does not succeed, hand back the rest.
+	InOrder bool
 }
 
 // AttemptError is one failed attempt of a task.

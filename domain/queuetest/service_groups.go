@@ -85,6 +85,26 @@ func serveGroups(v *svc) {
 		v.ok(err)
 		v.equal("second", len(<-got), 1)
 	})
+	v.it("the leases of a batch of a FIFO queue say that its tasks run in order, also when the retain is repeated", func(v *svc) {
+		v.queue("q", queue.QueueMeta{FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(2)}})
+		v.queue("single", queue.QueueMeta{FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}})
+		var made []queue.NewTask
+		for _, name := range []string{"q", "q", "q", "single"} {
+			made = append(made, queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Group: "a"}})
+		}
+		_, err := v.s.CreateTasks(v.ctx(), made)
+		v.ok(err)
+		for name, n := range map[string]int{"q": 2, "single": 1} {
+			for range 2 {
+				tasks, err := v.s.RetainTasks(v.ctx(), queue.RetainRequest{Worker: "w", Queues: []string{name}, Limit: 5, RequestID: "of " + name})
+				v.ok(err)
+				v.equal("retained", len(tasks), n)
+				for _, t := range tasks {
+					v.equal("in order, of queue "+name, t.Lease.InOrder, n > 1)
+				}
+			}
+		}
+	})
 	v.it("a waiting retain gets a task as soon as the rate allows", func(v *svc) {
 		v.queue("q", queue.QueueMeta{FlowMeta: queue.FlowMeta{RateLimit: new(2), RateBurst: new(1)}})
 		_, err := v.s.CreateTasks(v.ctx(), []queue.NewTask{{Queue: "q"}, {Queue: "q"}})

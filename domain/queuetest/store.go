@@ -87,6 +87,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"rate", testRate},
 		{"groups", testGroups},
 		{"fifo", testFIFO},
+		{"fifo batches", testFIFOBatches},
 		{"max waiting", testMaxWaiting},
 		{"flow, hunted", testHuntedFlow},
 		{"queues", testQueues},

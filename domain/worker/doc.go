@@ -33,6 +33,12 @@
 // it starts within two round trips, or within 50 ms when that is longer. It measures the run times for this. Goroutines
 // exist only while there is a task to run.
 //
+// # Order
+//
+// A FIFO queue with batches gives several tasks of a group at once (queue.Lease.InOrder). The worker runs them one after the
+// other, at any concurrency: a task begins when the handler of the one before it has succeeded, in the same slot. When one ends
+// otherwise, or its lease is lost, the worker hands back the rest of its group. Tasks that wait so take no slot.
+//
 // # Profiles
 //
 // The goroutine of a handler, and those that it starts, have the label pgqueue.queue with the name of the queue. A profile

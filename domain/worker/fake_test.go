@@ -37,6 +37,9 @@ type fake struct {
 	progress map[int64][]string
 	order    []int64
 
+	// inOrder: the tasks of a group are in one hand at a time, and their leases say that they run in order.
+	inOrder bool
+
 	// absent queues: a retain from one is an error.
 	absent map[string]bool
 
@@ -139,12 +142,18 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue
 
 func (f *fake) take(r queue.RetainRequest) []*queue.Task {
 	var got, left []*queue.Task
+	inHand := map[string]bool{}
+	if f.inOrder {
+		for _, t := range f.held {
+			inHand[t.Group] = true
+		}
+	}
 	for i, t := range f.ready {
 		if len(got) == r.Limit {
 			left = append(left, f.ready[i:]...)
 			break
 		}
-		if len(r.Queues) > 0 && !slices.Contains(r.Queues, t.Queue) {
+		if len(r.Queues) > 0 && !slices.Contains(r.Queues, t.Queue) || inHand[t.Group] {
 			left = append(left, t)
 			continue
 		}
@@ -152,7 +161,7 @@ func (f *fake) take(r queue.RetainRequest) []*queue.Task {
 		c := *t
 		c.Status, c.Worker = queue.StatusRetained, r.Worker
 		c.Attempt++
-		c.Lease = &queue.Lease{Token: f.token, Duration: f.lease, ExpiresAt: time.Now().Add(f.lease)}
+		c.Lease = &queue.Lease{Token: f.token, Duration: f.lease, ExpiresAt: time.Now().Add(f.lease), InOrder: f.inOrder}
 		f.held[c.ID] = &c
 		out := c // the holder may change it freely
 		lease := *c.Lease
@@ -235,6 +244,10 @@ func (f *fake) ReleaseTasks(_ context.Context, rs []queue.Release) ([]queue.Rele
 		f.order = append(f.order, r.ID)
 		f.ended[r.ID] = r
 		out[i].Task = t
+	}
+	if f.inOrder { // a group may go on
+		close(f.wake)
+		f.wake = make(chan struct{})
 	}
 	return out, nil
 }

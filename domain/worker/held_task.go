@@ -43,6 +43,10 @@ type heldTask struct {
 	over bool
 	// plain: the service refused the result, and the worker replaced it.
 	plain bool
+	// next is the task that begins when this one has ended with success; see chain.go.
+	next *heldTask
+	// chained: it waits for the task before it.
+	chained bool
 }
 
 // heldTaskKey is the key of the held task in its context.

@@ -173,6 +173,7 @@ func (l *slotPool) handBackQueue(name string) {
 	}
 	clear(l.ready[len(kept):])
 	l.ready = kept
+	l.handBackChained(name)
 }
 
 // pauseChange describes the beginning of a pause for the log, or its end when err is nil.

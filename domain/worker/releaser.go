@@ -95,9 +95,11 @@ func (r *run) finishReleases(_ struct{}, tasks []*heldTask, answers []queue.Rele
 			locked = append(locked, h)
 		case queue.KindOf(err) == queue.KindLeaseLost:
 			r.reportLostLease(h, "release refused")
+			r.endOrder(h)
 			done = append(done, h)
 		default:
 			r.cfg.log.Warn("release refused", "task", h.info.ID, "queue", h.info.Queue, "err", err)
+			r.endOrder(h)
 			done = append(done, h)
 		}
 	}
@@ -161,8 +163,9 @@ func (r *run) releaseAgain(tasks []*heldTask, err error) {
 	r.endTasks(expired)
 }
 
-// logUnrecorded logs that the outcome of h is lost.
+// logUnrecorded logs that the outcome of h is lost. The task comes again, so those behind it go back.
 func (r *run) logUnrecorded(h *heldTask, err error) {
+	r.endOrder(h)
 	r.cfg.log.Error("an outcome could not be recorded", "task", h.info.ID, "queue", h.info.Queue, "err", err)
 }
 

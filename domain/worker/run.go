@@ -212,6 +212,7 @@ func (r *run) stopRetaining() {
 			}
 		}
 		l.ready, l.head = nil, 0
+		l.handBackChained("")
 	}
 
 	if r.running == 0 {
@@ -295,6 +296,9 @@ func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 		r.accepted--
 	}
 	r.releases.Add(struct{}{}, h)
+	if rel.Outcome != queue.OutcomeSuccess {
+		r.handBackBehind(h)
+	}
 }
 
 // addHeldTask makes the heartbeater extend the lease of h. The caller holds mu.
@@ -327,6 +331,11 @@ func (r *run) removeHeldTask(h *heldTask) {
 func (r *run) markLost(h *heldTask) {
 	h.lost = true
 	r.removeHeldTask(h)
+	if h.chained {
+		h.unchain()
+		r.accepted--
+	}
+	r.handBackBehind(h)
 }
 
 // reportLostLease ends the context of h, logs the loss and reports it to the observer.

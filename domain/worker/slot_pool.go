@@ -46,6 +46,8 @@ type slotPool struct {
 	// ready lists held tasks that wait for a slot, from head on.
 	ready []*heldTask
 	head  int
+	// chained counts the held tasks that wait for the one before them in their group.
+	chained int
 	// running counts handlers, starting counts new executors that have taken no task yet.
 	running, starting int
 	// retains counts the retains under way, asked the tasks that they request.
@@ -95,8 +97,12 @@ func (l *slotPool) countToRetain() int {
 	if l.run.stopping || l.run.unreleased > l.run.maxUnreleased {
 		return 0
 	}
+	// A task behind another one takes no slot, but it is work ahead as a prefetched one.
 	free := l.slots - l.running - l.countReady() - l.asked
-	ahead := l.prefetchLimit()
+	ahead := max(l.prefetchLimit()-l.chained, 0)
+	if int64(l.chained)*l.payload > maxAheadBytes {
+		return 0
+	}
 	room := free + ahead
 	// Half of a full load is a useful batch: smaller ones cost as many round trips for fewer tasks.
 	enough := min(max((l.slots+ahead)/2, 1), maxRetain)
@@ -351,12 +357,14 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 	}
 
 	bytes := 0
+	var groups chainEnds
 	for _, h := range holds {
 		bytes += len(h.task.Payload)
 		if d := h.granted; l.shortest == 0 || d < l.shortest {
 			l.shortest = d
 		}
 		if h.lost {
+			groups.breakAt(h)
 			continue
 		}
 		r.addHeldTask(h)
@@ -368,6 +376,7 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 		case h.handler == nil: // of a queue that was not requested: other workers get it, not at once
 			h.end(errEnded)
 			r.queueRelease(h, queue.Release{Outcome: queue.OutcomeSnooze, Delay: time.Minute})
+		case groups.append(h):
 		default:
 			l.ready = append(l.ready, h)
 		}
@@ -448,6 +457,7 @@ func (l *slotPool) executeTasks() {
 
 // takeReadyTask takes the next task that may still start; nil when there is none. The caller holds run.mu.
 func (l *slotPool) takeReadyTask() *heldTask {
+	lost := false
 	for l.head < len(l.ready) && l.running < l.slots {
 		h := l.ready[l.head]
 		l.ready[l.head] = nil
@@ -457,12 +467,18 @@ func (l *slotPool) takeReadyTask() *heldTask {
 
 		if h.lost {
 			l.run.accepted--
+			lost = true
 			continue
 		}
 
 		l.running++
 		l.run.running++
 		return h
+	}
+
+	if lost { // WithMaxTasks allows others in their place
+		l.startRetains()
+		l.run.checkEnd()
 	}
 	return nil
 }
@@ -477,6 +493,9 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 
 	if !h.over {
 		r.queueRelease(h, rel)
+	}
+	if h.next != nil {
+		l.startNext(h)
 	}
 
 	r.recordChange()

@@ -27,15 +27,20 @@ func TestGroupsUnderRandomCalls(t *testing.T) {
 		name string
 		flow queue.FlowMeta
 		most int // tasks of a group in hand
+		// shares are the requests of a call.
+		shares int
 	}{
-		{"places", queue.FlowMeta{GroupConcurrency: new(3)}, 5},
-		{"order", queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(2)}, 2},
-		{"order and shares", queue.FlowMeta{Order: new(queue.OrderFIFO), Fair: new(true)}, 1},
-		{"places, shares and rates", queue.FlowMeta{GroupConcurrency: new(2), Fair: new(true), GroupRateLimit: new(500), RateLimit: new(2000)}, 5},
+		{"places", queue.FlowMeta{GroupConcurrency: new(3)}, 5, 1},
+		{"places in shared calls", queue.FlowMeta{GroupConcurrency: new(3)}, 5, 4},
+		{"order", queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(2)}, 2, 1},
+		{"order in shared calls", queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(8)}, 8, 4},
+		{"order and shares", queue.FlowMeta{Order: new(queue.OrderFIFO), Fair: new(true)}, 1, 1},
+		{"order and shares in shared calls", queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(4), Fair: new(true)}, 4, 4},
+		{"places, shares and rates", queue.FlowMeta{GroupConcurrency: new(2), Fair: new(true), GroupRateLimit: new(500), RateLimit: new(2000)}, 5, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := &groupRun{T: t, most: c.most, dsn: postgrestest.URL(t), name: "q"}
+			r := &groupRun{T: t, most: c.most, shares: c.shares, ordered: c.flow.Order != nil, dsn: postgrestest.URL(t), name: "q"}
 			for range 3 {
 				r.stores = append(r.stores, postgrestest.OpenURL(t, r.dsn, postgres.WithMaxConns(4)))
 			}
@@ -57,6 +62,8 @@ func TestGroupsUnderRandomCalls(t *testing.T) {
 type groupRun struct {
 	*testing.T
 	most    int
+	shares  int
+	ordered bool
 	dsn     string
 	name    string
 	stores  []*postgres.Store
@@ -85,6 +92,9 @@ func (r *groupRun) create(ctx context.Context, s *postgres.Store) {
 		tasks := make([]queue.NewTask, 1+rand.IntN(40))
 		for i := range tasks {
 			tasks[i] = queue.NewTask{Queue: r.name, TaskMeta: queue.TaskMeta{Group: fmt.Sprint("g", rand.IntN(12)), Payload: queue.EmptyJSON}}
+			if r.shares > 1 {
+				tasks[i].Payload = []byte(`"` + strings.Repeat("x", rand.IntN(3_000)) + `"`)
+			}
 			if rand.IntN(20) == 0 {
 				tasks[i].Delay = time.Duration(1+rand.IntN(300)) * time.Millisecond
 			}
@@ -99,10 +109,9 @@ func (r *groupRun) create(ctx context.Context, s *postgres.Store) {
 // retainAndRelease works tasks until ctx ends, and returns how many it ended. With faults some come back.
 func (r *groupRun) retainAndRelease(ctx context.Context, s *postgres.Store, worker string, faults bool) (ended int) {
 	for ctx.Err() == nil {
-		out, err := s.RetainTasks(ctx, queue.Retain{
-			Namespace: queue.DefaultNamespace, Queues: []string{r.name}, Requests: []queue.RetainShare{{Worker: worker, Limit: 1 + rand.IntN(20), Lease: 3 * time.Second}},
-		})
-		if err != nil || len(out[0]) == 0 {
+		out, err := s.RetainTasks(ctx, queue.Retain{Namespace: queue.DefaultNamespace, Queues: []string{r.name}, Requests: r.requests(worker)})
+		all := slices.Concat(out...)
+		if err != nil || len(all) == 0 {
 			time.Sleep(5 * time.Millisecond)
 			if !faults && err == nil {
 				return ended
@@ -113,7 +122,7 @@ func (r *groupRun) retainAndRelease(ctx context.Context, s *postgres.Store, work
 		// In a FIFO batch the first one that does not end hands back those behind it, as a worker does.
 		var releases []queue.Release
 		back := map[string]bool{}
-		for _, task := range out[0] {
+		for _, task := range all {
 			rel := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
 			switch n := rand.IntN(30); {
 			case back[task.Group] || faults && n == 0:
@@ -136,6 +145,19 @@ func (r *groupRun) retainAndRelease(ctx context.Context, s *postgres.Store, work
 		}
 	}
 	return ended
+}
+
+// requests returns the requests of one call, each of a worker of its own.
+func (r *groupRun) requests(worker string) []queue.RetainShare {
+	shares := []queue.RetainShare{{Worker: worker, Limit: 1 + rand.IntN(20), Lease: 3 * time.Second}}
+	for i := 1; i < r.shares; i++ {
+		share := queue.RetainShare{Worker: fmt.Sprint(worker, "-", i), Limit: 1 + rand.IntN(6), Lease: 3 * time.Second}
+		if rand.IntN(2) == 0 {
+			share.MaxBytes = 4_000
+		}
+		shares = append(shares, share)
+	}
+	return shares
 }
 
 func (r *groupRun) maintain(ctx context.Context, s *postgres.Store) {
@@ -179,11 +201,15 @@ func (r *groupRun) watchLeases(ctx context.Context) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for ctx.Err() == nil {
-		var most int
-		err := conn.QueryRow(ctx, `select coalesce(max(n), 0) from (
-			select count(*) as n from pgqueue.lease l cross join lateral unnest(l.task_ids, l.grps) i (id, grp) where i.id <> 0 group by i.grp) x`).Scan(&most)
+		var most, hands int
+		err := conn.QueryRow(ctx, `select coalesce(max(n), 0), coalesce(max(hands), 0) from (
+			select count(*) as n, count(distinct l.worker) as hands from pgqueue.lease l
+			cross join lateral unnest(l.task_ids, l.grps) i (id, grp) where i.id <> 0 group by i.grp) x`).Scan(&most, &hands)
 		if err == nil && most > r.most {
 			r.Errorf("%d tasks of a group are in hand, at most %d", most, r.most)
+		}
+		if err == nil && r.ordered && hands > 1 {
+			r.Errorf("%d workers have tasks of one group", hands)
 		}
 		time.Sleep(3 * time.Millisecond)
 	}

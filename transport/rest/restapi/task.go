@@ -39,6 +39,7 @@ type Lease struct {
 	Token     int64     `json:"token" doc:"The fencing value: show it when releasing" example:"7"`
 	ExpiresAt time.Time `json:"expires_at" doc:"When the lease runs out by the database's clock" example:"2026-01-02T15:09:06Z"`
 	Duration  int64     `json:"duration" doc:"What was granted, nanoseconds" example:"300000000000"`
+	InOrder   bool      `json:"in_order,omitempty" doc:"In the answer of a retain: run the tasks of this group one after the other, in the order of the answer, and hand back the rest when one does not succeed" example:"false"`
 }
 
 // AttemptError is one failed attempt.
@@ -88,12 +89,12 @@ func (t Task) Domain() *queue.Task {
 
 // LeaseOf converts l for the wire.
 func LeaseOf(l queue.Lease) Lease {
-	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration)}
+	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration), InOrder: l.InOrder}
 }
 
 // Domain returns the lease that l describes.
 func (l Lease) Domain() queue.Lease {
-	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration)}
+	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration), InOrder: l.InOrder}
 }
 
 // NewTask is a task to create.

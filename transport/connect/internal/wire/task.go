@@ -62,7 +62,7 @@ func (b *box) fillTask(t *queue.Task) *pb.Task {
 	m.CancelRequested, m.Progress, m.Replayed, m.Group = t.CancelRequested, t.Progress, t.Replayed, t.Group
 	if l := t.Lease; l != nil {
 		m.Lease = &b.lease
-		m.Lease.Token, m.Lease.ExpiresAt = l.Token, timestampIn(&b.expires, l.ExpiresAt)
+		m.Lease.Token, m.Lease.ExpiresAt, m.Lease.InOrder = l.Token, timestampIn(&b.expires, l.ExpiresAt), l.InOrder
 		if l.Duration != 0 {
 			m.Lease.Duration = &b.duration
 			b.duration.Seconds, b.duration.Nanos = int64(l.Duration/time.Second), int32(l.Duration%time.Second)
@@ -82,7 +82,7 @@ func timestampIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
 }
 
 func leaseMessage(l queue.Lease) *pb.Lease {
-	return &pb.Lease{Token: l.Token, ExpiresAt: Time(l.ExpiresAt), Duration: Duration(l.Duration)}
+	return &pb.Lease{Token: l.Token, ExpiresAt: Time(l.ExpiresAt), Duration: Duration(l.Duration), InOrder: l.InOrder}
 }
 
 // Task reads t from the wire; nil stays nil.
@@ -134,6 +134,7 @@ func (r *Reader) Tasks(ts []*pb.Task) []*queue.Task {
 func (r *Reader) readLease(l *pb.Lease) queue.Lease {
 	return queue.Lease{
 		Token: l.GetToken(), ExpiresAt: r.Time("expires_at", l.GetExpiresAt()), Duration: r.Duration("lease", l.GetDuration()),
+		InOrder: l.GetInOrder(),
 	}
 }
 

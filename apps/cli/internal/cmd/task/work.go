@@ -23,7 +23,8 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 		SuggestFor:  []string{"dequeue", "pull", "claim", "reserve", "fetch", "retain"},
 		Short:       "Take tasks under a lease",
 		Long: "Take ready tasks under a lease, from the named queues or from all. The token shown is needed to\n" +
-			"complete them. The exit code is 3 when there is none. With --limit the JSON is a list, else it is the task.",
+			"complete them. The exit code is 3 when there is none. With --limit the JSON is a list, else it is the task.\n" +
+			"Tasks of one group with in_order in their leases run one after the other: when one does not succeed, hand back the rest.",
 		Example: "  pgqueue retain-task mail --worker w1\n" +
 			"  pgqueue retain-task --worker w1 --wait 30s\n" +
 			"  pgqueue retain-task mail sms --worker w1 --limit 10 --jq '.body[].id'",
