@@ -134,7 +134,7 @@ func testFIFOBatches(e *env) {
 		e.equal("order of group a", rest["a"], a[2:])
 		e.equal("order of group b", append(got, rest["b"]...), b)
 	})
-	e.it("a group whose middle is beyond the bytes of its request is in no other hand, and other groups are", func(e *env) {
+	e.it("a group with a middle beyond the bytes of its request is in no other hand, and other groups are", func(e *env) {
 		e.queue("q", fifoBatch(8))
 		var a []int64
 		for _, n := range []int{1_000, 1_000, 90_000, 1_000} {

@@ -131,10 +131,15 @@ func TestTasksInOrder(t *testing.T) {
 				runtime.Goexit()
 				return nil, nil
 			}, "sfhhh"},
-			"a cancel":          {func(context.Context, *queue.Task) (any, error) { return nil, worker.Cancel(errors.New("off")) }, "sphhh"},
-			"a cleared task":    {func(_ context.Context, task *queue.Task) (any, error) { *task = queue.Task{}; return nil, errors.New("busy") }, "sfhhh"},
-			"a systemic fault":  {func(context.Context, *queue.Task) (any, error) { return nil, worker.Systemic(errors.New("down")) }, "sfhhh"},
-			"a fault at start":  {func(context.Context, *queue.Task) (any, error) { return nil, worker.NotStarted(errors.New("no memory")) }, "shhhh"},
+			"a cancel": {func(context.Context, *queue.Task) (any, error) { return nil, worker.Cancel(errors.New("off")) }, "sphhh"},
+			"a cleared task": {func(_ context.Context, task *queue.Task) (any, error) {
+				*task = queue.Task{}
+				return nil, errors.New("busy")
+			}, "sfhhh"},
+			"a systemic fault": {func(context.Context, *queue.Task) (any, error) { return nil, worker.Systemic(errors.New("down")) }, "sfhhh"},
+			"a fault at start": {func(context.Context, *queue.Task) (any, error) {
+				return nil, worker.NotStarted(errors.New("no memory"))
+			}, "shhhh"},
 			"success after all": {func(_ context.Context, task *queue.Task) (any, error) { *task = queue.Task{}; return nil, nil }, "sssss"},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -157,7 +162,7 @@ func TestTasksInOrder(t *testing.T) {
 					if n := 2 + 3*strings.Count(c.want[2:3], "s"); len(seen.started("a")) != n {
 						t.Errorf("tasks %v of the group began, want %d", seen.started("a"), n)
 					}
-					// A fault at the start pauses the queue: what has not begun goes back for the time.
+					// A fault at the start pauses the queue, and the tasks that have not begun go back.
 					if got := f.outcomes(b, 5); got != "sssss" && name != "a fault at start" {
 						t.Errorf("the other group ended %s", got)
 					}
