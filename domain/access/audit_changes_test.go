@@ -158,7 +158,9 @@ func TestAuditHasTheChanges(t *testing.T) {
 				_, _ = s.UpdateQueue(ctx, "mail", queue.QueueMeta{FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}})
 			},
 			[]access.AuditChange{
-				{Field: "rate_limit", Old: "0", New: "10"}, {Field: "order", Old: "none", New: "fifo"}, {Field: "fifo_batch", Old: "1", New: "5"},
+				{Field: "rate_limit", Old: "0", New: "10"},
+				{Field: "order", Old: "none", New: "fifo"},
+				{Field: "fifo_batch", Old: "1", New: "5"},
 				{Field: "max_waiting", Old: "0", New: "100"},
 			},
 		},

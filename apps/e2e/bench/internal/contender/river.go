@@ -50,7 +50,7 @@ func (w *riverWorker) Work(_ context.Context, job *river.Job[riverArgs]) error {
 
 func openRiver(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	if p.Groups > 1 {
-		return nil, fmt.Errorf("River has no groups without a licence, got a plan of %d; one queue with one worker stands for one group", p.Groups)
+		return nil, fmt.Errorf("groups: must be at most 1 for River, which has groups by licence alone, got %d; leave River out", p.Groups)
 	}
 	cfg, err := pgxpool.ParseConfig(p.URL)
 	if err != nil {
