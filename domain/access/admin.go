@@ -90,8 +90,8 @@ type AdminOptions struct {
 	Changed func()
 	// Audit records each change of tokens and each refusal; nil = none.
 	Audit *AuditRecorder
-	// OtherAdmin reports whether a credential that is not in the store has the role system; nil = none has.
-	OtherAdmin func() bool
+	// OtherCredential reports whether there is a credential that is not in the store, as an issuer of JWTs; nil = there is none.
+	OtherCredential func() bool
 }
 
 // NewAdmin returns the operations on the tokens of a store.
@@ -170,25 +170,22 @@ func (a *admin) createToken(ctx context.Context, r TokenRequest) (IssuedToken, e
 	return a.storeToken(ctx, n, secret)
 }
 
-// checkLocal refuses changes of tokens by the local principal of an open server once another credential may make them: a token of
-// a caller without a credential would outlive the closing of the server. grants are those of a new token, nil for other changes.
-// The first token must hold the role system, because it closes the server.
+// checkLocal refuses changes of tokens by the local principal of an open server once there is a credential, also one that has
+// ended: a token of a caller without a credential would outlive the closing of the server. grants are those of a new token, nil for
+// other changes. The first token must hold the role system, because it closes the server.
 func (a *admin) checkLocal(ctx context.Context, caller *Principal, grants []Grant) error {
 	if caller.Kind != KindLocal {
 		return nil
 	}
 
-	hasAdmin := a.OtherAdmin != nil && a.OtherAdmin()
-	if !hasAdmin {
-		tokens, err := a.tokens.ListTokens(ctx)
-		if err != nil {
-			return err
-		}
-		hasAdmin = slices.ContainsFunc(tokens, func(t Token) bool { return t.Live() && hasSystem(t.Grants) })
+	if a.OtherCredential != nil && a.OtherCredential() {
+		return errLocalChange
 	}
-
+	tokens, err := a.tokens.ListTokens(ctx)
 	switch {
-	case hasAdmin:
+	case err != nil:
+		return err
+	case len(tokens) > 0:
 		return errLocalChange
 	case grants != nil && !hasSystem(grants):
 		return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", strings.Join(FormatGrants(grants), ",")))

@@ -128,7 +128,7 @@ func TestAnOpenServerMakesTheFirstTokenAlone(t *testing.T) {
 		}
 
 		reached = 0
-		closing := access.NewAdmin(emptyTokens{reached: &reached}, access.AdminOptions{OtherAdmin: func() bool { return true }})
+		closing := access.NewAdmin(emptyTokens{reached: &reached}, access.AdminOptions{OtherCredential: func() bool { return true }})
 		if err := change(closing); queue.KindOf(err) != queue.KindDenied || reached > 0 {
 			t.Errorf("%s beside a credential: %v, %d calls of the store; want it denied", name, err, reached)
 		}

@@ -140,7 +140,7 @@ func findActionScope(ctx context.Context, action queue.Action, namespace string)
 
 	s := p.Scope(action, namespace)
 	if s.None() {
-		return s, deny(action, namespace, "")
+		return s, deny(action, namespace, anyQueue)
 	}
 	return s, nil
 }
@@ -165,6 +165,9 @@ func checkNamespace(s Scope, action queue.Action, namespace string) error {
 	return deny(action, namespace, "")
 }
 
+// anyQueue stands for the queues of an operation that a grant for these alone would allow too. No queue has this name.
+const anyQueue = "*"
+
 // deny returns the error of a missing right. It names the right and the roles that have it, and so the grant to ask for.
 func deny(action queue.Action, namespace, name string) *queue.Error {
 	var roles []string
@@ -176,7 +179,9 @@ func deny(action queue.Action, namespace, name string) *queue.Error {
 
 	where, scope := fmt.Sprintf("%.130q", namespace), "the whole namespace"
 	switch {
-	case name != "":
+	case name == anyQueue && namespace != "":
+		scope = "the whole namespace, or for the queue,"
+	case name != "" && name != anyQueue:
 		where, scope = fmt.Sprintf("%.130q", namespace+"/"+name), "this queue"
 	case namespace == "":
 		where, scope = "the installation", "the installation"

@@ -2,29 +2,49 @@ package access
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ListEvents lists the events of visible queues.
+// maxHiddenPages bounds the pages without a visible event that one list reads over.
+const maxHiddenPages = 20
+
+// ListEvents lists the events of visible queues. It reads over pages of other queues, because the number of empty pages would show
+// how much happens there.
 func (g *guard) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	s, err := g.scope(ctx, queue.OpListEvents)
 	if err != nil {
 		return queue.EventPage{}, err
 	}
-
-	page, err := g.next.ListEvents(ctx, f, limit)
 	if s.All() {
-		return page, err
+		return g.next.ListEvents(ctx, f, limit)
 	}
-	visible := page.Events[:0:0]
-	for _, e := range page.Events {
-		if s.Has(e.Queue) {
-			visible = append(visible, e)
+	if err := g.checkEventQueue(s, queue.ActionEventRead, f.Queue); err != nil {
+		return queue.EventPage{}, err
+	}
+
+	var page queue.EventPage
+	for range maxHiddenPages {
+		page, err = g.next.ListEvents(ctx, f, limit)
+		if err != nil {
+			return queue.EventPage{}, err
 		}
+		page.Events = slices.DeleteFunc(page.Events, func(e queue.Event) bool { return !s.Has(e.Queue) })
+		if len(page.Events) > 0 || !page.More || page.Next == f.After {
+			break
+		}
+		f.After = page.Next
 	}
-	page.Events = visible
-	return page, err
+	return page, nil
+}
+
+// checkEventQueue refuses a foreign queue that a filter names; "" names none.
+func (g *guard) checkEventQueue(s Scope, action queue.Action, name string) error {
+	if name == "" {
+		return nil
+	}
+	return queue.At("queue", checkQueue(s, action, g.namespace, name))
 }
 
 // SubscribeEvents follows the events of visible queues, until the credential is no longer valid.
@@ -34,6 +54,9 @@ func (g *guard) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle
 		return err
 	}
 
+	if err := g.checkEventQueue(s, queue.ActionEventRead, f.Queue); err != nil {
+		return err
+	}
 	visible := handle
 	if !s.All() {
 		visible = func(e queue.Event) error {

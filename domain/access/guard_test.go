@@ -980,6 +980,13 @@ func TestGuardOfLists(t *testing.T) {
 	if err != nil || len(events.Events) != 1 || events.Events[0].Queue != "mail" {
 		t.Errorf("events: %+v, %v", events, err)
 	}
+	// A page of a foreign queue is empty, but its cursor would count the events there.
+	if _, err := guard.ListEvents(ctx, queue.EventFilter{Queue: "bills"}, 1); queue.KindOf(err) != queue.KindDenied {
+		t.Errorf("events of a foreign queue: %v", err)
+	}
+	if err := guard.SubscribeEvents(ctx, queue.EventFilter{Queue: "bills"}, func(queue.Event) error { return nil }); queue.KindOf(err) != queue.KindDenied {
+		t.Errorf("a stream of events of a foreign queue: %v", err)
+	}
 
 	both := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "viewer@own/mail", "viewer@own/bill*")))
 	first, err := guard.ListQueues(both, queue.Page{Limit: 1})

@@ -81,7 +81,7 @@ func setUpRoles(t *testing.T, schema string) roleLogins {
 	r.admin = connect(t, r.dsn)
 	// Roles belong to the whole server, so these are this test's own.
 	r.prefix = "pgq_" + strings.ToLower(rand.Text()[:8])
-	names := []string{"owner", "server", "readonly", "producer"}
+	names := []string{"owner", "server", "definer", "readonly", "producer"}
 	var pairs []string
 	for _, name := range names {
 		pairs = append(pairs, "pgqueue_"+name, r.prefix+"_"+name)

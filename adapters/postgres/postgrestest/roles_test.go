@@ -69,6 +69,36 @@ var roleRights = map[string]struct{ server, readonly, producer string }{
 // partitionNumber ends the name of a partition.
 var partitionNumber = regexp.MustCompile(`_p\d+$`)
 
+// TestTriggersOfServersHaveNoMoreRights: servers own the table of tasks, and so can give it a trigger. It runs with their rights when
+// create_task inserts, not with those of the owner of the functions.
+func TestTriggersOfServersHaveNoMoreRights(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	roles := setUpRoles(t, postgres.DefaultSchema)
+	server := open(t, roles.login(t, "app"), postgres.WithSchema(roles.schema))
+	mustQueue(t, server, "mail")
+	createMail(t, server, "") // makes the first partition
+	conn := roles.connect(t, "server")
+	sql(t, conn, `create function pgqueue.spy() returns trigger language plpgsql as $$
+		begin
+			delete from pgqueue.audit;
+			return new;
+		end $$`,
+		"create trigger spy before insert on pgqueue.task for each row execute function pgqueue.spy()")
+	for _, role := range []string{"server", "producer"} {
+		_, err := roles.connect(t, role).Exec(t.Context(), "select pgqueue.create_task('mail', '{}'::json)")
+		if err == nil || !strings.Contains(err.Error(), "permission denied for table audit") {
+			t.Errorf("a trigger of the server, run by create_task of the role %s: %v, want no right on audit", role, err)
+		}
+	}
+	sql(t, conn, "drop trigger spy on pgqueue.task")
+	for _, role := range []string{"server", "producer"} {
+		if _, err := roles.connect(t, role).Exec(t.Context(), "select pgqueue.create_task('mail', '{}'::json)"); err != nil {
+			t.Errorf("create_task of the role %s: %v", role, err)
+		}
+	}
+}
+
 // TestRoleRights tries each right of each role on each table, and compares with the table above.
 func TestRoleRights(t *testing.T) {
 	needsDatabase(t)

@@ -91,7 +91,6 @@ type accessControl struct {
 	changed chan struct{} // holds one item after a change of tokens by any server
 
 	hasStatic   atomic.Bool // a static token exists
-	hasAdmin    atomic.Bool // one of them manages tokens
 	hasClientCA bool        // client certificates prove callers
 
 	insecure           bool
@@ -121,7 +120,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	if err := s.startSessions(g, sessions); err != nil {
 		return err
 	}
-	g.admin = s.tel.Admin(access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit}))
+	g.admin = s.tel.Admin(access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherCredential: g.hasOtherCredential, Audit: s.audit}))
 	if err := s.readStatic(g); err != nil {
 		return err
 	}
@@ -283,9 +282,6 @@ func (s *Server) readRules(g *accessControl) error {
 func (g *accessControl) acceptStatic(tokens []access.StaticToken) {
 	g.auth.AcceptStatic(tokens...)
 	g.hasStatic.Store(len(tokens) > 0)
-	g.hasAdmin.Store(slices.ContainsFunc(tokens, func(t access.StaticToken) bool {
-		return access.NewPrincipal("", "", access.KindToken, t.Grants).May(queue.ActionAccessManage, "", "")
-	}))
 }
 
 // trustedIssuers returns the issuers of JWTs that the access file has at present. The caller must not change them.
@@ -317,10 +313,15 @@ func (g *accessControl) confirm(ctx context.Context, p *access.Principal) error 
 
 // hasCredential reports whether any credential exists: a token, an issuer of JWTs, or an authority of client certificates.
 func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
-	if g.hasStatic.Load() || g.login != nil || g.hasClientCA || len(g.trustedIssuers()) > 0 {
+	if g.hasOtherCredential() {
 		return true, nil
 	}
 	return g.tokens.HasTokens(ctx)
+}
+
+// hasOtherCredential is hasCredential without the tokens of the store.
+func (g *accessControl) hasOtherCredential() bool {
+	return g.hasStatic.Load() || g.login != nil || g.hasClientCA || len(g.trustedIssuers()) > 0
 }
 
 // logAccess logs how the server with an API at url is open or closed.

@@ -48,9 +48,11 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 // refuse answers a request that no route may see. It counts the refusals by one of five wrong headers.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
-		slog.String("path", access.HideSecrets(r.URL.Path)), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
+		slog.String("path", access.HideSecrets(r.URL.Path)), slog.String("reason", access.HideSecrets(reason.Error())), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	s.tel.HTTPRefused(strings.ToLower(reason.Field))
-	answerError(w, r, status, reason)
+	shown := *reason
+	shown.Msg = access.HideSecrets(shown.Msg)
+	answerError(w, r, status, &shown)
 }
 
 // handler returns REST below its prefix and Connect beside it.
@@ -157,7 +159,7 @@ func (s *Server) logRequests(h http.Handler) http.Handler {
 		defer func() {
 			took := time.Since(begin)
 			line := append(answered(rec.status, rec.aborted(r, took)), slog.String("path", access.HideSecrets(r.URL.Path)), slog.String("proto", r.Proto),
-				slog.String("type", r.Header.Get("Content-Type")), slog.Int64("bytes", rec.bytes),
+				slog.String("type", access.HideSecrets(r.Header.Get("Content-Type"))), slog.Int64("bytes", rec.bytes),
 				slog.Duration("took", took.Round(time.Microsecond)), slog.String("remote", r.RemoteAddr),
 				attrRequestID(r.Context()))
 			if code := rec.grpcStatus(); code != "" {

@@ -4,6 +4,7 @@
 --
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
 --   pgqueue_server    rights of servers, workers with --database-url and programs that use the queue in process
+--   pgqueue_definer   create_task and its siblings run as it, with the rights of a server; not for logins
 --   pgqueue_readonly  reads all tables but tokens and sessions, changes none; for operators and dashboards
 --   pgqueue_producer  creates tasks in transactions of its own program, in Go or by create_task, and reads no content of tasks
 --
@@ -27,7 +28,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['pgqueue_owner', 'pgqueue_server', 'pgqueue_readonly', 'pgqueue_producer'] loop
+    foreach name in array array['pgqueue_owner', 'pgqueue_server', 'pgqueue_definer', 'pgqueue_readonly', 'pgqueue_producer'] loop
         if not exists (select 1 from pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
         end if;
@@ -36,6 +37,11 @@ end $$;
 
 -- A migration that changes the partitioned tables changes their partitions too, which servers own.
 grant pgqueue_server to pgqueue_owner;
+
+-- Servers own the table of tasks and can give it triggers, which run with the rights of the statement. The functions that insert tasks for
+-- others must not run as the owner then, nor may servers replace them.
+grant pgqueue_server to pgqueue_definer;
+grant pgqueue_definer to pgqueue_owner;
 
 create schema if not exists pgqueue;
 alter schema pgqueue owner to pgqueue_owner;
@@ -66,6 +72,13 @@ begin
            or c.oid in (select inhrelid from pg_inherits where inhparent in ('pgqueue.task'::regclass, 'pgqueue.done'::regclass))
     loop
         execute format('alter table %s owner to pgqueue_server', name);
+    end loop;
+
+    for name in select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace = (select relnamespace from pg_class where oid = 'pgqueue.queue'::regclass)
+          and p.prosecdef and p.proname <> 'prune_audit' -- which deletes, and reads no table of servers
+    loop
+        execute format('alter function %s owner to pgqueue_definer', name);
     end loop;
 
     -- The record of migrations is read only.

@@ -26,7 +26,7 @@ func auditColumns(now time.Time) []output.Column[restapi.AuditEntry] {
 		{Head: "ON", Cell: formatTarget},
 		{Head: "OUTCOME", Cell: func(e row) string { return e.Outcome }},
 		{Head: "CALLS", Right: true, Cell: func(e row) string { return strconv.Itoa(e.Calls) }},
-		{Head: "MOVED", Right: true, Cell: func(e row) string { return strconv.FormatInt(e.Moved, 10) }},
+		{Head: "MOVED", Right: true, Cell: formatMoved},
 		{Head: "VIA", Wide: true, Cell: func(e row) string { return output.Dash(e.Via) }},
 		{Head: "REMOTE", Wide: true, Cell: func(e row) string { return output.Dash(output.Clean(e.Remote)) }},
 		{Head: "CHANGES", Wide: true, Cell: formatChanges},
@@ -49,6 +49,14 @@ func formatTarget(e restapi.AuditEntry) string {
 		target += "/" + e.Queue
 	}
 	return output.Dash(output.Clean(target))
+}
+
+// formatMoved returns how many tasks an entry moved; of a dry run, how many it would have moved.
+func formatMoved(e restapi.AuditEntry) string {
+	if e.DryRun {
+		return fmt.Sprintf("0 (dry run: %d)", e.Matched)
+	}
+	return strconv.FormatInt(e.Moved, 10)
 }
 
 // formatChanges returns the changes of an entry for people.
