@@ -40,6 +40,12 @@ func (l *lines) Write(b []byte) (int, error) {
 }
 
 // all gives the records with the message msg.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (l *lines) all(t *testing.T, msg string) []map[string]any {
 	t.Helper()
 	l.mu.Lock()

@@ -191,3 +191,35 @@ func findSecret(text, secret string) string {
 	}
 	return ""
 }
+
+// TestASecretInAWrongHeaderStaysOutOfTheLog: a client that puts its token into a header that the checks of the port refuse finds it
+// neither in the log nor in the answer.
+func TestASecretInAWrongHeaderStaysOutOfTheLog(t *testing.T) {
+	log := &lines{}
+	store := newSlow()
+	close(store.leave)
+	s := start(t, store.config(log))
+	secret := access.NewSecret().Reveal()
+	for _, header := range []string{"Host", "Origin", "Content-Type"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/api/task", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set(header, secret)
+		if header == "Host" {
+			r.Host = secret
+		}
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if res.Body.Close(); err != nil || res.StatusCode < 400 {
+			t.Errorf("a token as %s: %d, %v", header, res.StatusCode, err)
+		}
+		if _, tail, _ := strings.Cut(strings.TrimPrefix(secret, "pgq_"), "_"); strings.Contains(string(body), tail) || strings.Contains(log.String(), tail) {
+			t.Errorf("a token as %s is in the answer %s\nor in the log %s", header, body, log.String())
+		}
+	}
+}
