@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"io"
 	"strconv"
 
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/domain/access"
 )
 
@@ -16,10 +18,9 @@ const (
 	opMoveHome     = "move_home"
 )
 
-// recordCommand enters the change of a command into the audit of the database, as one of its owner. A fault of the audit does not
-// fail the command.
-func recordCommand(ctx context.Context, log access.AuditLog, e access.AuditEntry, err error) {
-	recorder := access.NewAuditRecorder(access.AuditSettings{Log: log})
+// recordCommand enters the change of a command into the audit of the database, as one of its owner.
+func recordCommand(ctx context.Context, log access.AuditLog, stderr io.Writer, e access.AuditEntry, err error) {
+	recorder := cmdutil.NewAuditRecorder(log, stderr)
 	defer recorder.Close(ctx)
 	recorder.Record(access.WithCaller(access.With(ctx, access.Owner()), access.Caller{Via: access.ViaCLI}), e, err)
 }

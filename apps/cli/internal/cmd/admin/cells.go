@@ -192,7 +192,7 @@ func createCell(ctx context.Context, f *factory.Factory, db *database, id int, t
 	if cell.Home, err = maker.MakeHome(ctx, id); err == nil {
 		err = first.AddCell(ctx, cell)
 	}
-	recordCommand(ctx, first, changeOfCell(opCreateCell, id), err)
+	recordCommand(ctx, first, f.IO.Err, changeOfCell(opCreateCell, id), err)
 	if errors.Is(err, queue.ErrAlreadyExists) {
 		return queue.WithOp("create cell", err)
 	}
@@ -263,7 +263,7 @@ func newPlaceCommand(f *factory.Factory) *cobra.Command {
 				err := s.Pin(cmd.Context(), namespace, cell)
 				e := changeOfCell(opPlace, cell)
 				e.Namespace = namespace
-				recordCommand(cmd.Context(), first, e, err)
+				recordCommand(cmd.Context(), first, f.IO.Err, e, err)
 				if err != nil {
 					return err
 				}
@@ -343,7 +343,7 @@ func moveHome(ctx context.Context, f *factory.Factory, db *database, id int, to 
 	if cell.Home, err = home.MoveHome(ctx, id); err == nil {
 		err = first.UpdateCell(ctx, cell)
 	}
-	recordCommand(ctx, first, changeOfCell(opMoveHome, id), err)
+	recordCommand(ctx, first, f.IO.Err, changeOfCell(opMoveHome, id), err)
 	if err != nil {
 		return err
 	}

@@ -192,7 +192,7 @@ func (m *migrations) validateTables(ctx context.Context, s *postgres.Store) erro
 
 func (m *migrations) correctRestored(ctx context.Context, s *postgres.Store) error {
 	err := s.AfterRestore(ctx)
-	recordCommand(ctx, s, access.AuditEntry{Operation: opAfterRestore}, err)
+	recordCommand(ctx, s, m.f.IO.Err, access.AuditEntry{Operation: opAfterRestore}, err)
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s/%s task %d was %s\n", c.Namespace, c.Queue, c.TaskID, c.What)
 				}
 
-				recordCommand(ctx, s, access.AuditEntry{Operation: opRepair, Matched: int64(len(settled)), Moved: int64(len(settled))}, err)
+				recordCommand(ctx, s, cmd.ErrOrStderr(), access.AuditEntry{Operation: opRepair, Matched: int64(len(settled)), Moved: int64(len(settled))}, err)
 				if err != nil {
 					return err
 				}

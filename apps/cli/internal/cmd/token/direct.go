@@ -3,10 +3,9 @@ package token
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
-	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -15,15 +14,13 @@ import (
 type directAdmin struct{ admin access.Admin }
 
 // newDirectAdmin returns the Admin over the tokens of a database, and the recorder of its audit, which the caller must close; nil for a
-// store without an audit. A line on stderr says that an entry is lost: no log has it.
+// store without an audit.
 func newDirectAdmin(tokens access.Tokens, stderr io.Writer) (access.Admin, *access.AuditRecorder) {
 	log, ok := tokens.(access.AuditLog)
 	if !ok {
 		return directAdmin{access.NewAdmin(tokens, access.AdminOptions{})}, nil
 	}
-	audit := access.NewAuditRecorder(access.AuditSettings{Log: log, Failed: func(err error) {
-		fmt.Fprintf(stderr, "pgqueue: the audit has no entry of this command: %s\n", output.Clean(err.Error()))
-	}})
+	audit := cmdutil.NewAuditRecorder(log, stderr)
 	return directAdmin{access.NewAdmin(tokens, access.AdminOptions{Audit: audit})}, audit
 }
 
