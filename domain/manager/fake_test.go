@@ -243,6 +243,10 @@ func (f *fake) ReleaseTasks(ctx context.Context, namespace string, rs []queue.Re
 			f.ready = append([]int64{t.ID}, f.ready...)
 			f.event(queue.EventReturned, t)
 		}
+		out[i].Queue, out[i].Status = t.Queue, t.Status
+		if r.Quiet && r.Outcome == queue.OutcomeSuccess { // as the store does
+			continue
+		}
 		out[i].Task = cloneWholeTask(t)
 	}
 	return out, nil

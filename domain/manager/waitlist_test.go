@@ -113,8 +113,9 @@ func TestWaitingRetain(t *testing.T) {
 			m.concurrency.IsLimited("default", "mail")
 			synctest.Wait() // the manager knows it now
 			before := f.count("retain")
-			for _, task := range tasks[10*limit : 10*limit+10] {
-				end := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}
+			for i, task := range tasks[10*limit : 10*limit+10] {
+				// Workers release quietly, and the answer then has no task.
+				end := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: i%2 == 0}
 				if _, err := m.ReleaseTasks(t.Context(), []queue.Release{end}); err != nil {
 					t.Fatal(err)
 				}

@@ -72,10 +72,14 @@ func (p *parts) releaseTasks(ctx context.Context, namespace string, releases []q
 	w := wakeups{parts: p, namespace: namespace}
 	for i := range outs {
 		t := outs[i].Task
-		if t == nil || outs[i].Err != nil {
+		if outs[i].Err != nil {
 			continue
 		}
 		switch {
+		case t == nil: // a quiet release: the answer has the queue and the status alone
+			p.awaits.Search(namespace, releases[i].ID)
+			w.addLeaseEnd(outs[i].Queue)
+			continue
 		case t.Status.Waiting():
 			w.addWaitingTask(t)
 		case releases[i].Quiet || t.Payload == nil: // the answer lacks the content of the task
