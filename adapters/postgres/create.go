@@ -147,7 +147,7 @@ type newTask struct {
 func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) (*insertBatch, error) {
 	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
 
-	// The queues and the ids arrive in one round trip.
+	// The marks of the queues and the ids arrive in one round trip.
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
 		if !slices.Contains(names, c.Tasks[i].Queue) {
@@ -155,7 +155,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		}
 	}
 
-	queues := readQueuesByName(t, c.Namespace, names)
+	reading := s.known.queueMarkReading(t, c.Namespace, names)
 
 	var ids []int64
 	err := t.Query(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
@@ -166,6 +166,11 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 	// Nothing is written before the partition of the highest id exists: the caller creates it and starts again.
 	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
 		return b, errNeedPartition
+	}
+
+	queues, err := s.known.readChanged(ctx, t, reading)
+	if err != nil {
+		return b, err
 	}
 
 	b.now = b.now.UTC()

@@ -111,9 +111,9 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 
 	return s.db.Run(ctx, "heartbeat tasks", func(ctx context.Context, t *txn.Tx) error {
 		clear(out) // the transaction may run again after a passing fault
-		h := lockedLeases{skipsLocked: true}
+		h := lockedLeases{known: &s.known, skipsLocked: true}
 		h.queueLeaseLock(t, namespace, tokens)
-		if err := t.Flush(ctx); err != nil {
+		if err := h.flush(ctx, t); err != nil {
 			return err
 		}
 		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {

@@ -16,9 +16,9 @@ import (
 
 // lockedLease is a lease row that this transaction has locked.
 type lockedLease struct {
-	q          storedQueue `col:"-"`
-	ctid       pgtype.TID  // of the row; its lock keeps it there
-	token      int64       // of the first task; the token of a task is this one plus its place
+	q          *storedQueue `col:"-"` // shared, never changed
+	ctid       pgtype.TID   // of the row; its lock keeps it there
+	token      int64        // of the first task; the token of a task is this one plus its place
 	part       int16
 	worker     string
 	retainedAt time.Time
@@ -36,8 +36,8 @@ type lockedLease struct {
 // leaseColumns are the columns that a statement reads of a lease row.
 var leaseColumns = table.Of[lockedLease]()
 
-// lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease and its queue.
-var lockedLeaseWidth = 1 + len(leaseColumns.Names()) + len(queueColumns.Names())
+// lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease and the mark of its queue.
+var lockedLeaseWidth = 1 + len(leaseColumns.Names()) + len(queueMarkColumns.Names())
 
 // The statements on leases.
 var (
@@ -64,6 +64,8 @@ func (l *lockedLease) grantedLength() time.Duration {
 
 // lockedLeases holds the lease rows that a transaction has locked.
 type lockedLeases struct {
+	known        *knownQueues
+	unread       []int32 // queues of leases without q: their rows changed since they were read
 	now          time.Time
 	all          []*lockedLease
 	at           map[int64]heldTask // by task id
@@ -121,7 +123,8 @@ func (h *lockedLeases) scanLease(rows pgx.Rows) error {
 	l := &lockedLease{}
 	targets := append(make([]any, 0, lockedLeaseWidth), &h.now)
 	targets = leaseColumns.Targets(targets, l)
-	targets = queueColumns.Targets(targets, &l.q)
+	var mark queueMark
+	targets = queueMarkColumns.Targets(targets, &mark)
 	if err := rows.Scan(targets...); err != nil {
 		return err
 	}
@@ -133,6 +136,10 @@ func (h *lockedLeases) scanLease(rows pgx.Rows) error {
 		return nil // locked before
 	}
 	h.all = append(h.all, l)
+	if l.q = h.known.findQueue(mark); l.q == nil {
+		l.q = &storedQueue{id: mark.id}
+		h.unread = append(h.unread, mark.id)
+	}
 
 	if h.at == nil {
 		h.at = make(map[int64]heldTask, len(l.ids))
@@ -147,6 +154,22 @@ func (h *lockedLeases) scanLease(rows pgx.Rows) error {
 
 	l.left = l.held
 	return nil
+}
+
+// flush sends the queued statements, and reads the queues of the locked leases as far as they are unknown.
+func (h *lockedLeases) flush(ctx context.Context, t *txn.Tx) error {
+	if err := t.Flush(ctx); err != nil {
+		return err
+	}
+	unread := h.unread
+	h.unread = nil
+	return h.known.readQueues(ctx, t, unread, func(q *storedQueue) {
+		for _, l := range h.all {
+			if l.q.id == q.id {
+				l.q = q
+			}
+		}
+	})
 }
 
 // findHeldTask finds a task that is held under token; token 0 means any token. It finds no task with an ended lease.
@@ -194,7 +217,7 @@ func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *txn.Tx, namesp
 	h.lockedBefore = true
 	h.queueLeaseLock(t, namespace, rows)
 	t.QueueQuery(readLockedLeases, h.scanLeaseOfOthers, arg("token", rows), arg("id", missing), arg("namespace", namespace))
-	return t.Flush(ctx)
+	return h.flush(ctx, t)
 }
 
 // listMissing returns the tasks that no locked row holds under their token, and the tokens of their lease rows.
@@ -208,7 +231,7 @@ func (h *lockedLeases) listMissing(ids, tokens []int64) (listMissing, rows []int
 }
 
 func (h *lockedLeases) scanLeaseOfOthers(rows pgx.Rows) error {
-	l := &lockedLease{}
+	l := &lockedLease{q: &storedQueue{}}
 	var id int64
 	targets := leaseColumns.Without("ctid").Targets([]any{&id, &h.now}, l)
 	if err := rows.Scan(append(targets, &l.q.id, &l.q.Events)...); err != nil {
@@ -248,7 +271,7 @@ func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *txn.Tx, namespace
 
 		h.lockedBefore = true
 		h.queueLeaseLock(t, namespace, rows)
-		if err := t.Flush(ctx); err != nil || len(h.all) == before {
+		if err := h.flush(ctx, t); err != nil || len(h.all) == before {
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func makeMoves(now time.Time) *moves { return &moves{now: truncateToMicros(now),
 // addSuccess ends the lease of a task with success. It reads nothing about the task, which keeps the common case cheap.
 func (m *moves) addSuccess(p heldTask, result json.RawMessage) {
 	m.held.addSuccessRow(p, result)
-	m.addEndOfPlace(&p.q, p.groupOfTask(), p.id, queue.StatusReleased)
+	m.addEndOfPlace(p.q, p.groupOfTask(), p.id, queue.StatusReleased)
 	m.events.appendIDs(eventChange{
 		queue: p.q.id, keep: p.q.Events, kind: eventOfMove(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
 		is: statusReleased, worker: p.worker,

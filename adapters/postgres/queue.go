@@ -40,6 +40,8 @@ func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {
 // The statements on queues.
 var (
 	listQueues     = statement("queue.list")
+	readQueueRows  = statement("queue.read")
+	readQueueMarks = statement("queue.marks")
 	pageQueues     = statement("queue.page")
 	countQueues    = statement("queue.count")
 	lockQueueRow   = statement("queue.lock")
@@ -246,6 +248,88 @@ func readQueuesByName(t *txn.Tx, namespace string, names []string) map[string]*s
 		return err
 	}, arg("namespace", namespace), arg("names", names))
 	return queues
+}
+
+// knownQueues remembers the rows of queues that creates, releases and heartbeats have read. These read only the mark of a row, and
+// the whole row after it changed. It is safe for concurrent use. Its queues are shared: callers must not change them.
+type knownQueues struct {
+	mu   sync.Mutex
+	rows map[queueMark]*storedQueue
+}
+
+// queueMark identifies the content of the row of a queue. Each change of the row gives it another xmin, which a change of settings
+// by hand does too.
+type queueMark struct {
+	id      int32
+	xmin    uint32
+	version int64
+}
+
+var queueMarkColumns = table.Of[queueMark]()
+
+// findQueue returns the queue with the mark, or nil.
+func (k *knownQueues) findQueue(mark queueMark) *storedQueue {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.rows[mark]
+}
+
+// rememberQueue keeps q under its mark. Old marks leave with all others: a forgotten queue costs one reading.
+func (k *knownQueues) rememberQueue(mark queueMark, q *storedQueue) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rows == nil || len(k.rows) >= 10_000 {
+		k.rows = map[queueMark]*storedQueue{}
+	}
+	k.rows[mark] = q
+}
+
+// readQueues reads the whole rows of the queues with these ids, remembers them, and passes each to found.
+func (k *knownQueues) readQueues(ctx context.Context, t *txn.Tx, ids []int32, found func(*storedQueue)) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return t.Query(ctx, readQueueRows, func(rows pgx.Rows) error {
+		q := &storedQueue{}
+		var xmin uint32
+		if err := q.scanQueueRow(rows, &xmin); err != nil {
+			return err
+		}
+		k.rememberQueue(queueMark{q.id, xmin, q.Version}, q)
+		found(q)
+		return nil
+	}, arg("ids", ids))
+}
+
+// queueReading reads queues by their names within a transaction.
+type queueReading struct {
+	queues  map[string]*storedQueue // names without a queue are missing
+	changed []int32                 // queues of which the whole row must be read
+}
+
+// queueMarkReading queues the reading of the marks of queues. After the next flush, readChanged completes it.
+func (k *knownQueues) queueMarkReading(t *txn.Tx, namespace string, names []string) *queueReading {
+	r := &queueReading{queues: make(map[string]*storedQueue, len(names))}
+	var mark queueMark
+	targets := queueMarkColumns.Targets(nil, &mark)
+
+	t.QueueQuery(readQueueMarks, func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+		if q := k.findQueue(mark); q != nil {
+			r.queues[q.Name] = q
+		} else {
+			r.changed = append(r.changed, mark.id)
+		}
+		return nil
+	}, arg("namespace", namespace), arg("names", names))
+	return r
+}
+
+// readChanged reads the whole rows of the changed queues, and returns all queues by their names.
+func (k *knownQueues) readChanged(ctx context.Context, t *txn.Tx, r *queueReading) (map[string]*storedQueue, error) {
+	return r.queues, k.readQueues(ctx, t, r.changed, func(q *storedQueue) { r.queues[q.Name] = q })
 }
 
 // ListNamespaces implements queue.Store.

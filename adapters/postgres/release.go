@@ -64,7 +64,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	// The locks and the reads travel in one round trip.
-	h := lockedLeases{skipsLocked: free}
+	h := lockedLeases{known: &s.known, skipsLocked: free}
 	h.queueLeaseLock(t, namespace, tokens)
 	about := taskRecords{}
 	about.queueRecordReading(t, releases, tokens)
@@ -73,7 +73,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 		all[i] = r.ID
 	}
 
-	if err := t.Flush(ctx); err != nil {
+	if err := h.flush(ctx, t); err != nil {
 		return nil, err
 	}
 
@@ -196,7 +196,7 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	if err != nil {
 		return life, err
 	}
-	m.addPause(&p.q, f.task.Group, r)
+	m.addPause(p.q, f.task.Group, r)
 	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), r.Result)
 	if move == queue.MoveFail {
 		m.addFailure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
@@ -251,7 +251,7 @@ func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tok
 func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, result []byte) {
 	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
 	m.addMove(taskMove{
-		q: &p.q, id: f.task.ID, priority: f.task.Priority, bucket: f.bucket, group: f.task.Group, move: move, was: queue.StatusRetained, life: next,
+		q: p.q, id: f.task.ID, priority: f.task.Priority, bucket: f.bucket, group: f.task.Group, move: move, was: queue.StatusRetained, life: next,
 		startedAt: p.retainedAt, token: token, worker: p.worker, result: result, keep: keep,
 	})
 }

@@ -126,9 +126,9 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 	var r rescued
 	err := s.db.Run(ctx, opRescue, func(ctx context.Context, t *txn.Tx) error {
 		r = rescued{out: queue.Maintained{Moves: map[queue.Status]int{}}}
-		var h lockedLeases
+		h := lockedLeases{known: &s.known}
 		lock(t, h.scanLease, &r.out)
-		if err := t.Flush(ctx); err != nil {
+		if err := h.flush(ctx, t); err != nil {
 			return err
 		}
 

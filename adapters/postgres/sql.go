@@ -37,6 +37,7 @@ func parseStatements() *sqltext.Set {
 		"ticker_without_payload": listTickerWithoutPayload,
 	}
 	addRowType(lists, "queue", queueColumns)
+	lists["queue_mark"] = queueMarkColumns.List
 	addRowType(lists, "queue_count", queueCountColumns)
 	addRowType(lists, "part", partColumns)
 	addRowType(lists, "part_sum", partSumColumns)

@@ -28,6 +28,7 @@ type Store struct {
 	migrator    *migrate.Migrator
 	doctor      *doctor.Doctor
 	catalog     catalog
+	known       knownQueues
 	backlogs    backlogs
 	groupAudit  groupAudit
 	lanes       lanes

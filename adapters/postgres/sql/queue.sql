@@ -8,6 +8,14 @@ where q.deleted_at is null and q.namespace = @namespace
   and (cardinality(@names::text[]) = 0 or q.name = any (@names::text[]))
 order by q.name
 
+-- name: queue.marks
+select {{queue_mark q}}
+from pgqueue.queue q
+where q.deleted_at is null and q.namespace = @namespace and q.name = any (@names::text[])
+
+-- name: queue.read
+select {{queue q}}, q.xmin from pgqueue.queue q where q.id = any (@ids::integer[])
+
 -- name: queue.page
 select {{queue q}}, count(*) over ()
 from pgqueue.queue q

@@ -2,7 +2,7 @@
 
 -- name: rescue.lock
 -- Locks lapsed lease rows, oldest first, from the watermark of the last step on
-select pgqueue.clock(), {{lease l}}, {{queue q}}
+select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
 from (
     select l.ctid, l.* from pgqueue.lease l
     where l.expires_at > @watermark and l.expires_at <= (select pgqueue.clock())
@@ -15,7 +15,7 @@ join pgqueue.queue q on q.id = l.queue_id
 
 -- name: rescue.lock.one
 -- Locks one lapsed lease row
-select pgqueue.clock(), {{lease l}}, {{queue q}}
+select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
 from (
     select l.ctid, l.* from pgqueue.lease l
     where l.token = @token and l.part = @part and l.expires_at <= (select pgqueue.clock())

@@ -53,36 +53,53 @@ type sqlType struct {
 	array func(first unsafe.Pointer, offset, size uintptr, n int) any
 }
 
-// sqlTypeOf returns the SQL type called name for fields of the type V.
-func sqlTypeOf[V any](name string) sqlType {
+// sqlTypeOf returns the SQL type called name for fields of the type V. A field without a value is null when null says so; a nil
+// null means that V has no such value.
+func sqlTypeOf[V any](name string, null func(V) bool) sqlType {
 	return sqlType{
 		name:  name,
 		value: func(field unsafe.Pointer) any { return *(*V)(field) },
 		array: func(first unsafe.Pointer, offset, size uintptr, n int) any {
+			field := func(i int) V { return *(*V)(unsafe.Add(first, offset+uintptr(i)*size)) }
+
+			// unnest fills up short arrays with nulls, so a column of nulls travels as one null.
+			begin := 0
+			for null != nil && begin < n && null(field(begin)) {
+				begin++
+			}
+			if begin == n {
+				return nil
+			}
+
 			values := make([]V, n)
-			for i := range values {
-				values[i] = *(*V)(unsafe.Add(first, offset+uintptr(i)*size))
+			for i := begin; i < n; i++ {
+				values[i] = field(i)
 			}
 			return values
 		},
 	}
 }
 
+// nullableTypeOf returns the SQL type called name for fields of the type *V.
+func nullableTypeOf[V any](name string) sqlType {
+	return sqlTypeOf(name, func(v *V) bool { return v == nil })
+}
+
 // sqlTypes has the types of the fields that bulk statements send. Fields of bytes hold JSON.
 var sqlTypes = map[reflect.Type]sqlType{
-	reflect.TypeFor[bool]():       sqlTypeOf[bool]("boolean"),
-	reflect.TypeFor[int16]():      sqlTypeOf[int16]("smallint"),
-	reflect.TypeFor[*int16]():     sqlTypeOf[*int16]("smallint"),
-	reflect.TypeFor[int32]():      sqlTypeOf[int32]("integer"),
-	reflect.TypeFor[*int32]():     sqlTypeOf[*int32]("integer"),
-	reflect.TypeFor[int64]():      sqlTypeOf[int64]("bigint"),
-	reflect.TypeFor[*int64]():     sqlTypeOf[*int64]("bigint"),
-	reflect.TypeFor[string]():     sqlTypeOf[string]("text"),
-	reflect.TypeFor[*string]():    sqlTypeOf[*string]("text"),
-	reflect.TypeFor[time.Time]():  sqlTypeOf[time.Time]("timestamptz"),
-	reflect.TypeFor[*time.Time](): sqlTypeOf[*time.Time]("timestamptz"),
-	reflect.TypeFor[[]byte]():     sqlTypeOf[[]byte]("json"),
-	reflect.TypeFor[pgtype.TID](): sqlTypeOf[pgtype.TID]("tid"),
+	reflect.TypeFor[bool]():       sqlTypeOf[bool]("boolean", nil),
+	reflect.TypeFor[int16]():      sqlTypeOf[int16]("smallint", nil),
+	reflect.TypeFor[*int16]():     nullableTypeOf[int16]("smallint"),
+	reflect.TypeFor[int32]():      sqlTypeOf[int32]("integer", nil),
+	reflect.TypeFor[*int32]():     nullableTypeOf[int32]("integer"),
+	reflect.TypeFor[int64]():      sqlTypeOf[int64]("bigint", nil),
+	reflect.TypeFor[*int64]():     nullableTypeOf[int64]("bigint"),
+	reflect.TypeFor[string]():     sqlTypeOf[string]("text", nil),
+	reflect.TypeFor[*string]():    nullableTypeOf[string]("text"),
+	reflect.TypeFor[time.Time]():  sqlTypeOf[time.Time]("timestamptz", nil),
+	reflect.TypeFor[*time.Time](): nullableTypeOf[time.Time]("timestamptz"),
+	reflect.TypeFor[[]byte]():     sqlTypeOf("json", func(v []byte) bool { return v == nil }),
+	reflect.TypeFor[pgtype.TID](): sqlTypeOf[pgtype.TID]("tid", nil),
 }
 
 // Table is an ordered list of columns for the row type R.
