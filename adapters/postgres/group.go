@@ -28,7 +28,7 @@ func groupPointer(grp int64) *int64 {
 	if grp == 0 {
 		return nil
 	}
-	return &grp
+	return new(grp)
 }
 
 func groupFromPointer(p *int64) int64 {
@@ -43,7 +43,7 @@ func bucketPointer(bucket int16) *int16 {
 	if bucket == 0 {
 		return nil
 	}
-	return &bucket
+	return new(bucket)
 }
 
 func bucketFromPointer(p *int16) int16 {

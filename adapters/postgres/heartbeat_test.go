@@ -28,7 +28,7 @@ func TestSplitLeaseRow(t *testing.T) {
 		{"and goes to the first when that has ended", 2, []int64{0, 0, 3, 4}, []int16{0, 0, 0, 1}, []leaseSplit{{2, false, 0}, {4, true, 1}}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
-			l, b := &lockedLease{part: c.part, ids: c.ids}, &newEnds{ends: make([]leaseEnd, 2), group: c.group}
+			l, b := &lockedLease{q: &storedQueue{}, part: c.part, ids: c.ids}, &newEnds{ends: make([]leaseEnd, 2), group: c.group}
 			got := splitLeaseRow(l, b)
 			if !reflect.DeepEqual(got, c.want) {
 				t.Fatalf("got %+v, want %+v", got, c.want)
@@ -60,7 +60,7 @@ func TestSplitLeaseRow(t *testing.T) {
 func TestTakeBeats(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := &lockedLeases{now: now, at: map[int64]heldTask{}}
-	l := &lockedLease{token: 256, granted: new(int64(61 * time.Minute)), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
+	l := &lockedLease{q: &storedQueue{}, token: 256, granted: new(int64(61 * time.Minute)), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
 	h.all, h.at[7] = []*lockedLease{l}, heldTask{l, 0, 7}
 	for _, c := range []struct {
 		sentence string

@@ -78,7 +78,7 @@ func timePointer(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return &t
+	return new(t) // &t would allocate for a zero time too
 }
 
 func timeFromPointer(p *time.Time) time.Time {
@@ -92,7 +92,7 @@ func textPointer(s string) *string {
 	if s == "" {
 		return nil
 	}
-	return &s
+	return new(s)
 }
 
 func textFromPointer(p *string) string {

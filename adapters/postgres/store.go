@@ -28,6 +28,7 @@ type Store struct {
 	migrator    *migrate.Migrator
 	doctor      *doctor.Doctor
 	catalog     catalog
+	surplus     handBacks
 	known       knownQueues
 	backlogs    backlogs
 	groupAudit  groupAudit
@@ -155,7 +156,8 @@ func (s *Store) logLostWakeUps(err error) {
 
 // Close ends the goroutines of the store, and its connections if Open made them.
 func (s *Store) Close() {
-	// Pending wake-ups and extensions use connections, so the pool closes last.
+	// Pending hand-backs, wake-ups and extensions use connections, so the pool closes last.
+	s.surplus.close()
 	s.notify.Close()
 	s.partitions.close()
 	if s.db.Owned {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -394,6 +395,7 @@ func (p *claim) restorePicked(picked []pickedTask) {
 // number of requests that are answered.
 func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) (answered int) {
 	var back []queue.Release
+	var surplus []*queue.Task
 	read := 0
 	answered = len(out)
 	for i, tasks := range out {
@@ -410,6 +412,7 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 			}
 
 			// The request gets tasks in order, so all tasks behind the first one too many go back.
+			surplus = append(surplus, tasks[n:]...)
 			for _, t := range tasks[n:] {
 				back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
 			}
@@ -429,7 +432,45 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 		answered--
 	}
 
-	// A failed hand-back is harmless: the task comes back when its lease lapses.
-	_, _ = s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
+	released, err := s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
+	failed := func(out queue.Released) bool { return out.Err != nil }
+	if err != nil || slices.ContainsFunc(released, failed) {
+		s.surplus.repeatHandBack(ctx, storeReleaser{s, r.Namespace}, surplus)
+	}
 	return answered
+}
+
+// handBacks repeats the hand-backs of surplus tasks, because their lapsed leases would spend a retry. It is safe for concurrent use.
+type handBacks struct {
+	mu     sync.Mutex
+	closed bool
+	open   sync.WaitGroup
+}
+
+// repeatHandBack tries for at most queue.HandBackTimeout. The retain does not wait for it, because its other tasks are under leases.
+func (h *handBacks) repeatHandBack(ctx context.Context, to storeReleaser, tasks []*queue.Task) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.open.Go(func() { _ = queue.HandBack(ctx, to, tasks) }) // tasks that stay held come back when their leases lapse
+	}
+}
+
+// close waits for the running repeats, at most queue.HandBackTimeout.
+func (h *handBacks) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.open.Wait()
+}
+
+// storeReleaser releases tasks of one namespace.
+type storeReleaser struct {
+	*Store
+	namespace string
+}
+
+// ReleaseTasks implements queue.Releaser.
+func (r storeReleaser) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	return r.Store.ReleaseTasks(ctx, r.namespace, releases)
 }

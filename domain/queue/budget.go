@@ -18,6 +18,8 @@ const (
 	DefaultBodyBytes = 32 << 20
 	// SmallAnswerBytes is up to where an answer or a body is small, and takes nothing of a Budget.
 	SmallAnswerBytes = 64 << 10
+	// RowBytes is about what a row of a list takes that has no content of callers: settings, counts, an event, a worker.
+	RowBytes = 1 << 10
 	// BudgetTimeout is how long an answer or a body may wait for its bytes.
 	BudgetTimeout = 10 * time.Second
 )

@@ -19,11 +19,16 @@ const (
 	mostHandBackPause  = 500 * time.Millisecond
 )
 
+// Releaser is the part of a Consumer that HandBack needs.
+type Releaser interface {
+	ReleaseTasks(ctx context.Context, releases []Release) ([]Released, error)
+}
+
 // HandBack gives back, at no cost of an attempt, retained tasks that could not be delivered. It carries on when ctx is
 // over, because that is often why they could not. It repeats what fails by a passing fault, as while another transaction has
 // locked a task, the pool is full or the database restarts, and with KindIndeterminate: a second hand back of the same token
 // changes nothing. The error says that some of them stay held until their leases run out.
-func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
+func HandBack(ctx context.Context, consumer Releaser, tasks []*Task) error {
 	if len(tasks) == 0 {
 		return nil
 	}
@@ -85,7 +90,7 @@ func (t *Task) isBehind(tasks []*Task) bool {
 }
 
 // repeatReleases releases, and repeats those releases that are not possible now, until ctx ends.
-func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) error {
+func repeatReleases(ctx context.Context, consumer Releaser, releases []Release) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		released, err := consumer.ReleaseTasks(ctx, releases)
 		if len(released) == len(releases) {

@@ -26,7 +26,7 @@ func CheckRequestID(s string) error {
 
 // Arguments distinguishes retains under one request id: all that they ask for, but how long they wait.
 func (r RetainRequest) Arguments() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %d", r.Queues, r.Limit, r.Lease, r.MaxBytes))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %d %d", r.Queues, r.Limit, r.Lease, r.MaxBytes, r.MaxTaskBytes))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -64,5 +65,26 @@ func TestGiveBackOfARequest(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestArgumentsOfRequest walks over the fields of a retain: all but those that may differ in its repeat change the arguments.
+func TestArgumentsOfRequest(t *testing.T) {
+	may := []string{"Worker", "Wait", "RequestID"} // the key of the request, and how long it waits
+	first := queue.RetainRequest{}.Arguments()
+	for field, value := range reflect.ValueOf(queue.RetainRequest{}).Fields() {
+		var r queue.RetainRequest
+		switch to := reflect.ValueOf(&r).Elem().FieldByIndex(field.Index); value.Kind() {
+		case reflect.String:
+			to.SetString("a")
+		case reflect.Slice:
+			to.Set(reflect.ValueOf([]string{"a"}))
+		default:
+			to.SetInt(7)
+		}
+
+		if differs := r.Arguments() != first; differs == slices.Contains(may, field.Name) {
+			t.Errorf("%s: other arguments is %v", field.Name, differs)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,12 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 		"a list of tickers": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
 			return second(s.ListTickers(ctx, queue.Page{}))
 		},
+		"a list of queues": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.ListQueues(ctx, queue.Page{Limit: 100}))
+		},
+		"the counts of all queues": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.ListQueueStatuses(ctx))
+		},
 		"a look at a ticker": func(ctx context.Context, s queue.Service, _ *queue.Task) error {
 			return second(s.GetTicker(ctx, "t"))
 		},
@@ -63,6 +70,11 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 			s := serve(t, b)
 			if _, err := s.CreateQueue(t.Context(), queue.QueueMeta{Name: "q"}); err != nil {
 				t.Fatal(err)
+			}
+			for i := range 99 { // lists of as many rows are large
+				if _, err := s.CreateQueue(t.Context(), queue.QueueMeta{Name: fmt.Sprintf("q%d", i)}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			payload := []byte(`"` + strings.Repeat("x", 900_000) + `"`)
 			if _, err := s.CreateTask(t.Context(), "q", queue.TaskMeta{Payload: payload}); err != nil {

@@ -342,3 +342,36 @@ func TestSessionLocks(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueChangedByHand: a store remembers the rows of queues, and notices that one was changed in SQL without a new version.
+func TestQueueChangedByHand(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	makeQueue(t, s, "acme", "mail")
+
+	for _, retries := range []int{1, 2} {
+		sql(t, conn, fmt.Sprintf("update pgqueue.queue set retries = %d", retries))
+		made, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "acme", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}})
+		if err != nil || made[0].Err != nil || made[0].Task.Retries != retries {
+			t.Fatalf("a create with %d retries: %+v, %v", retries, made, err)
+		}
+	}
+
+	held, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "acme", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Lease: time.Hour, Limit: 2}}})
+	if err != nil || len(held[0]) != 2 {
+		t.Fatal(held, err)
+	}
+	for i, delay := range []time.Duration{time.Hour, 2 * time.Hour} {
+		sql(t, conn, fmt.Sprintf("update pgqueue.queue set backoff = 'constant', retry_max_delay = 0, retry_delay = %d", delay))
+		task := held[0][i]
+		done, err := s.ReleaseTasks(t.Context(), "acme", []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeFailure}})
+		if err != nil || done[0].Err != nil {
+			t.Fatal(done, err)
+		}
+		if wait := time.Until(done[0].Task.DelayedAt); wait < delay/2 || wait > 3*delay/2 { // with jitter
+			t.Errorf("the retry waits %v after a change to %v", wait, delay)
+		}
+	}
+}

@@ -82,6 +82,14 @@ func (s *Server) boundRead(ctx context.Context, bytes int) error {
 	return err
 }
 
+// boundRows waits like boundRead for the answer of a list of n rows without content of callers, unless err has ended it already.
+func (s *Server) boundRows(ctx context.Context, n int, err error) error {
+	if err != nil {
+		return err
+	}
+	return s.boundRead(ctx, n*queue.RowBytes)
+}
+
 func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
 	var r wire.Reader
 	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst()}

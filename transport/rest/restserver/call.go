@@ -77,6 +77,14 @@ func (c *call) boundRead(size int) error {
 	return err
 }
 
+// boundRows waits like boundRead for the answer of a list of n rows without content of callers, unless err has ended it already.
+func (c *call) boundRows(n int, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.boundRead(n * queue.RowBytes)
+}
+
 // Query returns the first value of a query parameter.
 func (c *call) Query(name string) string { return c.query.Get(name) }
 

@@ -18,5 +18,6 @@ func listNamespaces(c *call, in *input.NamePage) (*output[restapi.List[string]],
 
 func listWorkers(c *call, _ *struct{}) (*output[restapi.List[restapi.Worker]], error) {
 	workers, err := c.svc.ListWorkers(c.requestContext())
+	err = c.boundRows(len(workers), err)
 	return listOutput(restapi.WorkerOf, workers, err)
 }

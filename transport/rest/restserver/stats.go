@@ -33,7 +33,7 @@ func listStats(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	}
 
 	all, err := c.svc.ListQueueStatuses(c.requestContext())
-	if err != nil {
+	if err = c.boundRows(len(all), err); err != nil {
 		return nil, err
 	}
 	list := restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))

@@ -67,7 +67,7 @@ func sqlTypeOf[V any](name string, null func(V) bool) sqlType {
 			for null != nil && begin < n && null(field(begin)) {
 				begin++
 			}
-			if begin == n {
+			if n > 0 && begin == n {
 				return nil
 			}
 

@@ -68,6 +68,22 @@ func TestTable(t *testing.T) {
 		}
 	})
 
+	t.Run("a column without any value travels as one null", func(t *testing.T) {
+		type row struct {
+			group *string
+			body  []byte
+		}
+		nulls, name := table.Of[row]().Arrays(nil, []row{{}, {}}), "a"
+		if want := []sqltext.Arg{{Name: "group"}, {Name: "body"}}; !reflect.DeepEqual(nulls, want) {
+			t.Errorf("got %v, want %v", nulls, want)
+		}
+		mixed := table.Of[row]().Arrays(nil, []row{{}, {&name, []byte("{}")}, {}})
+		want := []sqltext.Arg{{Name: "group", Value: []*string{nil, &name, nil}}, {Name: "body", Value: [][]byte{nil, []byte("{}"), nil}}}
+		if !reflect.DeepEqual(mixed, want) {
+			t.Errorf("got %v, want %v", mixed, want)
+		}
+	})
+
 	t.Run("no rows give empty arrays", func(t *testing.T) {
 		got := leases.Only("part").Arrays(nil, nil)
 		if want := []sqltext.Arg{{Name: "part", Value: []int16{}}}; !reflect.DeepEqual(got, want) {
