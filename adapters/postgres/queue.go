@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
@@ -257,11 +258,12 @@ type knownQueues struct {
 	rows map[queueMark]*storedQueue
 }
 
-// queueMark identifies the content of the row of a queue. Each change of the row gives it another xmin, which a change of settings
-// by hand does too.
+// queueMark identifies the content of the row of a queue. Each transaction that changes the row gives it another xmin, and each
+// change within one transaction another ctid. A change of settings by hand does so too, without a new version.
 type queueMark struct {
 	id      int32
 	xmin    uint32
+	ctid    pgtype.TID
 	version int64
 }
 
@@ -291,11 +293,11 @@ func (k *knownQueues) readQueues(ctx context.Context, t *txn.Tx, ids []int32, fo
 	}
 	return t.Query(ctx, readQueueRows, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		var xmin uint32
-		if err := q.scanQueueRow(rows, &xmin); err != nil {
+		var mark queueMark
+		if err := q.scanQueueRow(rows, queueMarkColumns.Targets(nil, &mark)...); err != nil {
 			return err
 		}
-		k.rememberQueue(queueMark{q.id, xmin, q.Version}, q)
+		k.rememberQueue(mark, q)
 		found(q)
 		return nil
 	}, arg("ids", ids))
