@@ -394,7 +394,6 @@ func (p *claim) restorePicked(picked []pickedTask) {
 // returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong. It returns the
 // number of requests that are answered.
 func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) (answered int) {
-	var back []queue.Release
 	var surplus []*queue.Task
 	read := 0
 	answered = len(out)
@@ -413,17 +412,13 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 
 			// The request gets tasks in order, so all tasks behind the first one too many go back.
 			surplus = append(surplus, tasks[n:]...)
-			for _, t := range tasks[n:] {
-				back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
-			}
-
 			out[i] = tasks[:n:n]
 			break
 		}
 		read += bytes
 	}
 
-	if len(back) == 0 {
+	if len(surplus) == 0 {
 		return answered
 	}
 
@@ -432,11 +427,7 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 		answered--
 	}
 
-	released, err := s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
-	failed := func(out queue.Released) bool { return out.Err != nil }
-	if err != nil || slices.ContainsFunc(released, failed) {
-		s.surplus.repeatHandBack(ctx, storeReleaser{s, r.Namespace}, surplus)
-	}
+	s.surplus.giveBack(ctx, storeReleaser{s, r.Namespace}, surplus)
 	return answered
 }
 
@@ -447,8 +438,18 @@ type handBacks struct {
 	open   sync.WaitGroup
 }
 
-// repeatHandBack tries for at most queue.HandBackTimeout. The retain does not wait for it, because its other tasks are under leases.
-func (h *handBacks) repeatHandBack(ctx context.Context, to storeReleaser, tasks []*queue.Task) {
+// giveBack tries once while the retain waits, so that its other requests get the tasks. When that fails it repeats beside the
+// retain, for at most queue.HandBackTimeout: the other tasks of the retain are under leases already.
+func (h *handBacks) giveBack(ctx context.Context, to storeReleaser, tasks []*queue.Task) {
+	back := make([]queue.Release, len(tasks))
+	for i, t := range tasks {
+		back[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true}
+	}
+	released, err := to.ReleaseTasks(context.WithoutCancel(ctx), back)
+	if err == nil && !slices.ContainsFunc(released, func(out queue.Released) bool { return out.Err != nil }) {
+		return
+	}
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {

@@ -67,20 +67,28 @@ func (c *Connector) Prepare(cfg *pgx.ConnConfig, pooler bool) {
 		if err := EncodingFault(conn); err != nil {
 			return err
 		}
-
-		major := majorVersion(conn)
-		for _, s := range later {
-			if major >= s.since {
-				if err := conn.Exec(ctx, "set "+s.name+" = "+s.value).Close(); err != nil {
-					return err
-				}
-			}
+		if err := stateNewerSettings(ctx, conn, later); err != nil {
+			return err
 		}
 		if err := conn.Exec(ctx, planOnCitus).Close(); err != nil {
 			return err
 		}
 		return c.checkHome(ctx, conn)
 	}
+}
+
+// stateNewerSettings states the settings that the server of conn is new enough for.
+func stateNewerSettings(ctx context.Context, conn *pgconn.PgConn, settings []statedSetting) error {
+	major := majorVersion(conn)
+	for _, s := range settings {
+		if major < s.since {
+			continue
+		}
+		if err := conn.Exec(ctx, "set "+s.name+" = "+s.value).Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readServer identifies the server. A standby has the identity of its primary, and keeps it when it takes over.
