@@ -3,7 +3,7 @@
 
 -- name: hold.lock
 -- Locks lease rows. It waits for rows that another transaction has locked
-select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
+select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
     select l.ctid, l.* from pgqueue.lease l
@@ -18,7 +18,7 @@ order by l.token, l.part
 -- name: hold.lock.free
 -- Locks lease rows for calls that many callers share. It leaves out rows that another transaction has locked, so that no caller
 -- waits for another; hold.seen reads those
-select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
+select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
     select l.ctid, l.* from pgqueue.lease l

@@ -8,7 +8,7 @@
 -- @queue_id: queues in the order to serve. @quota: most rows of each. @cursor_…: start of each lane. @limit: most rows in all.
 -- Here and in the other files "lateral … offset 0" and "ctid = any (array(…))" fence what must be a look-up a row: without
 -- them a plan that was made while a table was small reads all of it when it has grown (plans_test.go).
-with now as materialized (select pgqueue.clock() as t),
+with now as materialized (select pgqueue.clock_inlined() as t),
 serving as materialized ( -- in order: it is what keeps the picked in order, and the limit from locking more
     select u.queue_id, u.quota
     from unnest(@queue_id::integer[], @quota::integer[]) with ordinality u (queue_id, quota, ord)
