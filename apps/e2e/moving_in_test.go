@@ -238,6 +238,21 @@ func payloadOf(name string, n int) string {
 	return payload
 }
 
+// addJobs lets BullMQ create five jobs that wait, and one that is delayed.
+func addJobs(t *testing.T, socket string) {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("needs npm: the bridge was not run from jobs of BullMQ")
+	}
+	dir := t.TempDir()
+	copyInto(t, filepath.Join("testdata", "moving-in", "bullmq.mjs"), filepath.Join(dir, "bullmq.mjs"))
+	if err := os.Symlink(nodeModules(t, npm, "moving-in"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, nil, "node", "bullmq.mjs", socket)
+}
+
 func migrateRiver(t *testing.T, dsn string) {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), dsn)
@@ -323,7 +338,8 @@ func numberOf(t *testing.T, conn *pgx.Conn, sql string) (n int) {
 	return n
 }
 
-// TestMovingInByABridge runs the bridge of the page from the lists of Sidekiq and Celery, first after one was killed.
+// TestMovingInByABridge runs the bridge of the page from the lists of Sidekiq and Celery, and from jobs that BullMQ itself creates,
+// first after one was killed.
 func TestMovingInByABridge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
@@ -348,6 +364,7 @@ func TestMovingInByABridge(t *testing.T) {
 			body := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `[[],{"n":%d,"s":"it's \"so\" \\ äß"},{"callbacks":null}]`, n))
 			return fmt.Sprintf(`{"body":%q,"headers":{"id":"key-%d","task":"mail"},"properties":{"body_encoding":"base64"}}`, body, n)
 		},
+		"BullMQ": nil, // a hash for each job, whose fields are those of its library
 	} {
 		t.Run(name, func(t *testing.T) {
 			row := regexp.MustCompile("(?m)^\\| " + name + " \\| `([^`]+)` \\| `(.+)`").FindSubmatch(page.source)
@@ -388,9 +405,14 @@ func TestMovingInByABridge(t *testing.T) {
 			}
 
 			// A killed bridge has left the first message in its own list, after the create.
-			redis("rpush", "moving:"+list, message(0))
-			for n := 1; n < 5; n++ {
-				redis("lpush", list, message(n))
+			if message == nil {
+				addJobs(t, socket)
+				redis("lmove", list, "moving:"+list, "right", "left")
+			} else {
+				redis("rpush", "moving:"+list, message(0))
+				for n := 1; n < 5; n++ {
+					redis("lpush", list, message(n))
+				}
 			}
 			script := "to_task() { " + toTask + "; }\n" + bridge + "\nbridge " + list + " mail\n"
 			first := "pgqueue create-queue mail\npgqueue create-task mail --key key-0 --payload '" + strings.ReplaceAll(payloadOf(name, 0), "'", `'\''`) + "'\n"
