@@ -21,6 +21,7 @@ const maxFileBytes = 1 << 20
 // definition is what a file says of one namespace.
 type definition struct {
 	namespace string
+	named     map[string]bool // queues, tickers: a kind that is not named stays as it is
 	queues    []defined[queue.Queue]
 	groups    map[string][]defined[queue.GroupPolicy] // by queue, for each queue that names groups
 	tickers   []defined[queue.Ticker]
@@ -112,7 +113,7 @@ func readDefinitions(file string, from io.Reader, namespace string) ([]definitio
 
 // readDefinition reads one document.
 func readDefinition(at place, n *yaml.Node, namespace string) (definition, error) {
-	d := definition{namespace: namespace}
+	d := definition{namespace: namespace, named: map[string]bool{}}
 	// Names of the namespace are checked with it, so it comes first.
 	parts, err := readMapping(at, n, []string{"namespace", "queues", "tickers"})
 	if err != nil {
@@ -132,6 +133,7 @@ func readDefinition(at place, n *yaml.Node, namespace string) (definition, error
 	}
 
 	for _, p := range parts {
+		d.named[p.name] = true
 		switch p.name {
 		case "queues":
 			err = d.readQueues(p)

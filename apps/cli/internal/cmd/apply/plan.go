@@ -73,7 +73,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		return slices.ContainsFunc(d.queues, func(q defined[queue.Queue]) bool { return q.name == name })
 	}
 	remains := func(name string) bool {
-		return isDefined(name) || !prune && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
+		return isDefined(name) || !(prune && d.named["queues"]) && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
 	}
 	for _, t := range d.tickers {
 		if t.want.Queue != "" && !remains(t.want.Queue) {
@@ -100,7 +100,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 	}
 
 	for _, t := range tickers {
-		if !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
+		if d.named["tickers"] && !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
 			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, func(ctx context.Context) error {
 				_, err := svc.DeleteTicker(ctx, t.Name, queue.IfVersion(t.Version))
 				return err
@@ -108,7 +108,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		}
 	}
 	for _, q := range queues {
-		if isDefined(q.Name) {
+		if isDefined(q.Name) || !d.named["queues"] {
 			continue
 		}
 		if err := checkEmpty(ctx, svc, q); err != nil {
