@@ -49,6 +49,9 @@ func TestPackage(t *testing.T) {
 	for _, name := range []string{"boot.sh", "try.sh", "try.service"} {
 		copyInto(t, filepath.Join("testdata", "package", name), filepath.Join(folder, name))
 	}
+	for _, name := range []string{"preremove.sh", "postremove.sh"} {
+		copyInto(t, filepath.Join(root, "deploy", "package", name), filepath.Join(folder, name))
+	}
 	for _, form := range []string{"deb", "rpm"} {
 		copyInto(t, onlyFile(t, "*."+form), filepath.Join(folder, "pgqueue."+form))
 	}
@@ -66,8 +69,8 @@ func onlyFile(t *testing.T, pattern string) string {
 	return files[0]
 }
 
-// checkAPK looks into the package of Alpine, of which no tool runs here: its files with their rights, what it needs, and that each
-// way of installing runs the scripts.
+// checkAPK looks into the package of Alpine, of which no tool runs here: its files with their rights, its dependency, and the script
+// of each step.
 func checkAPK(t *testing.T, name string) {
 	t.Helper()
 	file, err := os.Open(name)

@@ -12,6 +12,7 @@ list_files() {
 	getent group
 	systemctl list-unit-files --no-legend --state=enabled
 }
+mkdir -p /usr/share/zsh/site-functions # distributions with rpm have it
 list_files >/tmp/before
 
 # In an image that is being built, systemd does not run.
@@ -77,6 +78,12 @@ before=$(systemctl show -P MainPID pgqueue-server)
 test "$(systemctl show -P MainPID pgqueue-server)" != "$before"
 grep -q PGQUEUE_DATABASE_URL=postgres /etc/pgqueue/server.env
 test "$(stat -c '%U:%G %a' /etc/pgqueue/server.env /etc/pgqueue/worker.env | xargs)" = 'root:pgqueue 640 root:pgqueue 640'
+# Of an upgrade to a newer version, the scripts of the older one run last.
+sh /tmp/try/preremove.sh 1
+sh /tmp/try/postremove.sh 1
+systemctl is-active pgqueue-server
+systemctl is-enabled pgqueue-server
+getent passwd pgqueue
 "${rpm[@]}" -e pgqueue
 if systemctl is-active pgqueue-server; then exit 1; fi
 rm /etc/pgqueue/server.env.rpmsave # what was edited stays
