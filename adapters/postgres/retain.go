@@ -141,7 +141,9 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 	}
 
 	s.weighPicked(p.out)
-	answered := min(p.answered, s.returnSurplus(ctx, r, out))
+	surplus, answered := cutSurplus(r, out)
+	s.surplus.giveBack(ctx, storeReleaser{s, r.Namespace}, surplus)
+	answered = min(p.answered, answered)
 	var wakes []queue.Wake
 	for _, k := range p.restored { // other retains may have passed over them
 		if k.share == groupElsewhere {
