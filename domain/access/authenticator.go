@@ -30,6 +30,7 @@ const (
 type Authenticator struct {
 	tokens   Tokens
 	sessions SessionStore  // nil for none
+	rules    *Mapping      // of the sessions of JWTs and certificates
 	reads    chan struct{} // one element for each read under way
 	static   atomic.Pointer[map[credentialDigest]*Principal]
 

@@ -149,7 +149,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	s.control = g
 	if s.tls != nil {
 		// Open streams of a removed authority end.
-		s.tls.changed = func() { g.mapping.Replace(g.rules) }
+		s.tls.changed = func() { s.replaceRules(g, g.rules) }
 	}
 	s.watchAccess(ctx)
 	return s.tel.WatchTokens(tokens)
@@ -270,12 +270,23 @@ func (s *Server) readRules(g *accessControl) error {
 		}
 		g.issuers.Store(&file.issuers)
 		g.proofs.Replace(file.issuers)
-		g.mapping.Replace(file.rules)
-		g.rules = file.rules
+		s.replaceRules(g, file.rules)
 		present = content
 		isRead = true
 		return true, nil
 	})
+}
+
+// replaceRules makes rules and the present authorities of certificates the ones of principals.
+func (s *Server) replaceRules(g *accessControl, rules []access.Rule) {
+	var authorities []string
+	if s.tls != nil {
+		if clients := s.tls.clients.Load(); clients != nil {
+			authorities = clients.digests
+		}
+	}
+	g.rules = rules
+	g.mapping.Replace(rules, authorities...)
 }
 
 // acceptStatic makes the static tokens valid in place of the former ones.
