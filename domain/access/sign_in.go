@@ -65,7 +65,14 @@ type SessionSettings struct {
 }
 
 // SessionKeeper is the [Sessions] over a store. It is safe for concurrent use.
-type SessionKeeper struct{ SessionSettings }
+type SessionKeeper struct {
+	SessionSettings
+
+	redeems chan struct{} // one element for each read of a code under way
+}
+
+// maxRedeems bounds the reads of codes at one time, so that a flood of made-up ones leaves the connections to the database free.
+const maxRedeems = 2
 
 var _ Sessions = (*SessionKeeper)(nil)
 
@@ -77,7 +84,7 @@ func NewSessionKeeper(s SessionSettings) *SessionKeeper {
 	if s.Idle == 0 {
 		s.Idle = min(DefaultSessionIdle, s.Life)
 	}
-	return &SessionKeeper{s}
+	return &SessionKeeper{s, make(chan struct{}, maxRedeems)}
 }
 
 // CreateCode makes a code, and records it.
@@ -184,6 +191,12 @@ func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSess
 		return OpenedSession{}, badCode
 	}
 
+	select {
+	case k.redeems <- struct{}{}:
+		defer func() { <-k.redeems }()
+	case <-ctx.Done():
+		return OpenedSession{}, queue.ContextError(ctx.Err())
+	}
 	secret := newSecret(sessionPrefix)
 	s, err := k.Store.RedeemCode(ctx, Redemption{Code: code.Digest(), ID: secret.ID(), Digest: secret.Digest(), Life: k.Life, Idle: k.Idle})
 	switch {
@@ -280,7 +293,9 @@ var errNoSessions = errors.New("this server keeps no sessions")
 
 // AcceptSessions accepts the sessions of a store beside the tokens. Those of JWTs and certificates need the rules that gave them
 // their grants. Call it before the first request.
-func (a *Authenticator) AcceptSessions(store SessionStore, rules *Mapping) { a.sessions, a.rules = store, rules }
+func (a *Authenticator) AcceptSessions(store SessionStore, rules *Mapping) {
+	a.sessions, a.rules = store, rules
+}
 
 // AuthenticateSession returns the principal of a session by its secret, and records the use. KindUnauthenticated for a text
 // that is not the secret of a live session, KindUnavailable and the like when the store does not answer.

@@ -235,6 +235,22 @@ func (l *Refusals) Count(remote, kind string, now time.Time) (wait time.Duration
 	return time.Minute - now.Sub(l.start), l.counts[from] > refusedPerMinute
 }
 
+// Exceeds reports whether an address has exceeded a limit of this minute with any kind of credential.
+func (l *Refusals) Exceeds(remote string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.start) >= time.Minute {
+		return false
+	}
+	network := networkOf(remote)
+	for _, kind := range []string{"Authorization", "Cookie", RefusedSignIn} {
+		if l.counts[refusalSource{network, kind}] > refusedPerMinute {
+			return true
+		}
+	}
+	return false
+}
+
 // networkOf returns the address of a connection without its port, for IPv6 its /64: a network that one owner usually has.
 func networkOf(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)

@@ -110,6 +110,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen,
 		hasClientCA: s.cfg.TLSClientCAFile != "",
 	}
+	g.auth.Doubt(func(ctx context.Context) bool { return g.refusals.Exceeds(access.CallerFrom(ctx).Remote, time.Now()) })
 	g.proofs = oidc.New(s.log)
 	g.jwts = access.NewJWTAuthenticator(g.proofs, &g.mapping)
 	s.prependStep("end requests to issuers", func(context.Context) error {
