@@ -62,9 +62,9 @@ func TestChartOnAServer(t *testing.T) {
 	}
 	objects := readManifest(t)
 	dir := t.TempDir()
-	admin, worker := access.NewSecret().Reveal(), access.NewSecret().Reveal()
+	admin, worker, definitions := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
 	for path, content := range map[string]string{
-		"tokens/tokens": admin + "\n" + worker + " worker@default\n", "token/admin": admin, "token/worker": worker,
+		"tokens/tokens": admin + "\n" + worker + " worker@default\n" + definitions + " admin@default\n", "token/definitions": definitions, "token/worker": worker,
 		"definitions/definitions.yaml": objects["ConfigMap/jobs-pgqueue-definitions"].Data["definitions.yaml"],
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700); err != nil {

@@ -196,12 +196,12 @@ func TestChart(t *testing.T) {
 		}
 		secret := got["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
 		form := regexp.MustCompile(`^pgq_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}$`)
-		for _, key := range []string{"admin", "worker", "metrics"} {
+		for _, key := range []string{"admin", "worker", "metrics", "definitions"} {
 			if !form.MatchString(secret[key]) {
 				t.Errorf("%s: %q", key, secret[key])
 			}
 		}
-		if want := secret["admin"] + "\n" + secret["worker"] + " worker@default\n" + secret["metrics"] + " metrics@*\n"; secret["tokens"] != want {
+		if want := secret["admin"] + "\n" + secret["worker"] + " worker@default\n" + secret["metrics"] + " metrics@*\n" + secret["definitions"] + " admin@default\n"; secret["tokens"] != want {
 			t.Errorf("the file has %q, want %q", secret["tokens"], want)
 		}
 
