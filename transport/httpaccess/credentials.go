@@ -197,10 +197,11 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 	return token, nil
 }
 
-// TooManyRefusals is the reason of a refusal beyond the limit; field names the credential.
+// TooManyRefusals is the reason of a refusal beyond the limit; field names the credential. It has the kind of the refusals before,
+// so that clients do not repeat the request.
 func TooManyRefusals(field string) *queue.Error {
 	return &queue.Error{
-		Kind: queue.KindUnavailable, Field: field,
+		Kind: queue.KindUnauthenticated, Field: field,
 		Msg: fmt.Sprintf("must be valid, got another one, as in more than %d requests of this minute from this address; give the client a valid one, which always passes", refusedPerMinute),
 	}
 }

@@ -391,6 +391,29 @@ func TestRefusedStreamsSayWhy(t *testing.T) {
 	}
 }
 
+// TestTooManyRefusalsKeepTheirKind: beyond the limit of its address a wrong credential is refused as one before it, at once, so that
+// no client and no worker repeats it as after an outage.
+func TestTooManyRefusalsKeepTheirKind(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminTokenFile = writeTokens(t, access.NewSecret().Reveal())
+	s := start(t, cfg)
+	token := access.NewSecret().Reveal()
+	for status := http.StatusUnauthorized; status != http.StatusTooManyRequests; {
+		status, _ = doAs(t, token, "GET", s.URL()+"/api/queue", "")
+	}
+	for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+		svc := dialAs(t, s, way, token)
+		begin := time.Now()
+		_, err := svc.GetQueue(t.Context(), "mail")
+		if took := time.Since(begin); queue.KindOf(err) != queue.KindUnauthenticated || !strings.Contains(err.Error(), "must be valid, got another one") || took > time.Second {
+			t.Errorf("over %s: %v after %v", way, err, took)
+		}
+		checkStreamsRefused(t, svc, way, queue.KindUnauthenticated, "must be valid, got another one")
+	}
+}
+
 // issueThrough makes a token of a viewer through the server.
 func issueThrough(t *testing.T, s *Server, admin string) access.IssuedToken {
 	t.Helper()
