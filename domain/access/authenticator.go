@@ -92,8 +92,8 @@ func NewAuthenticator(tokens Tokens) *Authenticator {
 	return a
 }
 
-// Doubt names the callers with many wrong credentials, by the context of their calls. What they send first waits for one
-// another alone. Call it before the first request.
+// Doubt sets the function that reports callers with many wrong credentials, by the context of their calls. The new credentials of
+// these callers wait for one another alone. Call it before the first request.
 func (a *Authenticator) Doubt(doubt func(context.Context) bool) { a.doubt = doubt }
 
 // AcceptStatic accepts these tokens of settings beside those of the store, in place of the ones of the call before.

@@ -82,7 +82,7 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, found, "tokens", queue.LevelWarn, issued.ID, "rotate-token")
 	})
 
-	t.Run("a trigger and a rule of somebody else are named once", func(t *testing.T) {
+	t.Run("a foreign trigger and a foreign rule are named once", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s, conn := open(t, dsn), connect(t, dsn)

@@ -126,7 +126,7 @@ left join lateral (
 where r.marked is null and coalesce(n.status > 3 and not (n.status = 5 and q.blocks), true)
 
 -- name: diagnose.triggers
--- Triggers and rules that somebody gave the tables of the schema, each once, and not those of constraints and extensions
+-- Triggers and rules of the tables of the schema, each once, without those of constraints and extensions
 select format('%s of %s', name, relation) from (
     select t.tgname as name, c.relname as relation from pg_trigger t join pg_class c on c.oid = t.tgrelid
     where c.relnamespace = (select n.oid from pg_namespace n where n.nspname = @schema) and not t.tgisinternal and t.tgparentid = 0
