@@ -98,7 +98,7 @@ func TestTriggersOfServersHaveNoMoreRights(t *testing.T) {
 		t.Errorf("a server finds %+v, %v", found, err)
 	}
 
-	sql(t, conn, "drop trigger spy on pgqueue.task", 
+	sql(t, conn, "drop trigger spy on pgqueue.task",
 		"insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt) select task_id, now(), 0, queue_id, 4, 1 from pgqueue.ready limit 1")
 	if repaired, err := server.RepairContradictions(t.Context()); err != nil || len(repaired) == 0 {
 		t.Errorf("a repair of a server: %v, %v", repaired, err)

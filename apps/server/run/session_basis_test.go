@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -25,7 +26,9 @@ func TestSessionsLoseTheirRules(t *testing.T) {
 	lost.signIn(issuer.Mint(claims))
 	kept.signIn(issuer.Mint(projectedToken(issuer, "mail", "sender")))
 
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/api/event", http.NoBody)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a stream that goes on would not end
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/api/event", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
