@@ -22,22 +22,21 @@ const (
 	maxCached = 10_000
 )
 
-// readLane is one of the lanes of reads of the store. Each has a limit of reads at one time, so a flood of made-up tokens waits for
-// itself, and the connections to the database stay free for tasks.
-type readLane int
+// readClass is a class of reads of the store. Each has a limit of reads at one time, so a flood of made-up tokens waits for itself, and the connections to the database stay free for tasks.
+type readClass int
 
-// The lanes.
+// The classes of reads.
 const (
-	// laneLive has the credentials that were live at their last read by this process.
-	laneLive readLane = iota
-	// laneNew has those that this process has not read yet.
-	laneNew
-	// laneDoubtful has the new ones of callers with many wrong ones.
-	laneDoubtful
+	// classLive has the credentials that were live at their last read by this process.
+	classLive readClass = iota
+	// classNew has those that this process has not read yet.
+	classNew
+	// classDoubtful has the new ones of callers with many wrong ones.
+	classDoubtful
 )
 
-// laneReads are the limits of reads at one time. 10,000 live tokens cost 3,300 reads of about 1 ms in a second.
-var laneReads = [...]int{laneLive: 4, laneNew: 2, laneDoubtful: 1}
+// classReads are the limits of reads at one time. 10,000 live tokens cost 3,300 reads of about 1 ms in a second.
+var classReads = [...]int{classLive: 4, classNew: 2, classDoubtful: 1}
 
 // Authenticator proves the identity of callers by their tokens and sessions. It asks the store at most once in [CacheTime] for
 // one, also for one that does not exist; a text of another form costs no query. Credentials that were live before never wait for
@@ -47,7 +46,7 @@ type Authenticator struct {
 	sessions SessionStore // nil for none
 	rules    *Mapping     // of the sessions of JWTs and certificates
 	doubt    func(context.Context) bool
-	lanes    [len(laneReads)]chan struct{} // one element for each read under way
+	reads    [len(classReads)]chan struct{} // one element for each read under way
 	static   atomic.Pointer[map[credentialDigest]*Principal]
 
 	mu         sync.Mutex
@@ -85,8 +84,8 @@ func NewAuthenticator(tokens Tokens) *Authenticator {
 		tokens: tokens, doubt: func(context.Context) bool { return false },
 		live: map[credentialDigest]*cachedCredential{}, others: map[credentialDigest]*cachedCredential{}, byID: map[credentialID]credentialDigest{},
 	}
-	for lane, limit := range laneReads {
-		a.lanes[lane] = make(chan struct{}, limit)
+	for class, limit := range classReads {
+		a.reads[class] = make(chan struct{}, limit)
 	}
 	a.AcceptStatic()
 	return a
@@ -225,15 +224,15 @@ func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read 
 	a.mu.Unlock()
 
 	if reader {
-		lane := laneLive
+		class := classLive
 		switch {
 		case wasLive:
 		case a.doubt(ctx):
-			lane = laneDoubtful
+			class = classDoubtful
 		default:
-			lane = laneNew
+			class = classNew
 		}
-		a.readEntry(ctx, lane, digest, c, read)
+		a.readEntry(ctx, class, digest, c, read)
 	}
 	select {
 	case <-c.read:
@@ -303,11 +302,11 @@ func (a *Authenticator) keepEntry(digest credentialDigest, c *cachedCredential) 
 }
 
 // readEntry reads the credential into c.
-func (a *Authenticator) readEntry(ctx context.Context, lane readLane, digest credentialDigest, c *cachedCredential, read readFunc) {
+func (a *Authenticator) readEntry(ctx context.Context, class readClass, digest credentialDigest, c *cachedCredential, read readFunc) {
 	defer close(c.read)
 	select {
-	case a.lanes[lane] <- struct{}{}:
-		defer func() { <-a.lanes[lane] }()
+	case a.reads[class] <- struct{}{}:
+		defer func() { <-a.reads[class] }()
 	case <-ctx.Done():
 		c.err = queue.ContextError(ctx.Err())
 		return
