@@ -22,7 +22,8 @@ const (
 	maxCached = 10_000
 )
 
-// readClass is a class of reads of the store. Each has a limit of reads at one time, so a flood of made-up tokens waits for itself, and the connections to the database stay free for tasks.
+// readClass is a class of reads of the store. Each has a limit of reads at one time, so a flood of made-up tokens waits for itself,
+// and the connections to the database stay free for tasks.
 type readClass int
 
 // The classes of reads.
