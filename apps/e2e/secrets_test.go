@@ -185,7 +185,7 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 		}
 	}
 
-	// Our programs send no text that is no token; another client does.
+	// Our programs send tokens alone; another client sends any text.
 	if status, _ := getAs(t, api+"/queue", garbage); status != http.StatusUnauthorized {
 		t.Errorf("garbage gets %d", status)
 	}
