@@ -407,7 +407,8 @@ func testSessionUse(t *testing.T, s *signIn) {
 	if !usedAt().Equal(before) {
 		t.Error("the look of an open stream is a use")
 	}
-	if !s.proves(t, opened) || !usedAt().After(before) {
+	// One server records a use once in a minute of its own clock.
+	if other := newSignIn(s.SessionStore); !other.proves(t, opened) || !usedAt().After(before) {
 		t.Error("a request does not count as a use")
 	}
 }
