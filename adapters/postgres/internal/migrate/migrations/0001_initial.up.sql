@@ -473,6 +473,7 @@ create table pgqueue.session (
     kind         text        not null,
     name         text        not null,
     grants       text[]      not null,         -- those of the sign-in
+    basis        text[]      not null,         -- digests of the rules that gave them, and of an authority; empty for a token
     issuer       text        not null,
     subject      text        not null,
     created_at   timestamptz not null,
