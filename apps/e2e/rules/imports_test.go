@@ -103,6 +103,10 @@ var rules = []rule{
 		otherwise: "the port to a library knows the words of the queue alone",
 	},
 	{
+		who: "domain/seal", never: []string{"net/...", "os/...", "database/sql/...", "log/...", "domain/manager"},
+		otherwise: "keys come through a port, and sealing works over a remote service as over a local one",
+	},
+	{
 		who: "domain/schema", never: []string{"net/...", "os/...", "database/sql/...", "log/..."},
 		otherwise: "nouns, rules and ports do no input and output: that is behind a port",
 	},
