@@ -26,13 +26,16 @@ type compiled struct {
 
 var _ schema.Schema = (*compiled)(nil)
 
-// partBytes is about the memory of a part with its guard.
-const partBytes = 1_500
+// About the memory of a part with its guard, and of an instruction of a pattern.
+const (
+	partBytes        = 1_500
+	instructionBytes = 75
+)
 
 // newCompiled returns a schema with its first copy.
 func newCompiled(source json.RawMessage, first *program) *compiled {
 	s := &compiled{source: source, copies: make(chan *program, runtime.GOMAXPROCS(0))}
-	s.bytes = len(source) + cap(s.copies)*(2*len(source)+partBytes*first.parts)
+	s.bytes = len(source) + cap(s.copies)*(2*len(source)+partBytes*first.parts+instructionBytes*first.instructions)
 	s.made.Store(1)
 	s.copies <- first
 	return s

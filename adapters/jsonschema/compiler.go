@@ -120,7 +120,7 @@ func compileSource(source json.RawMessage) (p *program, err error) {
 	lib := jsonschema.NewCompiler()
 	lib.DefaultDraft(jsonschema.Draft2020)
 	lib.UseLoader(refusingLoader{})
-	lib.UseRegexpEngine(p.meter.compilePattern)
+	lib.UseRegexpEngine(p.compilePattern)
 	for url, doc := range map[string]any{sourceURL: document, checkURL: map[string]any{"not": map[string]any{"$ref": sourceURL}}} {
 		if err := lib.AddResource(url, doc); err != nil {
 			return nil, describeCompile(err)

@@ -23,7 +23,9 @@ type program struct {
 	meter meter
 	// tracks: a part has unevaluatedProperties or unevaluatedItems, so the library notes the members of every value.
 	tracks bool
-	parts  int
+	// parts and instructions count what takes memory.
+	parts        int
+	instructions int
 }
 
 // instrument gives each part of the schema that can be reached from roots its step, and checks the length of chains.
