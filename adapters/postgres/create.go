@@ -512,15 +512,24 @@ func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string
 		return err
 	}
 
-	err := t.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.makeTaskRows()))
-	if err == nil && len(ready) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
+	err := copyRows(ctx, t, pgx.Identifier{schema, "task"}, taskColumns, b.makeTaskRows())
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "ready"}, readyColumns, ready)
 	}
-	if err == nil && len(delayed) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "delayed"}, delayedColumns, delayed)
 	}
-	if err == nil && len(waiting) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "group_waiting"}, groupWaitingColumns.Names(), groupWaitingColumns.CopySource(waiting))
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "group_waiting"}, groupWaitingColumns, waiting)
 	}
 	return err
+}
+
+// copyRows writes rows into a table, without the columns that are null in all of them. Without rows it does nothing.
+func copyRows[R any](ctx context.Context, t *txn.Tx, name pgx.Identifier, columns table.Table[R], rows []R) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	columns = columns.WithValues(rows)
+	return t.CopyFrom(ctx, name, columns.Names(), columns.CopySource(rows))
 }
