@@ -1,0 +1,161 @@
+package postgrestest_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The tests of this file hold rows of waiting tasks in an open transaction of a caller.
+
+// replacing replaces the task of a key of group g within tx.
+var replacing = map[string]func(t *testing.T, s *postgres.Store, tx pgx.Tx, key string) error{
+	"in Go": func(t *testing.T, s *postgres.Store, tx pgx.Tx, key string) error {
+		in, err := s.InTx(tx, "tests")
+		if err == nil {
+			rule := queue.KeyRule{OnConflict: queue.ConflictReplace}
+			_, err = in.CreateTask(t.Context(), "q", queue.TaskMeta{Payload: queue.EmptyJSON, Key: key, Group: "g", KeyRule: rule})
+		}
+		return err
+	},
+	"in SQL": func(t *testing.T, _ *postgres.Store, tx pgx.Tx, key string) error {
+		const create = `select pgqueue.create_task('q', '{}'::json, key => $1, namespace => 'tests', options => '{"on_conflict": "replace", "group": "g"}')`
+		_, err := tx.Exec(t.Context(), create, key)
+		return err
+	},
+}
+
+// TestReplaceHoldsUpItsGroupAlone: while a replaced task of a group is locked, retains get those of all other groups. Behind the
+// end of the transaction the group goes on in its order, also after a rollback, which leaves no marker.
+func TestReplaceHoldsUpItsGroupAlone(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for name, flow := range map[string]queue.FlowMeta{
+		"order":         {Order: new(queue.OrderFIFO)},
+		"order, batch":  {Order: new(queue.OrderFIFO), FIFOBatch: new(3)},
+		"order, shares": {Order: new(queue.OrderFIFO), Fair: new(true)},
+		"places":        {GroupConcurrency: new(1)},
+	} {
+		for how, replace := range replacing {
+			for _, commit := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, commit %v", name, how, commit), func(t *testing.T) {
+					t.Parallel()
+					testReplacedGroup(t, flow, replace, commit)
+				})
+			}
+		}
+	}
+}
+
+func testReplacedGroup(t *testing.T, flow queue.FlowMeta, replace func(*testing.T, *postgres.Store, pgx.Tx, string) error, commit bool) {
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	firstPartition(t, s)
+	makeFlowQueue(t, s, "tests", "q", flow)
+	const others = 20
+	c := queue.Create{Namespace: "tests", Atomic: true}
+	for i := range 5 + others {
+		task := queue.NewTask{Queue: "q", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Group: fmt.Sprint("h", i)}}
+		if i < 5 {
+			task.Group, task.Key = "g", fmt.Sprint("k", i)
+		}
+		c.Tasks = append(c.Tasks, task)
+	}
+	made, err := s.CreateTasks(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retain := func(limit int) []*queue.Task {
+		t.Helper()
+		out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: limit}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	end := func(tasks ...*queue.Task) {
+		t.Helper()
+		var releases []queue.Release
+		for _, task := range tasks {
+			releases = append(releases, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess})
+		}
+		if _, err := s.ReleaseTasks(t.Context(), "tests", releases); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// The first task of the group ends while the second one is locked.
+	first := retain(1)
+	if len(first) != 1 || first[0].ID != made[0].Task.ID {
+		t.Fatalf("%+v", first)
+	}
+	if flow.Order == nil {
+		if n := len(retain(5)); n != 5 { // the tasks behind the first one wait for their group from now on
+			t.Fatal(n)
+		}
+	}
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(t, s, tx, "k1"); err != nil {
+		t.Fatal(err)
+	}
+	end(first...)
+
+	held := map[string]int{}
+	for range 4 {
+		for _, task := range retain(100) {
+			held[task.Group]++
+		}
+		maintain(t, s, queue.ChorePromote)
+	}
+	ofGroup, groups := held["g"], len(held)
+	if flow.Order == nil { // the third takes the place
+		ofGroup, groups = ofGroup-1, groups+4
+	}
+	if ofGroup != 0 || groups < others {
+		t.Errorf("beside the open transaction the tasks %v are retained", held)
+	}
+	if rows := value[int](t, conn, "select count(*) from pgqueue.group_wake"); flow.Order != nil && rows > 2 {
+		t.Errorf("%d looks at the group are planned", rows)
+	}
+	if err := replace(t, s, tx, "k4"); err != nil { // in the order of locks, no deadlock
+		t.Fatal(err)
+	}
+
+	stop := tx.Rollback
+	if commit {
+		stop = tx.Commit
+	}
+	if err := stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if flow.Order == nil {
+		return
+	}
+	want := []string{"k1", "k2", "k3", "k4"}
+	if commit {
+		want = []string{"k2", "k3", "k1", "k4"}
+	}
+	var got []string
+	waitFor(t, func() (bool, string) {
+		maintain(t, s, queue.ChorePromote)
+		tasks := retain(100)
+		for _, task := range tasks {
+			got = append(got, task.Key)
+		}
+		end(tasks...)
+		return len(got) >= len(want), fmt.Sprint(got)
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("the group went on with %v, want %v", got, want)
+	}
+	noContradictions(t, s)
+}
