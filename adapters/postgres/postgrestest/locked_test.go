@@ -159,3 +159,64 @@ func testReplacedGroup(t *testing.T, flow queue.FlowMeta, replace func(*testing.
 	}
 	noContradictions(t, s)
 }
+
+// TestPausesLockQueuesInOrder: releases that pause several queues lock their rows in one order, so that two of them cannot deadlock.
+func TestPausesLockQueuesInOrder(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, scope := range []queue.Scope{queue.ScopeQueue, queue.ScopeGroup} {
+		t.Run(string(scope), func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn, watch := open(t, dsn), connect(t, dsn), connect(t, dsn)
+			firstPartition(t, s)
+			const n = 12
+			c := queue.Create{Namespace: "tests", Atomic: true}
+			for i := range n {
+				makeFlowQueue(t, s, "tests", fmt.Sprint("q", i), queue.FlowMeta{GroupConcurrency: new(1)})
+				c.Tasks = append(c.Tasks, queue.NewTask{Queue: fmt.Sprint("q", i), TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Group: "g"}})
+			}
+			if _, err := s.CreateTasks(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: n}}})
+			if err != nil || len(out[0]) != n {
+				t.Fatal(len(out[0]), err)
+			}
+			var releases []queue.Release
+			for _, task := range out[0] {
+				releases = append(releases, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSnooze, Delay: 1e9, Scope: scope})
+			}
+
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), "select from pgqueue.queue where id = (select min(id) from pgqueue.queue) for update"); err != nil {
+				t.Fatal(err)
+			}
+			released := make(chan error, 1)
+			go func() {
+				_, err := s.ReleaseTasks(t.Context(), "tests", releases)
+				released <- err
+			}()
+			waitFor(t, func() (bool, string) {
+				return value[bool](t, watch, `select exists (select from pg_stat_activity
+					where wait_event_type = 'Lock' and datname = current_database() and application_name = 'pgqueue')`), ""
+			})
+			rows, err := watch.Query(t.Context(), "select id from pgqueue.queue for update skip locked")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if free, err := pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil || len(free) != n-1 {
+				t.Errorf("of the %d queues behind the locked one %d are free: %v", n-1, len(free), err)
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-released; err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

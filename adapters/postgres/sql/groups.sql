@@ -196,6 +196,10 @@ returning group_policies
 -- A bucket that no group of the queue has
 select (coalesce(max(p.bucket), 256) + 1)::smallint from pgqueue.group_policy p where p.queue_id = @queue_id
 
+-- name: group.pause.lock
+-- Locks the rows of queues before pauses change them and their groups, in the order of ids
+select q.id from pgqueue.queue q where q.id = any (@queue_ids::integer[]) order by q.id for no key update
+
 -- name: group.pause
 -- Holds groups up until a time, unless they are held up for longer
 insert into pgqueue.group_policy as p (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
