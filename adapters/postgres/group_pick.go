@@ -250,6 +250,11 @@ func (g *groupPick) loadNewGroups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range g.all { // those that earlier rounds made wait have no row yet
+		if _, looked := slices.BinarySearch(look, w.grp); looked {
+			g.addWaiting(w, false, most)
+		}
+	}
 	if !g.q.IsFIFO() {
 		return nil
 	}

@@ -220,3 +220,49 @@ func TestPausesLockQueuesInOrder(t *testing.T) {
 		})
 	}
 }
+
+// TestMarkerBehindMetTasks: a task that a search meets before the marker of its group starts, although the group was held up then.
+func TestMarkerBehindMetTasks(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for name, flow := range map[string]queue.FlowMeta{"order": {Order: new(queue.OrderFIFO)}, "places": {GroupConcurrency: new(1)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn := open(t, dsn), connect(t, dsn)
+			firstPartition(t, s)
+			makeFlowQueue(t, s, "tests", "q", flow)
+			create := func() {
+				t.Helper()
+				makeGroupTask(t, s, "tests", "q", "g", 1)
+			}
+			retain := func() []*queue.Task {
+				t.Helper()
+				out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 5}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out[0]
+			}
+			create()
+			first := retain()
+			if len(first) != 1 {
+				t.Fatal(first)
+			}
+
+			// One search reads 1,000 markers: those of other groups first, and then that of the end of the first task. In a FIFO queue
+			// a task that comes back has a row of ready.
+			create()
+			sql(t, conn, `insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
+				select nextval('pgqueue.marker'), 0, (select id from pgqueue.queue), 2147483647, 0, 0, g from generate_series(1, 1000) g`)
+			if _, err := s.ReleaseTasks(t.Context(), "tests", []queue.Release{{ID: first[0].ID, Token: first[0].Lease.Token, Outcome: queue.OutcomeSuccess}}); err != nil {
+				t.Fatal(err)
+			}
+			got := slices.Concat(retain(), retain(), retain())
+			if len(got) != 1 {
+				t.Errorf("%d tasks are retained behind the end of the first one, want 1", len(got))
+			}
+			noContradictions(t, s)
+		})
+	}
+}
