@@ -134,8 +134,6 @@ type newTask struct {
 	life  queue.Life
 	task  *queue.Task
 	print []byte // fingerprint of the payload; nil without a key
-	// alone: its key has a rule, so a later create may replace it. In a row of its own that locks no other task.
-	alone bool
 
 	superseded int64 // task that this one has replaced; 0 = none
 	was        queue.Status
@@ -238,7 +236,6 @@ func (b *insertBatch) addTasks(c queue.Create, queues map[string]*storedQueue, i
 		if n.Key != "" {
 			keyed = true
 			row.print = fingerprintPayload(n.Payload)
-			row.alone = !n.IsRepeatable()
 		}
 		b.rows = append(b.rows, row)
 	}
@@ -267,6 +264,11 @@ func (b *insertBatch) recordFault(c queue.Create, place int, err error) error {
 type keySlot struct {
 	queueID int32
 	key     string
+}
+
+// compareKeySlots gives the order in which transactions lock keys.
+func compareKeySlots(a, b keySlot) int {
+	return cmp.Or(cmp.Compare(a.queueID, b.queueID), cmp.Compare(a.key, b.key))
 }
 
 // keyOwner is the owner of a key: an existing task, or the first task of this batch that asks for the key.
@@ -357,16 +359,20 @@ func (b *insertBatch) answerKeyed(c queue.Create, owners map[keySlot]*keyOwner, 
 func (b *insertBatch) readKeyOwners(
 	ctx context.Context, t *txn.Tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool, ruled ruledKeys,
 ) (map[int64]*queue.Task, error) {
-	var queues []int32
-	var keys []string
+	// In the order of all keys, because some of them may get another owner here.
+	var slots []keySlot
 	for slot := range owners {
 		if !won[slot] && !held[slot] && !ruled.keys[slot] {
-			queues, keys = append(queues, slot.queueID), append(keys, slot.key)
+			slots = append(slots, slot)
 		}
 	}
-
-	if len(keys)+len(ruled.wanted) == 0 {
+	if len(slots)+len(ruled.wanted) == 0 {
 		return nil, nil
+	}
+	slices.SortFunc(slots, compareKeySlots)
+	queues, keys := make([]int32, len(slots)), make([]string, len(slots))
+	for i, slot := range slots {
+		queues[i], keys[i] = slot.queueID, slot.key
 	}
 
 	wanted := ruled.wanted
@@ -377,7 +383,7 @@ func (b *insertBatch) readKeyOwners(
 		if err := r.Scan(&ord, &id, &mark, &there); err != nil {
 			return err
 		}
-		slot := keySlot{queues[ord-1], keys[ord-1]}
+		slot := slots[ord-1]
 		o := owners[slot]
 		if !there { // the task was deleted a moment before its key
 			changeKeyOwner(t, slot, o, nil)
@@ -456,7 +462,9 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 			if r.q.IsFIFO() {
 				waiting.addTask(r, at, &ready)
 			} else {
-				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, bulk && !r.alone && (i == 0 || !b.rows[i-1].alone))
+				// A later create may replace a task with a key: in a row of its own that locks no other task.
+				keyed := r.print != nil || i > 0 && b.rows[i-1].print != nil
+				ready.addReadyRow(r.task.ID, r.q.id, at, r.life.DiesAt, bulk && !keyed)
 			}
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)

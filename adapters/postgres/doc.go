@@ -47,10 +47,11 @@
 //  4. lease rows, by token and part; then lease beats, by token
 //  5. delayed, ready and done rows; then state rows, by queue and id
 //
-// Moves only insert event rows, so no move waits for a count. Creates, heartbeats and releases do not wait for the end of
-// another transaction. They skip its rows (its keys after 50 ms), answer the other items, and repeat the skipped ones;
-// between the attempts they hold no connection. Calls in a transaction of the caller do wait. A transaction that
-// PostgreSQL ends as a deadlock runs again.
+// Moves only insert event rows, so no move waits for a count. Creates, heartbeats, releases and bulk operations do not wait
+// for the end of another transaction. They skip its rows (its keys after 50 ms), answer the other items, and repeat the
+// skipped ones; between the attempts they hold no connection. A retain skips them too: a group with a locked task that
+// comes first is looked at again later. Calls in a transaction of the caller do wait. A transaction that PostgreSQL ends
+// as a deadlock runs again.
 //
 // # Why not SKIP LOCKED alone
 //

@@ -159,7 +159,6 @@ var (
 	dropGroupStates  = statement("group.forget")
 	markGroups       = statement("group.mark")
 	planGroupWakes   = statement("group.wake")
-	takeWaiting      = statement("take.waiting")
 	readBuckets      = statement("group.buckets")
 )
 

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +23,7 @@ var (
 	dropGroupPolicy  = statement("group.policy.drop")
 	countPolicies    = statement("group.policy.count")
 	findFreeBucket   = statement("group.policy.bucket")
+	lockPausedQueues = statement("group.pause.lock")
 	pauseGroups      = statement("group.pause")
 	pauseQueue       = statement("group.pause.queue")
 	resetGroupStates = statement("group.reset")
@@ -287,23 +290,32 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 	return g, err
 }
 
-// queuePauses queues the pauses of groups and queues that releases ask for.
+// queuePauses queues the pauses of groups and queues that releases ask for. It locks the rows of the queues first, in the order of
+// ids, as a change of one group does.
 func (m *moves) queuePauses(ctx context.Context, t *txn.Tx) error {
-	for id, until := range m.pausedQueues {
-		t.Queue(pauseQueue, arg("queue_id", id), arg("until", truncateToMicros(until)))
+	ids := slices.Collect(maps.Keys(m.pausedQueues))
+	for _, row := range m.pausedGroups {
+		ids = append(ids, row.queueID)
 	}
-	if len(m.pausedGroups) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	t.Queue(lockPausedQueues, arg("queue_ids", ids))
 
-	t.Queue(pauseGroups, pausedGroupColumns.Arrays(nil, m.pausedGroups)...)
-	counted := map[int32]bool{}
-	for _, row := range m.pausedGroups {
-		if counted[row.queueID] {
+	for _, id := range ids {
+		if until, paused := m.pausedQueues[id]; paused {
+			t.Queue(pauseQueue, arg("queue_id", id), arg("until", truncateToMicros(until)))
+		}
+	}
+	queueRows(t, pauseGroups, pausedGroupColumns, m.pausedGroups)
+
+	for _, id := range ids {
+		if !slices.ContainsFunc(m.pausedGroups, func(row pausedGroupRow) bool { return row.queueID == id }) {
 			continue
 		}
-		counted[row.queueID] = true
-		q := storedQueue{id: row.queueID}
+		q := storedQueue{id: id}
 		if _, _, err := q.countPolicies(ctx, t); err != nil {
 			return err
 		}

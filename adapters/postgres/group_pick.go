@@ -21,6 +21,11 @@ const (
 	maxGroupRows = 1_000 // most rows and markers of a search
 )
 
+// lockedPause is the least delay of the next look at a group that could go on with a task which another transaction has locked. The
+// end of that transaction may be a rollback, which leaves no marker. Looks are planned for multiples of it, so that two retains plan
+// the same one.
+const lockedPause = 50 * time.Millisecond
+
 // groupPick is the pick of one queue that limits its groups, under the gate of the queue.
 type groupPick struct {
 	*claim
@@ -50,8 +55,10 @@ type pickedGroup struct {
 	// admitted are those of the waiting that start in this round if the pick wants so many, in their order.
 	admitted []int64
 	full     bool // more tasks may wait than were read
-	next     time.Time
-	marked   bool // the pick leaves a marker
+	// locked are those of the waiting that another transaction has locked, as a replace does. They cannot start yet.
+	locked map[int64]bool
+	next   time.Time
+	marked bool // the pick leaves a marker
 }
 
 // metRun is a row of ready that a search met, with its place.
@@ -237,12 +244,19 @@ func (g *groupPick) loadNewGroups(ctx context.Context) error {
 	g.tx.QueueQuery(loadGroups, g.scanGroup, arg("queue_id", g.q.id), arg("grp", fresh))
 	most := g.want + max(g.q.FIFOBatch, 1)
 	for _, grp := range look {
-		g.groups[grp].waiting, g.groups[grp].full = nil, false
+		g.groups[grp].waiting, g.groups[grp].full, g.groups[grp].locked = nil, false, nil
 	}
-	err := g.tx.Query(ctx, readGroupWaiting, scanRows(groupWaitingColumns, func(w waitingGroupRow) { g.addWaiting(w, most) }),
-		arg("queue_id", g.q.id), arg("grp", look), arg("most", most))
-	if err != nil || !g.q.IsFIFO() {
+	err := g.tx.Query(ctx, readGroupWaiting, g.makeWaitingScanner(most), arg("queue_id", g.q.id), arg("grp", look), arg("most", most))
+	if err != nil {
 		return err
+	}
+	for _, w := range g.all { // those that earlier rounds made wait have no row yet
+		if _, looked := slices.BinarySearch(look, w.grp); looked {
+			g.addWaiting(w, false, most)
+		}
+	}
+	if !g.q.IsFIFO() {
+		return nil
 	}
 	return g.readKeptPlaces(ctx, look)
 }
@@ -281,14 +295,53 @@ func (g *groupPick) scanGroup(rows pgx.Rows) error {
 	return nil
 }
 
-func (g *groupPick) addWaiting(w waitingGroupRow, most int) {
+// makeWaitingScanner returns a function that adds the tasks that wait for a group, of which a statement reads at most most.
+func (g *groupPick) makeWaitingScanner(most int) func(pgx.Rows) error {
+	var w waitingGroupRow
+	var locked bool
+	targets := append(groupWaitingColumns.Targets(nil, &w), &locked)
+	return func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+		g.addWaiting(w, locked, most)
+		return nil
+	}
+}
+
+func (g *groupPick) addWaiting(w waitingGroupRow, locked bool, most int) {
 	group := g.groups[w.grp]
 	if g.started[w.taskID] {
 		return
 	}
+	if locked {
+		if group.locked == nil {
+			group.locked = map[int64]bool{}
+		}
+		group.locked[w.taskID] = true
+	}
 	group.waiting = append(group.waiting, w.taskID)
 	group.full = len(group.waiting) >= most
 	g.place[w.taskID] = w
+}
+
+// listUnlocked returns the tasks of ids that no other transaction has locked.
+func (group *pickedGroup) listUnlocked(ids []int64) []int64 {
+	return slices.DeleteFunc(slices.Clone(ids), func(id int64) bool { return group.locked[id] })
+}
+
+// admitWaiting returns the tasks that start in this round if the pick wants most, in their order. The group of a FIFO queue is held
+// up by a locked task that comes first; elsewhere a locked task is passed over, as in ready.
+func (g *groupPick) admitWaiting(group *pickedGroup, most int) []int64 {
+	probe, able := group.state, group.waiting
+	if !g.q.IsFIFO() {
+		able = group.listUnlocked(able)
+	}
+	admitted, _ := probe.Admit(group.limits, g.now, able, most)
+	if i := slices.IndexFunc(admitted, func(id int64) bool { return group.locked[id] }); i >= 0 {
+		admitted = admitted[:i]
+	}
+	return admitted
 }
 
 // readKeptPlaces reads the tasks that keep their place in a FIFO group and wait, beyond those that were read.
@@ -304,8 +357,7 @@ func (g *groupPick) readKeptPlaces(ctx context.Context, look []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return g.tx.Query(ctx, readKeptPlaces, scanRows(groupWaitingColumns, func(w waitingGroupRow) { g.addWaiting(w, 1<<30) }),
-		arg("queue_id", g.q.id), arg("grp", grps), arg("task_id", ids))
+	return g.tx.Query(ctx, readKeptPlaces, g.makeWaitingScanner(1<<30), arg("queue_id", g.q.id), arg("grp", grps), arg("task_id", ids))
 }
 
 // admit starts the tasks of this round that may start, in the order of priority and turn, or by the shares of a fair queue.
@@ -316,8 +368,7 @@ func (g *groupPick) admit() {
 		if len(group.waiting) == 0 {
 			continue
 		}
-		probe := group.state
-		group.admitted, _ = probe.Admit(group.limits, g.now, group.waiting, g.want)
+		group.admitted = g.admitWaiting(group, g.want)
 		for _, id := range group.admitted {
 			chosen = append(chosen, byID[id])
 		}
@@ -420,15 +471,14 @@ func (g *groupPick) startCandidate(c candidate) {
 }
 
 // settleGroup counts the started tasks of a group. It leaves a marker when more could start, and plans a look when a limit of
-// time holds the group up.
+// time holds the group up, or another transaction that has locked the next task.
 func (g *groupPick) settleGroup(group *pickedGroup, started int, byID map[int64]candidate) {
 	left := slices.DeleteFunc(slices.Clone(group.waiting), func(id int64) bool { return g.started[id] })
 	if started > 0 {
 		first := slices.DeleteFunc(slices.Clone(group.waiting), func(id int64) bool { return !g.started[id] })
 		group.state.Admit(group.limits, g.now, slices.Concat(first, left), started)
 	}
-	probe := group.state
-	more, next := probe.Admit(group.limits, g.now, left, 1)
+	more, next := g.findNextOfGroup(group, left)
 	group.next = next
 	group.freed = false
 
@@ -441,6 +491,24 @@ func (g *groupPick) settleGroup(group *pickedGroup, started int, byID map[int64]
 		g.wakes = append(g.wakes, wakeRow{dueAt: truncateToMicros(next.Add(time.Microsecond)), queueID: g.q.id, grp: group.grp})
 	}
 	group.waiting = left
+}
+
+// findNextOfGroup returns the next task of a group, of those that are left, or the time of the next look at the group. It returns
+// neither where a place must become free first.
+func (g *groupPick) findNextOfGroup(group *pickedGroup, left []int64) (more []int64, next time.Time) {
+	probe, able := group.state, left
+	if !g.q.IsFIFO() {
+		able = group.listUnlocked(left)
+	}
+	more, next = probe.Admit(group.limits, g.now, able, 1)
+	if len(more) == 0 && next.IsZero() && len(able) < len(left) { // then one of the locked tasks is the next
+		probe = group.state
+		more, next = probe.Admit(group.limits, g.now, left, 1)
+	}
+	if len(more) > 0 && group.locked[more[0]] {
+		return nil, g.now.Truncate(lockedPause).Add(2 * lockedPause)
+	}
+	return more, next
 }
 
 // settleRuns removes the rows of this round from ready. Tasks that their group holds up wait for it from now on. Tasks that

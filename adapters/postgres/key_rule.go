@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -64,8 +63,11 @@ func (s *Store) applyKeyRules(
 		held[k.keySlot] = !slices.ContainsFunc(locked, func(l lockedKey) bool { return l.keySlot == k.keySlot })
 	}
 
-	// A task that a retain takes meanwhile has another status at the next look.
-	r := keyRuling{s: s, now: b.now, create: c, owners: owners, out: &ruled, moves: makeMoves(b.now)}
+	// A task that a retain takes meanwhile has another status at the next look. One that stays where it is has a locked row.
+	r := keyRuling{s: s, now: b.now, create: c, owners: owners, out: &ruled, moves: makeMoves(b.now), take: takeFree}
+	if how == keysWait {
+		r.take = takeAll
+	}
 	for tries := 0; len(locked) > 0 && tries < maxTaskReads; tries++ {
 		if locked, err = r.answerKeys(ctx, t, locked); err != nil {
 			return ruled, err
@@ -80,7 +82,7 @@ func (s *Store) applyKeyRules(
 
 // lockRuledKeys locks keys in their order, and returns those that it could lock with their owners.
 func lockRuledKeys(ctx context.Context, t *txn.Tx, asked []lockedKey, how keysHow) (locked []lockedKey, err error) {
-	slices.SortFunc(asked, func(a, b lockedKey) int { return cmp.Or(cmp.Compare(a.queueID, b.queueID), cmp.Compare(a.key, b.key)) })
+	slices.SortFunc(asked, func(a, b lockedKey) int { return compareKeySlots(a.keySlot, b.keySlot) })
 	statement := lockFreeKeys
 	if how == keysWait {
 		statement = lockKeys
@@ -97,6 +99,7 @@ type keyRuling struct {
 	owners map[keySlot]*keyOwner
 	out    *ruledKeys
 	moves  *moves // of the tasks that new ones replace
+	take   takeStatements
 }
 
 // answerKeys decides about keys by the present state of their owners. It returns those with an owner that a retain took in
@@ -136,7 +139,7 @@ func (r *keyRuling) answerKeys(ctx context.Context, t *txn.Tx, locked []lockedKe
 		return nil, nil
 	}
 
-	taken, err := r.s.take(ctx, t, waiting)
+	taken, err := r.s.take(ctx, t, waiting, r.take)
 	for i, k := range replaced {
 		switch {
 		case err != nil:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -18,9 +19,16 @@ import (
 // The statements that take the narrow rows of tasks.
 var (
 	requestCancel = statement("hold.cancel")
-	takeDelayed   = statement("take.delayed")
-	takeReady     = statement("take.ready")
 	takeDone      = statement("take.done")
+)
+
+// takeStatements take the narrow rows of waiting tasks.
+type takeStatements struct{ delayed, ready, waiting sqltext.Statement }
+
+// Calls that callers share leave out rows that another transaction has locked. Those in a transaction of the caller wait for them.
+var (
+	takeFree = takeStatements{statement("take.delayed"), statement("take.ready"), statement("take.waiting")}
+	takeAll  = takeStatements{statement("take.delayed" + waiting), statement("take.ready" + waiting), statement("take.waiting" + waiting)}
 )
 
 // bulkStep is the largest number of tasks that one transaction of a bulk operation moves.
@@ -347,7 +355,7 @@ func (s *Store) takeAndMove(
 	if o.move != "" { // the read travels with the statements of take
 		queues = readQueuesByName(t, namespace, listQueueNames(able))
 	}
-	taken, err := s.take(ctx, t, able)
+	taken, err := s.take(ctx, t, able, takeFree)
 	if err != nil {
 		return err
 	}
@@ -402,8 +410,8 @@ var (
 )
 
 // take removes the narrow rows of the given tasks, or requests a cancel from the workers of retained tasks. It returns
-// the ids that it took. Tasks that a concurrent transaction moved first are missing from the result.
-func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]bool, error) {
+// the ids that it took. Tasks that a concurrent transaction moved first, or with takeFree has locked, are missing from the result.
+func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow, how takeStatements) (map[int64]bool, error) {
 	taken := make(map[int64]bool, len(rows))
 	each := scanEach(func(id int64) { taken[id] = true })
 
@@ -447,15 +455,15 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 		})
 	}
 	if len(delayed) > 0 {
-		t.QueueQuery(takeDelayed, takenFrom(func(n *nowRow) { n.token = wasDelayed }), takenDelayedColumns.Arrays(nil, delayed)...)
+		t.QueueQuery(how.delayed, takenFrom(func(n *nowRow) { n.token = wasDelayed }), takenDelayedColumns.Arrays(nil, delayed)...)
 	}
 
 	if len(waiting) > 0 {
-		t.QueueQuery(takeWaiting, takenFrom(func(n *nowRow) { n.waitsForGroup = true }), takenWaitingColumns.Arrays(nil, waiting)...)
+		t.QueueQuery(how.waiting, takenFrom(func(n *nowRow) { n.waitsForGroup = true }), takenWaitingColumns.Arrays(nil, waiting)...)
 	}
 
 	if len(ready) > 0 {
-		t.QueueQuery(takeReady, scanTakenReady(taken, &rest), takenReadyColumns.Arrays(nil, ready)...)
+		t.QueueQuery(how.ready, scanTakenReady(taken, &rest), takenReadyColumns.Arrays(nil, ready)...)
 	}
 
 	if len(done) > 0 {

@@ -24,6 +24,10 @@ var sqlFiles embed.FS
 // parseStatements derives it from the descending one.
 const upwards = ".up"
 
+// waiting is the suffix of take statements that wait for rows which another transaction has locked. parseStatements derives them
+// from those that leave such rows out.
+const waiting = ".wait"
+
 // statementSet holds all SQL statements of the store.
 var statementSet = parseStatements()
 
@@ -87,6 +91,9 @@ func parseStatements() *sqltext.Set {
 		if strings.HasPrefix(name, "list.") && !strings.HasSuffix(name, upwards) && strings.Contains(text, " desc") && !set.Has(name+upwards) {
 			set.Derive(name+upwards, name, " desc", "")
 		}
+	}
+	for _, name := range []string{"take.ready", "take.delayed", "take.waiting"} {
+		set.Derive(name+waiting, name, " for update skip locked", "")
 	}
 	return set
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,6 +117,42 @@ func TestSharedCalls(t *testing.T) {
 			}, (*sharing).create},
 			commit: true,
 		},
+		{
+			sentence: "a task that waits for its FIFO group and is replaced in an open transaction holds up its group alone",
+			hold:     func(e *sharing, tx *postgres.InTx) error { return e.replaceIn(tx, "fifo", "k0") },
+			blocked:  func(e *sharing) error { return e.replace("fifo", "k0") },
+			innocent: []func(e *sharing, i int) error{
+				takeFrom("fifo"), takeFrom("fifo", "other"), takeFrom(), (*sharing).create, func(e *sharing, _ int) error { return e.replace("fifo", "k1") },
+			},
+			commit: true,
+		},
+		{
+			sentence: "a task that waits for its group and is replaced in an open transaction holds up no start of others",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				if err := e.endFirst("limited"); err != nil {
+					return err
+				}
+				return e.replaceIn(tx, "limited", "k1")
+			},
+			blocked:  func(e *sharing) error { return e.replace("limited", "k1") },
+			innocent: []func(e *sharing, i int) error{takeFrom("limited"), takeFrom("limited", "other"), takeFrom(), (*sharing).create},
+		},
+		{
+			sentence: "a task that is debounced in an open transaction holds up creates with its key alone",
+			hold:     func(e *sharing, tx *postgres.InTx) error { return e.replaceIn(tx, "other", "late") },
+			blocked:  func(e *sharing) error { return e.replace("other", "late") },
+			innocent: []func(e *sharing, i int) error{(*sharing).create, (*sharing).keyed, takeFrom("other"), (*sharing).beat},
+			commit:   true,
+		},
+		{
+			sentence: "a task of a bulk that is replaced in an open transaction holds up no other task of that bulk",
+			hold:     func(e *sharing, tx *postgres.InTx) error { return e.replaceIn(tx, "bulk", "k0") },
+			blocked:  func(e *sharing) error { return e.replace("bulk", "k0") },
+			innocent: []func(e *sharing, i int) error{
+				func(e *sharing, i int) error { return e.replace("bulk", fmt.Sprint("k", 1+i)) },
+				takeFrom("bulk"), (*sharing).create, (*sharing).keyed,
+			},
+		},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
 			t.Parallel()
@@ -185,6 +222,7 @@ type sharing struct {
 	m      *manager.Manager
 	mine   []*queue.Task // of the caller with the transaction, in one lease
 	theirs []*queue.Task // of others, each in a lease of its own
+	first  []*queue.Task // of the queue that limits its groups
 	next   int
 }
 
@@ -193,9 +231,11 @@ func newSharing(t *testing.T) *sharing {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	e := &sharing{ctx: ctx, s: postgrestest.Open(t)}
-	for _, name := range []string{"mine", "other"} {
+	for _, name := range []string{"mine", "other", "bulk"} {
 		makeQueue(t, e.s, "tests", name)
 	}
+	makeFlowQueue(t, e.s, "tests", "fifo", queue.FlowMeta{Order: new(queue.OrderFIFO)})
+	makeFlowQueue(t, e.s, "tests", "limited", queue.FlowMeta{GroupConcurrency: new(1)})
 	m, err := manager.New(e.s, manager.WithNamespace("tests"))
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +261,81 @@ func newSharing(t *testing.T) *sharing {
 		}
 		e.theirs = append(e.theirs, one...)
 	}
+
+	// Three tasks of one group with keys, and many of other groups; of the limited queue one is in hand and the others wait.
+	for _, name := range []string{"fifo", "limited", "bulk"} {
+		c := queue.Create{Namespace: "tests", Atomic: true}
+		for i := range 100 {
+			task := queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Group: fmt.Sprint("h", i)}}
+			if name == "bulk" {
+				task.Group, task.Key = "", fmt.Sprint("k", i)
+			} else if i < 3 {
+				task.Group, task.Key = "g", fmt.Sprint("k", i)
+			}
+			c.Tasks = append(c.Tasks, task)
+		}
+		if _, err := e.s.CreateTasks(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := queue.NewTask{Queue: "other", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Key: "late", KeyRule: queue.KeyRule{Debounce: time.Hour}}}
+	if _, err := e.s.CreateTasks(ctx, queue.Create{Namespace: "tests", Tasks: []queue.NewTask{late}, Atomic: true}); err != nil {
+		t.Fatal(err)
+	}
+	if e.first, err = m.RetainTasks(ctx, queue.RetainRequest{Worker: "w3", Queues: []string{"limited"}, Limit: 10}); err != nil || len(e.first) != 10 {
+		t.Fatal(e.first, err)
+	}
 	return e
+}
+
+// replaceIn replaces a task in the open transaction.
+func (e *sharing) replaceIn(tx *postgres.InTx, name, key string) error {
+	_, err := tx.CreateTask(e.ctx, name, ruledTask(name, key).TaskMeta)
+	return err
+}
+
+// replace replaces a task beside the open transaction.
+func (e *sharing) replace(name, key string) error {
+	_, err := e.m.CreateTask(e.ctx, name, ruledTask(name, key).TaskMeta)
+	return err
+}
+
+// ruledTask returns a task that takes the place of the one with its key.
+func ruledTask(name, key string) queue.NewTask {
+	meta := queue.TaskMeta{Payload: queue.EmptyJSON, Key: key, KeyRule: queue.KeyRule{OnConflict: queue.ConflictReplace}}
+	switch name {
+	case "fifo", "limited":
+		meta.Group = "g"
+	case "other":
+		meta.KeyRule = queue.KeyRule{Debounce: time.Hour}
+	}
+	return queue.NewTask{Queue: name, TaskMeta: meta}
+}
+
+// endFirst ends the first task of the group with keys, so that the next one may start.
+func (e *sharing) endFirst(name string) error {
+	for _, task := range e.first {
+		if task.Queue == name && task.Group == "g" {
+			return e.end(task)
+		}
+	}
+	return errors.New("no task of the group is in hand")
+}
+
+// takeFrom returns a call that retains one task from queues, of which one is not held up.
+func takeFrom(names ...string) func(e *sharing, i int) error {
+	return func(e *sharing, _ int) error {
+		if slices.Contains(names, "other") || len(names) == 0 {
+			if err := e.create(0); err != nil {
+				return err
+			}
+		}
+		got, err := e.m.RetainTasks(e.ctx, queue.RetainRequest{Worker: "w4", Queues: names, Wait: time.Minute})
+		if err == nil && len(got) != 1 {
+			err = fmt.Errorf("a retain from %v got %d tasks", names, len(got))
+		}
+		return err
+	}
 }
 
 func (e *sharing) beatOf(task *queue.Task) error {
@@ -295,7 +409,10 @@ func TestReplaceLeavesNeighbours(t *testing.T) {
 			for i := range n { // runs of tasks without a key stand beside those with one
 				task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}
 				if i%64 < 32 {
-					task.Key, task.KeyRule = fmt.Sprint("k", i), rule
+					task.Key = fmt.Sprint("k", i)
+				}
+				if i%64 < 16 { // without a rule too: a later create brings one
+					task.KeyRule = rule
 				}
 				c.Tasks = append(c.Tasks, task)
 			}
@@ -303,7 +420,7 @@ func TestReplaceLeavesNeighbours(t *testing.T) {
 				t.Fatal(err)
 			}
 			if rows := value[int](t, conn, "select count(*) from pgqueue.ready"); rows > n/2+6 {
-				t.Errorf("%d tasks, half of them without a rule for a key, have %d rows", n, rows)
+				t.Errorf("%d tasks, half of them without a key, have %d rows", n, rows)
 			}
 
 			tx, err := conn.Begin(t.Context())

@@ -26,27 +26,53 @@ left join lateral (
 ) p on true
 
 -- name: group.waiting
--- The first tasks that wait for each group, at most @most. A bulk operation that takes one of them at the same time ends it first
-select {{group_waiting w}}
+-- The first tasks that wait for each group, at most @most, and those among the first that another transaction has locked. A replace
+-- in a transaction of a caller holds such a lock until its end, so this locks with skip locked, and reads once more without a lock
+with locked as materialized (
+    select w.*
+    from unnest(@grp::bigint[]) i (grp)
+    cross join lateral (
+        select w.* from pgqueue.group_waiting w
+        where w.queue_id = @queue_id and w.grp = i.grp and (w.dies_at is null or w.dies_at > (select pgqueue.clock()))
+        order by w.lane, w.turn limit @most
+        for update skip locked
+    ) w
+)
+select {{group_waiting w}}, false from locked w
+union all
+select {{group_waiting w}}, true
 from unnest(@grp::bigint[]) i (grp)
 cross join lateral (
     select w.* from pgqueue.group_waiting w
     where w.queue_id = @queue_id and w.grp = i.grp and (w.dies_at is null or w.dies_at > (select pgqueue.clock()))
     order by w.lane, w.turn limit @most
-    for update
 ) w
+where (w.grp, w.lane, w.turn) not in (select l.grp, l.lane, l.turn from locked l)
 
 -- name: group.waiting.turns
--- The tasks of a FIFO group that keep their place and wait, by their ids
-select {{group_waiting w}}
+-- The tasks of a FIFO group that keep their place and wait, by their ids. It locks them as group.waiting does
+with locked as materialized (
+    select w.*
+    from unnest(@grp::bigint[], @task_id::bigint[]) i (grp, task_id)
+    cross join lateral (
+        select w.* from pgqueue.group_waiting w
+        where w.queue_id = @queue_id and w.grp = i.grp and w.turn = i.task_id and w.task_id = i.task_id
+          and w.lane in (select l.lane from pgqueue.lane l where l.queue_id = @queue_id)
+        limit 1
+        for update skip locked
+    ) w
+)
+select {{group_waiting w}}, false from locked w
+union all
+select {{group_waiting w}}, true
 from unnest(@grp::bigint[], @task_id::bigint[]) i (grp, task_id)
 cross join lateral (
     select w.* from pgqueue.group_waiting w
     where w.queue_id = @queue_id and w.grp = i.grp and w.turn = i.task_id and w.task_id = i.task_id
       and w.lane in (select l.lane from pgqueue.lane l where l.queue_id = @queue_id)
     limit 1
-    for update
 ) w
+where (w.grp, w.lane, w.turn) not in (select l.grp, l.lane, l.turn from locked l)
 
 -- name: group.wait
 -- Tasks wait for their group from now on
@@ -170,6 +196,10 @@ returning group_policies
 -- A bucket that no group of the queue has
 select (coalesce(max(p.bucket), 256) + 1)::smallint from pgqueue.group_policy p where p.queue_id = @queue_id
 
+-- name: group.pause.lock
+-- Locks the rows of queues before pauses change them and their groups, in the order of ids
+select q.id from pgqueue.queue q where q.id = any (@queue_ids::integer[]) order by q.id for no key update
+
 -- name: group.pause
 -- Holds groups up until a time, unless they are held up for longer
 insert into pgqueue.group_policy as p (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
@@ -272,10 +302,15 @@ where not exists (
 
 -- name: take.waiting
 -- Takes tasks out that wait for their group, for an operator. Their turn is that of a ready row, or in a FIFO queue their id
-with i as materialized (select * from unnest(@queue_id::integer[], @grp::bigint[], @lane::integer[], @turn::bigint[], @task_id::bigint[]) i (queue_id, grp, lane, turn, task_id))
-delete from pgqueue.group_waiting w using i
-where w.queue_id = i.queue_id and w.grp = i.grp and w.lane = i.lane and w.turn in (i.turn, i.task_id) and w.task_id = i.task_id
-returning w.task_id
+delete from pgqueue.group_waiting where ctid = any (array(
+    select w.at
+    from unnest(@queue_id::integer[], @grp::bigint[], @lane::integer[], @turn::bigint[], @task_id::bigint[]) i (queue_id, grp, lane, turn, task_id)
+    cross join lateral (
+        select w.ctid as at from pgqueue.group_waiting w
+        where w.queue_id = i.queue_id and w.grp = i.grp and w.lane = i.lane and w.turn in (i.turn, i.task_id) and w.task_id = i.task_id offset 0
+        for update skip locked
+    ) w))
+returning task_id
 
 -- name: group.audit
 -- The next states behind a position. A state without holders is idle when its rate lets a task start

@@ -57,7 +57,8 @@ delete from pgqueue.task_error where ctid = any (array(
 
 -- name: take.ready
 -- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs is
--- returned as shorter runs, which the caller inserts: with an insert beside it Citus has no ctid.
+-- returned as shorter runs, which the caller inserts: with an insert beside it Citus has no ctid. This and the other take
+-- statements leave out rows that another transaction has locked; those with the suffix .wait wait for them.
 with i as materialized (select * from {{taken_ready_rows i}}),
 run as (
     delete from pgqueue.ready where ctid = any (array(
@@ -68,6 +69,7 @@ run as (
             where r.queue_id = i.queue_id and r.lane = i.lane
               and r.turn <= i.turn and r.turn > i.turn - 32 and r.turn + r.n > i.turn
             limit 1
+            for update skip locked
         ) r))
     returning *
 ),
@@ -92,6 +94,7 @@ delete from pgqueue.delayed where ctid = any (array(
     from {{taken_delayed_rows i}}
     cross join lateral (
         select y.ctid as at from pgqueue.delayed y where y.due_at = i.due_at and y.task_id = i.task_id offset 0
+        for update skip locked
     ) y))
 returning task_id
 

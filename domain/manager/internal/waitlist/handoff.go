@@ -59,11 +59,41 @@ func (w *Waitlists) Create(
 		copyContents(create.Tasks)
 	}
 	created, started, err = w.createForCallers(ctx, h, create)
-	if queue.IsLocked(err) && queue.Waits(ctx) { // a create that hands off does not wait for locks
-		created, err = w.Store.CreateTasks(ctx, create)
+	if !queue.Waits(ctx) {
+		return created, started, err
 	}
 
+	// A create that hands off does not wait for locks.
+	if queue.IsLocked(err) {
+		created, err = w.Store.CreateTasks(ctx, create)
+		return created, started, err
+	}
+	w.createLocked(ctx, create, created)
 	return created, started, err
+}
+
+// createLocked creates the tasks of create again that were answered with queue.Locked, and waits for what has locked them.
+func (w *Waitlists) createLocked(ctx context.Context, create queue.Create, created []queue.Created) {
+	var places []int
+	var tasks []queue.NewTask
+	for i := range created {
+		if queue.IsLocked(created[i].Err) {
+			places, tasks = append(places, i), append(tasks, create.Tasks[i])
+		}
+	}
+	if len(places) == 0 {
+		return
+	}
+
+	create.Tasks = tasks
+	again, err := w.Store.CreateTasks(ctx, create)
+	for i, at := range places {
+		if err != nil {
+			created[at] = queue.Created{Err: err}
+			continue
+		}
+		created[at] = again[i]
+	}
 }
 
 // reserveCallers chooses the callers that create serves: those of the waitlist in which a caller has waited longest, in
