@@ -42,9 +42,7 @@ func (s *Store) ListCells(ctx context.Context) ([]queue.CellStatus, error) {
 	}
 	s.mu.Unlock()
 
-	all, _, errs := callEach(ctx, s, func(ctx context.Context, _ *member, store queue.Store) (struct{}, error) {
-		ctx, cancel := context.WithTimeout(ctx, openTimeout)
-		defer cancel()
+	all, _, errs := callEach(ctx, s, openTimeout, func(ctx context.Context, _ *member, store queue.Store) (struct{}, error) {
 		return struct{}{}, store.Ping(ctx)
 	})
 	if err := ctx.Err(); err != nil {
@@ -58,15 +56,16 @@ func (s *Store) ListCells(ctx context.Context) ([]queue.CellStatus, error) {
 	return out, nil
 }
 
-// ListNamespaces implements queue.Store. The namespaces of a cell that is down come from the directory.
+// ListNamespaces implements queue.Store. The namespaces of a cell that is down or silent come from the directory.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
-	all, lists, errs := callEach(ctx, s, func(ctx context.Context, _ *member, store queue.Store) ([]string, error) {
+	all, lists, errs := callEach(ctx, s, unbounded, func(ctx context.Context, _ *member, store queue.Store) ([]string, error) {
 		return store.ListNamespaces(ctx)
 	})
 	if err := fatalError(ctx, errs); err != nil {
 		return nil, err
 	}
 
+	logChanges(ctx, all, errs)
 	names := slices.Concat(lists...)
 	s.mu.Lock()
 	for name, id := range s.places {
@@ -79,9 +78,9 @@ func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// AllQueueStats implements queue.StatsLister. A cell that is down is left out.
+// AllQueueStats implements queue.StatsLister. A cell that is down or silent is left out; ListCells and the log name it.
 func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
-	_, lists, errs := callEach(ctx, s, func(ctx context.Context, _ *member, store queue.Store) ([]*queue.QueueStats, error) {
+	all, lists, errs := callEach(ctx, s, unbounded, func(ctx context.Context, _ *member, store queue.Store) ([]*queue.QueueStats, error) {
 		if lister, ok := queue.StoreAs[queue.StatsLister](store); ok {
 			return lister.AllQueueStats(ctx)
 		}
@@ -91,6 +90,7 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 		return nil, err
 	}
 
+	logChanges(ctx, all, errs)
 	out := slices.Concat(lists...)
 	slices.SortFunc(out, func(a, b *queue.QueueStats) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Queue, b.Queue))
@@ -111,7 +111,7 @@ func fatalError(ctx context.Context, errs []error) error {
 
 // Diagnose implements queue.Diagnoser. The findings of cells other than 0 have the cell in their name.
 func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
-	all, lists, errs := callEach(ctx, s, func(ctx context.Context, _ *member, store queue.Store) ([]queue.Finding, error) {
+	all, lists, errs := callEach(ctx, s, unbounded, func(ctx context.Context, _ *member, store queue.Store) ([]queue.Finding, error) {
 		if err := store.Ping(ctx); err != nil {
 			return nil, err
 		}
@@ -194,14 +194,17 @@ func listenTo(ctx context.Context, m *member, wake func(queue.Wake)) {
 // Maintain implements queue.Store: one step in each cell, side by side. A cell that fails is a fault of the step, and the next
 // steps in it go on by themselves until one succeeds.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
-	all, results, errs := callEach(ctx, s, func(ctx context.Context, m *member, store queue.Store) (queue.Maintained, error) {
+	caller := ctx
+	all, results, errs := callEach(ctx, s, unbounded, func(ctx context.Context, m *member, store queue.Store) (queue.Maintained, error) {
 		if m.isSuspect() {
 			return m.maintainApart(s, chore, store)
 		}
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
 		done, err := store.Maintain(bounded, chore)
-		m.setSuspect(ctx.Err() == nil && (errors.Is(err, queue.ErrUnavailable) || bounded.Err() != nil))
+		if caller.Err() == nil && err != nil && (errors.Is(err, queue.ErrUnavailable) || bounded.Err() != nil) {
+			m.setSuspect(err)
+		}
 		return done, err
 	})
 	if err := fatalError(ctx, errs); err != nil {
@@ -242,43 +245,41 @@ func addStep(sum *queue.Maintained, m queue.Maintained) {
 func (m *member) isSuspect() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.suspect
+	return m.suspect != nil
 }
 
-func (m *member) setSuspect(suspect bool) {
+func (m *member) setSuspect(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.suspect = suspect
+	m.suspect = err
 }
 
-// maintainApart starts a step that no other cell waits for, at most one of a chore, and returns the result of the last one.
+// maintainApart starts a step that no other cell waits for, at most one of a chore, and returns the result of the last one. Until
+// there is one, the fault of the step before stays.
 func (m *member) maintainApart(s *Store, chore queue.Chore, store queue.Store) (queue.Maintained, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
 	var last queue.Maintained
-	var err error
 	if r := m.running[chore]; r != nil {
 		select {
 		case <-r.over:
-			last, err = r.result, r.err
-			m.suspect = err != nil
+			last, m.suspect = r.result, r.err
 		default:
-			return last, nil // it still runs
+			return last, m.suspect // it still runs
 		}
 	}
 
 	r := &step{over: make(chan struct{})}
 	m.running[chore] = r
-	if s.ctx.Err() != nil {
-		delete(m.running, chore)
-		return last, err
-	}
-	s.work.Go(func() {
+	started := s.start(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 		defer cancel()
 		r.result, r.err = store.Maintain(ctx, chore)
 		close(r.over)
 	})
-	return last, err
+	if !started {
+		delete(m.running, chore)
+	}
+	return last, m.suspect
 }

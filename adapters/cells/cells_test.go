@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/cells"
@@ -384,4 +386,229 @@ func (c *three) openWith(t *testing.T, further queue.Store) *cells.Store {
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// callsOfAll are all calls that ask each cell, with what each of them answers beside a cell 1 that does not.
+func callsOfAll(byCell [3][]string) map[string]func(ctx context.Context, s *cells.Store) error {
+	calls := map[string]func(ctx context.Context, s *cells.Store) error{
+		"Ping": func(ctx context.Context, s *cells.Store) error { return s.Ping(ctx) },
+		"ListCells": func(ctx context.Context, s *cells.Store) error {
+			list, err := s.ListCells(ctx)
+			if err != nil || len(list) != 3 || list[0].Err != nil || list[2].Err != nil {
+				return fmt.Errorf("cells %+v, %w", list, errors.Join(err, errDown))
+			}
+			return named(list[1].Err)
+		},
+		"ListNamespaces": func(ctx context.Context, s *cells.Store) error {
+			names, err := s.ListNamespaces(ctx)
+			if err == nil && len(names) != 31 {
+				err = fmt.Errorf("%d namespaces", len(names))
+			}
+			return err
+		},
+		"AllQueueStats": func(ctx context.Context, s *cells.Store) error {
+			stats, err := s.AllQueueStats(ctx)
+			if err == nil && len(stats) != 30-len(byCell[1]) {
+				err = fmt.Errorf("statistics of %d queues", len(stats))
+			}
+			return err
+		},
+		"Diagnose": func(ctx context.Context, s *cells.Store) error {
+			found, err := s.Diagnose(ctx)
+			if err == nil && !hasFinding(found, "cell 1", queue.LevelFail) {
+				err = fmt.Errorf("findings %+v", found)
+			}
+			return err
+		},
+		"a task of another cell": func(ctx context.Context, s *cells.Store) error {
+			return errors.Join(tryCreate(ctx, s, byCell[0][0]), tryCreate(ctx, s, byCell[2][0]))
+		},
+	}
+	for _, chore := range queue.Chores() {
+		calls["Maintain "+string(chore)] = func(ctx context.Context, s *cells.Store) error {
+			done, err := s.Maintain(ctx, chore)
+			if err == nil && (len(done.Faults) != 1 || done.Faults[0].Subject != "cell 1") {
+				err = fmt.Errorf("faults %+v", done.Faults)
+			}
+			return err
+		}
+	}
+	return calls
+}
+
+// named returns an error unless err is of cell 1, and says that the cell is unavailable.
+func named(err error) error {
+	if !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "cell 1") {
+		return fmt.Errorf("the error of the cell is %w", errors.Join(err, errDown))
+	}
+	return nil
+}
+
+// TestACellThatHangs: a server that accepts and never answers keeps no call over all cells from the answers of the others.
+func TestACellThatHangs(t *testing.T) {
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+
+	// dial waits for the first byte of a server until ctx ends.
+	dial := func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", silent.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
+		_, err = conn.Read(make([]byte, 1))
+		return errors.Join(ctx.Err(), err)
+	}
+
+	for _, from := range []string{"at its opening", "once it is open"} {
+		c := newThree(t, false)
+		byCell := fill(t, c, c.Store, 0, 30)
+		for name, call := range callsOfAll(byCell) {
+			t.Run(from+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				hangs := queuetest.NewFaulty(c.stores[1])
+				open := make(chan struct{})
+				s, err := cells.New(t.Context(), c.directory, func(ctx context.Context, cell queue.Cell) (queue.Store, error) {
+					switch {
+					case cell.ID != 1:
+						return queuetest.NewFaulty(c.stores[cell.ID]), nil
+					case from == "once it is open":
+						return hangingStore{hangs}, nil
+					}
+					select {
+					case <-open: // it was there at the start
+						return nil, dial(ctx)
+					default:
+						close(open)
+						return nil, errDown
+					}
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				hangs.Set("", queuetest.Fault{Hang: true})
+
+				for range 2 {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					if err := call(ctx, s); err != nil {
+						t.Error(err)
+					}
+					if ctx.Err() != nil {
+						t.Error("the call took all of its time")
+					}
+					cancel()
+				}
+			})
+		}
+	}
+}
+
+// TestADirectoryThatHangs: while the directory is silent, calls go on with its last state.
+func TestADirectoryThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newThree(t, false)
+		byCell := fill(t, c, c.Store, 0, 30)
+		directory := &hangingDirectory{CellDirectory: c.directory}
+		s, err := cells.New(t.Context(), directory, func(_ context.Context, cell queue.Cell) (queue.Store, error) { return c.stores[cell.ID], nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+
+		directory.hangs.Store(true)
+		time.Sleep(1100 * time.Millisecond) // the age at which the directory is read again
+		for _, namespaces := range byCell {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			if err := tryCreate(ctx, s, namespaces[0]); err != nil {
+				t.Error(err)
+			}
+			q, err := queue.NewQueue(namespaces[0], queue.QueueMeta{Name: "further"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.CreateQueue(ctx, q); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		}
+	})
+}
+
+// hangingStore also hangs in the statistics, which the faults of a Faulty leave out.
+type hangingStore struct{ *queuetest.Faulty }
+
+func (s hangingStore) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+type hangingDirectory struct {
+	queue.CellDirectory
+	hangs atomic.Bool
+}
+
+func (d *hangingDirectory) wait(ctx context.Context) error {
+	if d.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (d *hangingDirectory) ReadDirectory(ctx context.Context) (queue.Directory, error) {
+	if err := d.wait(ctx); err != nil {
+		return queue.Directory{}, err
+	}
+	return d.CellDirectory.ReadDirectory(ctx)
+}
+
+func (d *hangingDirectory) PlaceNamespace(ctx context.Context, namespace string, cell int) (int, error) {
+	if err := d.wait(ctx); err != nil {
+		return 0, err
+	}
+	return d.CellDirectory.PlaceNamespace(ctx, namespace, cell)
+}
+
+// TestAShortCallHarmsNoOther: the deadline of one caller ends the wait of that caller alone, not the opening of a cell.
+func TestAShortCallHarmsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newThree(t, false)
+		byCell := fill(t, c, c.Store, 0, 30)
+		c.isDown[1].Store(true)
+		goOn := make(chan struct{})
+		s, err := cells.New(t.Context(), c.directory, func(ctx context.Context, cell queue.Cell) (queue.Store, error) {
+			if cell.ID == 1 {
+				if c.isDown[1].Load() {
+					return nil, errDown
+				}
+				select {
+				case <-goOn:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			return c.stores[cell.ID], nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+
+		c.isDown[1].Store(false)
+		time.Sleep(1100 * time.Millisecond) // the pause between two attempts
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := tryCreate(short, s, byCell[1][0]); !errors.Is(err, queue.ErrDeadline) {
+			t.Errorf("a short call: %v", err)
+		}
+		time.AfterFunc(50*time.Millisecond, func() { close(goOn) })
+		if err := tryCreate(t.Context(), s, byCell[1][0]); err != nil {
+			t.Errorf("a call beside it: %v", err)
+		}
+	})
 }

@@ -15,6 +15,10 @@
 // Its namespaces get KindUnavailable, with the name of the cell. The others work on: statistics leave the cell out, a step of
 // background work reports it as a fault, and after a failed step the next ones of the cell run apart, so that nothing waits for them.
 //
+// A server that accepts connections and does not answer is down too. Each cell has three quarters of the time of a call to all
+// cells, so that the others answer in time. No call waits for a cell that was silent when it was opened last. While the directory
+// is silent, its last state stays.
+//
 // # Limits
 //
 // At most 512 cells. One namespace is as large as one cell. No call spans two namespaces, so no transaction spans two cells.

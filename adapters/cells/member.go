@@ -14,14 +14,15 @@ import (
 type member struct {
 	owner *Store
 
-	opening sync.Mutex // one attempt to open at a time
-
 	mu      sync.Mutex
 	cell    queue.Cell
 	store   queue.Store // nil until it is open
+	opening *attempt    // at most one at a time
 	failed  error       // of the last attempt to open
 	retryAt time.Time
-	suspect bool // its last step of background work failed
+	silent  bool  // the last attempt got no answer
+	fault   error // that lists of all cells met last, for the log
+	suspect error // of its last step of background work, which failed
 	running map[queue.Chore]*step
 }
 
@@ -53,54 +54,95 @@ func (m *member) change(c queue.Cell) {
 	same.State = c.State
 	if same != c && m.store != nil {
 		old := m.store
-		m.store, m.failed, m.retryAt = nil, nil, time.Time{}
-		m.owner.work.Go(func() { closeStore(old) })
+		m.store, m.failed, m.retryAt, m.silent = nil, nil, time.Time{}, false
+		if !m.owner.start(func() { closeStore(old) }) {
+			closeStore(old)
+		}
 	}
 	m.cell = c
 }
 
-// use returns the Store of the cell and opens it if need be. While a cell is down, at most one attempt a second is made.
+// attempt is one attempt to open a cell.
+type attempt struct {
+	over  chan struct{}
+	store queue.Store // valid once over is closed, as err is
+	err   error
+}
+
+// use returns the Store of the cell and opens it if need be. While a cell is down, at most one attempt a second is made. An
+// attempt belongs to no caller: each waits for it until its own ctx ends. No caller waits for a cell that gave no answer the
+// last time.
 func (m *member) use(ctx context.Context) (queue.Store, error) {
-	if store, err, known := m.present(); known {
+	try, store, err := m.openOnce()
+	if try == nil {
 		return store, err
 	}
 
-	m.opening.Lock()
-	defer m.opening.Unlock()
-	if store, err, known := m.present(); known { // another caller has tried meanwhile
-		return store, err
+	select {
+	case <-try.over:
+		return try.store, try.err
+	case <-ctx.Done():
+		return nil, m.name(queue.ContextError(ctx.Err()))
+	}
+}
+
+// openOnce returns the open Store, the error of a recent attempt, or the attempt that a caller has to wait for.
+func (m *member) openOnce() (*attempt, queue.Store, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.store != nil {
+		return nil, m.store, nil
+	}
+	if m.failed != nil && m.opening == nil && time.Now().Before(m.retryAt) {
+		return nil, nil, m.failed
 	}
 
+	if m.opening == nil {
+		try := &attempt{over: make(chan struct{})}
+		if !m.owner.start(func() { m.open(try) }) {
+			return nil, nil, m.name(&queue.Error{Kind: queue.KindUnavailable, Msg: "the program is shutting down; repeat the call elsewhere"})
+		}
+		m.opening = try
+	}
+	if m.silent {
+		return nil, nil, m.failed
+	}
+	return m.opening, nil, nil
+}
+
+// open makes an attempt to open the cell.
+func (m *member) open(try *attempt) {
 	m.mu.Lock()
 	cell := m.cell
 	m.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	ctx, cancel := context.WithTimeout(m.owner.ctx, openTimeout)
 	defer cancel()
 	store, err := m.owner.open(ctx, cell)
-
 	if err == nil {
 		m.owner.adoptNamespaces(ctx, m, store)
 	}
+	isSilent := err != nil && ctx.Err() != nil
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err != nil {
-		m.failed, m.retryAt = m.name(asUnavailable(err)), time.Now().Add(reopenPause)
-		return nil, m.failed
+	m.opening = nil
+	if same := m.cell; err == nil {
+		same.State = cell.State
+		if same != cell { // its row has changed meanwhile
+			closeStore(store)
+			err = &queue.Error{Kind: queue.KindUnavailable, Msg: "its row in the directory has changed; repeat the call"}
+		}
 	}
-	m.store, m.failed = store, nil
-	return store, nil
-}
-
-// present returns the open Store, or the error of an attempt less than reopenPause ago.
-func (m *member) present() (store queue.Store, err error, known bool) { //nolint:revive // the error is a remembered one
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.store != nil {
-		return m.store, nil, true
+	switch {
+	case err != nil:
+		m.failed, m.retryAt, m.silent = m.name(asUnavailable(err)), time.Now().Add(reopenPause), isSilent
+		try.err = m.failed
+	default:
+		m.store, m.failed, m.silent = store, nil, false
+		try.store = store
 	}
-	return nil, m.failed, m.failed != nil && time.Now().Before(m.retryAt)
+	close(try.over)
 }
 
 func (m *member) close() {
@@ -157,22 +199,62 @@ func call[R any](ctx context.Context, s *Store, namespace string, do func(queue.
 	return result, m.name(err)
 }
 
-// callEach runs do on all cells side by side, and returns the results and errors by the order of ids.
-func callEach[R any](ctx context.Context, s *Store, do func(context.Context, *member, queue.Store) (R, error)) ([]*member, []R, []error) {
+// callEach runs do on all cells side by side, and returns the results and errors by the order of ids. Each cell has a part of
+// the time of ctx, at most most, so that the others answer beside one that is silent.
+func callEach[R any](ctx context.Context, s *Store, most time.Duration, do func(context.Context, *member, queue.Store) (R, error)) ([]*member, []R, []error) {
 	s.refresh(ctx)
 	all := s.all()
 	results, errs := make([]R, len(all)), make([]error, len(all))
+	within := min(most, partOf(ctx, answerTimeout))
 
 	var calls sync.WaitGroup
 	for i, m := range all {
 		calls.Go(func() {
-			store, err := m.use(ctx)
+			bounded, cancel := context.WithTimeout(ctx, within)
+			defer cancel()
+			store, err := m.use(bounded)
 			if err == nil {
-				results[i], err = do(ctx, m, store)
+				results[i], err = do(bounded, m, store)
+			}
+			if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+				err = &queue.Error{
+					Kind: queue.KindUnavailable, Err: err,
+					Msg: fmt.Sprintf("the cell gave no answer within %s; look at its server", within.Round(time.Millisecond)),
+				}
 			}
 			errs[i] = m.name(err)
 		})
 	}
 	calls.Wait()
 	return all, results, errs
+}
+
+// partOf returns three quarters of the time that ctx has left, because the rest is for what the caller does with the answers. It
+// returns without for a ctx that has no deadline.
+func partOf(ctx context.Context, without time.Duration) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return time.Until(end) / 4 * 3
+	}
+	return without
+}
+
+// logChanges logs the cells that a list of all cells lacks, once, and those that answer again. The list itself cannot name them.
+func logChanges(ctx context.Context, all []*member, errs []error) {
+	for i, m := range all {
+		m.logChange(ctx, errs[i])
+	}
+}
+
+func (m *member) logChange(ctx context.Context, err error) {
+	m.mu.Lock()
+	before := m.fault
+	m.fault = err
+	m.mu.Unlock()
+
+	switch {
+	case err != nil && before == nil:
+		m.owner.logger.WarnContext(ctx, "a cell does not answer; lists of all cells leave it out", "cell", m.cell.ID, "error", err)
+	case err == nil && before != nil:
+		m.owner.logger.InfoContext(ctx, "a cell answers again", "cell", m.cell.ID)
+	}
 }

@@ -20,6 +20,12 @@ const (
 	reopenPause = time.Second
 	// openTimeout bounds one attempt to open a cell.
 	openTimeout = 5 * time.Second
+	// answerTimeout bounds the answer of one cell to a call of all cells that has no deadline; else that deadline bounds it.
+	answerTimeout = 20 * time.Second
+	// unbounded leaves the bound of an answer to the deadline of its call.
+	unbounded = 24 * time.Hour
+	// directoryTimeout bounds a read of the directory, because every call may have to make it.
+	directoryTimeout = time.Second
 	// stepTimeout bounds a step of background work in one cell while the step of all cells waits for it.
 	stepTimeout = 10 * time.Second
 )
@@ -36,6 +42,7 @@ type Store struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+	starts sync.Mutex // no work starts after Close
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -79,17 +86,34 @@ func New(ctx context.Context, directory queue.CellDirectory, open Opener, opts .
 		return nil, err
 	}
 
+	var others sync.WaitGroup
 	for _, m := range s.all() {
-		if _, err := m.use(ctx); err != nil {
-			s.logger.WarnContext(ctx, "a cell does not work; its namespaces are unavailable", "cell", m.cell.ID, "error", err)
-		}
+		others.Go(func() {
+			if _, err := m.use(ctx); err != nil {
+				s.logger.WarnContext(ctx, "a cell does not work; its namespaces are unavailable", "cell", m.cell.ID, "error", err)
+			}
+		})
 	}
+	others.Wait()
 	return s, nil
+}
+
+// start runs work in a goroutine that Close waits for; it returns false after Close.
+func (s *Store) start(work func()) bool {
+	s.starts.Lock()
+	defer s.starts.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.work.Go(work)
+	return true
 }
 
 // Close ends the goroutines of the store, and closes the Stores that its opener made.
 func (s *Store) Close() {
+	s.starts.Lock()
 	s.cancel()
+	s.starts.Unlock()
 	s.work.Wait()
 	for _, m := range s.all() {
 		m.close()
@@ -140,7 +164,9 @@ func (s *Store) refresh(ctx context.Context) {
 	if !isOld {
 		return
 	}
-	if err := s.readDirectory(ctx); err != nil && ctx.Err() == nil {
+	bounded, cancel := context.WithTimeout(ctx, min(directoryTimeout, partOf(ctx, directoryTimeout)))
+	defer cancel()
+	if err := s.readDirectory(bounded); err != nil && ctx.Err() == nil {
 		s.logger.WarnContext(ctx, "could not read the directory of cells; the last one stays", "error", err)
 	}
 }
@@ -218,7 +244,12 @@ func (s *Store) settle(ctx context.Context, namespace string) error {
 		return nil
 	}
 
-	present, err := s.directory.PlaceNamespace(ctx, namespace, id)
+	bounded, cancel := ctx, context.CancelFunc(func() {})
+	if placed {
+		bounded, cancel = context.WithTimeout(ctx, min(directoryTimeout, partOf(ctx, directoryTimeout)))
+	}
+	defer cancel()
+	present, err := s.directory.PlaceNamespace(bounded, namespace, id)
 	if err != nil {
 		if placed {
 			return nil

@@ -340,8 +340,15 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	}
 
 	workers := []queue.Worker{}
+	var room queue.ListRoom
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		workers = append(workers, *byName[name])
+		w := byName[name]
+		w.QueueCount = len(w.Queues)
+		w.Queues = w.Queues[:min(len(w.Queues), queue.MaxWorkerQueues)]
+		if err := room.Add(w.Bytes(), queue.RemedyWorkers); err != nil {
+			return nil, err
+		}
+		workers = append(workers, *w)
 	}
 
 	return workers, nil

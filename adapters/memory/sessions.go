@@ -169,6 +169,12 @@ func (s *Tokens) ListSessions(ctx context.Context) ([]access.Session, error) {
 			live = append(live, c)
 		}
 	}
+	var room queue.ListRoom
+	for _, c := range live {
+		if err := room.Add(c.Bytes(), queue.RemedySessions); err != nil {
+			return nil, err
+		}
+	}
 	slices.SortFunc(live, func(a, b access.Session) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})

@@ -170,7 +170,7 @@ func (s *Tokens) HasTokens(ctx context.Context) (bool, error) {
 	return len(s.byID) > 0, nil
 }
 
-// ListTokens returns all tokens, the newest first.
+// ListTokens returns the live tokens and the newest of those that have ended, the newest first.
 func (s *Tokens) ListTokens(ctx context.Context) ([]access.Token, error) {
 	now, err := s.lockTokens(ctx)
 	if err != nil {
@@ -185,5 +185,19 @@ func (s *Tokens) ListTokens(ctx context.Context) ([]access.Token, error) {
 	slices.SortFunc(all, func(a, b access.Token) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
+
+	ended := 0
+	all = slices.DeleteFunc(all, func(t access.Token) bool {
+		if !t.Live() {
+			ended++
+		}
+		return !t.Live() && ended > access.MaxEndedTokens
+	})
+	var room queue.ListRoom
+	for _, t := range all {
+		if err := room.Add(t.Bytes(), queue.RemedyTokens); err != nil {
+			return nil, err
+		}
+	}
 	return all, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // keysHow selects the behaviour of a create at keys that an open transaction has taken. The create learns only at the
@@ -34,7 +35,7 @@ var errKeyTaken = errors.New("an open transaction has taken a key")
 
 // asKeyTaken returns errKeyTaken for a lock timeout under keysTry, and err in all other cases.
 func asKeyTaken(err error, how keysHow) error {
-	if how == keysTry && isPgCode(err, lockNotAvailable) {
+	if how == keysTry && isPgCode(err, sqlstate.LockNotAvailable) {
 		return errKeyTaken
 	}
 	return err
@@ -82,7 +83,7 @@ func (k keyClaims) claimAll(ctx context.Context, t *txn.Tx, how keysHow, won, he
 func (k keyClaims) claimByHalves(ctx context.Context, t *txn.Tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
 	t.QueueText("savepoint pgqueue_keys")
 	err := t.Query(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
-	if !isPgCode(err, lockNotAvailable) {
+	if !isPgCode(err, sqlstate.LockNotAvailable) {
 		t.QueueText("release savepoint pgqueue_keys")
 		return err
 	}

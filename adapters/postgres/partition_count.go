@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // Before the drop of a partition its finished tasks are counted in bounded steps. Each step saves the sums in the row of
@@ -125,7 +126,7 @@ func (s *Store) countPartStep(ctx context.Context, op string, p partition) (rest
 		s.rowFilters.strip.recordPass()
 		return rest, nil
 	}
-	if isPgCode(err, undefinedTable) { // another process has dropped the partition
+	if isPgCode(err, sqlstate.UndefinedTable) { // another process has dropped the partition
 		return partNeeded, nil
 	}
 	if s.halvePartStep(ctx, err) {

@@ -19,6 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // The tables task and done have partitions by the same ranges of ids. A range wholly past retention leaves by dropping
@@ -129,7 +130,7 @@ func needPartition(err error) bool {
 // another check has the same SQLSTATE, but names that check.
 func noPartition(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "23514" && (pg.ConstraintName == "" || pg.ConstraintName == "closed")
+	return ok && pg.Code == sqlstate.CheckViolation && (pg.ConstraintName == "" || pg.ConstraintName == "closed")
 }
 
 type partition struct {
@@ -515,7 +516,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		return nil
 	})
 
-	if isPgCode(err, undefinedTable) { // another process has dropped the partition
+	if isPgCode(err, sqlstate.UndefinedTable) { // another process has dropped the partition
 		return 0, partNeeded, nil
 	}
 
@@ -625,7 +626,7 @@ func (s *Store) dropSubtracted(ctx context.Context, op string, p partition) (boo
 		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
 		queueDDL(t, dropPartTables, p.lower, p.upper)
 	})
-	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
+	if isPgCode(err, sqlstate.LockNotAvailable) || isPgCode(err, sqlstate.UndefinedTable) {
 		s.partitions.dropLater()
 		return false, nil
 	}
@@ -657,7 +658,7 @@ func (s *Store) changePart(ctx context.Context, op string, change func(context.C
 	})
 
 	// A missing table means that another process has dropped the partition.
-	locked := isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable)
+	locked := isPgCode(err, sqlstate.LockNotAvailable) || isPgCode(err, sqlstate.UndefinedTable)
 	if locked || ctx.Err() != nil {
 		s.partitions.dropLater()
 	} else {
@@ -669,12 +670,6 @@ func (s *Store) changePart(ctx context.Context, op string, change func(context.C
 	}
 	return err == nil, txn.Translate(op, txn.IgnoreNothing(err))
 }
-
-// These SQLSTATEs are expected beside other transactions.
-const (
-	lockNotAvailable = "55P03" // a wait exceeded lock_timeout
-	undefinedTable   = "42P01"
-)
 
 // isPgCode reports whether err is an error of PostgreSQL with the given SQLSTATE.
 func isPgCode(err error, code string) bool {

@@ -12,12 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
-
-// rowCodes are the SQLSTATEs, complete or by class, with a possible cause in single rows of a statement. They cover
-// triggers and functions, values, constraints, limits and damaged rows. They also cover a timeout, which a statement
-// with fewer rows may avoid.
-var rowCodes = []string{"09", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "57014", "P0", "XX"}
 
 // isFaultOfRows reports whether err may come from single rows of a step, so that other rows can pass without them. It
 // returns false for faults of the whole database and after the end of ctx.
@@ -26,7 +22,7 @@ func isFaultOfRows(ctx context.Context, err error) bool {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return slices.Contains(rowCodes, pg.Code) || len(pg.Code) == 5 && slices.Contains(rowCodes, pg.Code[:2])
+		return sqlstate.Classify(pg.Code).Rows
 	}
 	switch queue.KindOf(err) {
 	case queue.KindUnavailable, queue.KindCanceled, queue.KindDeadline, queue.KindIndeterminate:

@@ -44,7 +44,10 @@ var (
 
 // sessionScan collects the sessions of a result. Behind their columns are those of the token that opened them and the time
 // of the database.
-type sessionScan struct{ sessions []access.Session }
+type sessionScan struct {
+	sessions []access.Session
+	room     queue.ListRoom
+}
 
 func (s *sessionScan) scanSession(rows pgx.Rows) error {
 	var row storedSession
@@ -66,15 +69,16 @@ func (s *sessionScan) scanSession(rows pgx.Rows) error {
 		ended = timeFromPointer(tokenRevoked)
 	}
 
-	s.sessions = append(s.sessions, access.Session{
+	session := access.Session{
 		ID: row.id, CreatedAt: row.createdAt.UTC(), ExpiresAt: end.UTC(), Idle: time.Duration(row.idle), UsedAt: row.usedAt.UTC(),
 		EndedAt: ended, TokenStored: tokenStored, Now: now.UTC(),
 		Opener: access.Opener{
 			PrincipalID: row.principalID, Kind: access.Kind(row.kind), Name: row.name, Grants: access.ParseKnownGrants(row.grants),
 			Issuer: row.issuer, Subject: row.subject, Basis: row.basis,
 		},
-	})
-	return nil
+	}
+	s.sessions = append(s.sessions, session)
+	return s.room.Add(session.Bytes(), queue.RemedySessions)
 }
 
 // CreateSession implements access.SessionStore.

@@ -259,12 +259,18 @@ func decodeCursor(c string, oldestFirst bool) (int64, error) {
 // ListWorkers implements queue.Store.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
 	out := []queue.Worker{}
+	var room queue.ListRoom
 	err := s.db.Query(ctx, "list workers", listWorkers, func(rows pgx.Rows) error {
 		var w queue.Worker
-		err := rows.Scan(&w.Name, &w.Held, &w.Since, &w.Queues, &w.ExpiresAt)
+		if err := rows.Scan(&w.Name, &w.Held, &w.Since, &w.Queues, &w.QueueCount, &w.ExpiresAt); err != nil {
+			return err
+		}
 		w.Since, w.ExpiresAt = w.Since.UTC(), w.ExpiresAt.UTC()
 		out = append(out, w)
-		return err
-	}, arg("namespace", namespace))
-	return out, err
+		return room.Add(w.Bytes(), queue.RemedyWorkers)
+	}, arg("namespace", namespace), arg("queues", queue.MaxWorkerQueues))
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }

@@ -46,7 +46,10 @@ var (
 )
 
 // tokenScan collects the tokens of a result. Its last column is the time of the database.
-type tokenScan struct{ tokens []access.Token }
+type tokenScan struct {
+	tokens []access.Token
+	room   queue.ListRoom
+}
 
 func (s *tokenScan) scanToken(rows pgx.Rows) error {
 	var row storedToken
@@ -55,11 +58,12 @@ func (s *tokenScan) scanToken(rows pgx.Rows) error {
 		return err
 	}
 
-	s.tokens = append(s.tokens, access.Token{
+	token := access.Token{
 		ID: row.id, Name: row.name, Grants: access.ParseKnownGrants(row.grants), CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
 		ExpiresAt: timeFromPointer(row.expiresAt), UsedAt: timeFromPointer(row.usedAt), RevokedAt: timeFromPointer(row.revokedAt), Now: now.UTC(),
-	})
-	return nil
+	}
+	s.tokens = append(s.tokens, token)
+	return s.room.Add(token.Bytes(), queue.RemedyTokens)
 }
 
 // CreateToken implements access.Tokens.
@@ -162,8 +166,10 @@ func (s *Store) WatchTokens(changed func()) (stop func()) {
 // ListTokens implements access.Tokens.
 func (s *Store) ListTokens(ctx context.Context) ([]access.Token, error) {
 	list := tokenScan{tokens: []access.Token{}}
-	err := s.db.Query(ctx, "list tokens", listTokens, list.scanToken)
-	return list.tokens, err
+	if err := s.db.Query(ctx, "list tokens", listTokens, list.scanToken, arg("ended", access.MaxEndedTokens)); err != nil {
+		return nil, err
+	}
+	return list.tokens, nil
 }
 
 // HasTokens implements access.Tokens.

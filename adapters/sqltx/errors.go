@@ -7,41 +7,47 @@ import (
 	"strings"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
-// kinds maps the SQLSTATEs of the SQL API, and those of PostgreSQL that a caller can act on, to kinds of errors. Classes,
-// of two letters, are looked up after whole codes.
-var kinds = map[string]queue.Kind{
-	"PQ404": queue.KindNotFound,
-	"PQ409": queue.KindKeyReused,
-	"PQ410": queue.KindLeaseLost,
-	"PQ413": queue.KindTooLarge,
-	"PQ422": queue.KindInvalid,
-	"PQ429": queue.KindExhausted,
-	"PQ503": queue.KindUnavailable,
-
-	"22021": queue.KindInvalid, // bytes that are not of the encoding
-	"40003": queue.KindIndeterminate,
-	"42501": queue.KindDenied,
-	"3F000": queue.KindUnavailable, // no such schema
-	"42883": queue.KindUnavailable, // no such function
-
-	"08": queue.KindUnavailable, // connection
-	"25": queue.KindConflict,    // state of the transaction: aborted, read-only
-	"40": queue.KindUnavailable, // serialization failure, deadlock
-	"53": queue.KindUnavailable, // resources
-	"55": queue.KindUnavailable, // lock timeout
-	"57": queue.KindUnavailable, // canceled, shutdown
+// meaning is the kind of an error, and its remedy.
+type meaning struct {
+	kind   queue.Kind
+	remedy string
 }
 
-// remedies are what a caller does about an error of PostgreSQL, by code or class.
-var remedies = map[string]string{
-	"22021": "must be valid UTF-8; encode the text as UTF-8",
-	"42501": "the role may not; grant it the role pgqueue_producer, or EXECUTE on the function",
-	"3F000": "must be the schema of pgqueue, got one that does not exist; run: pgqueue migrate up",
-	"42883": "must have the functions of pgqueue, got a schema without them; run: pgqueue migrate up",
-	"25":    "must be a transaction that can write, got one that is aborted or read-only; roll back",
-	"40":    "the transaction must be repeated as a whole",
+// ownStates are the codes that mean something else to a program with a transaction and a role of its own than to callers of a
+// store: those of the SQL API, and the two that such a program causes itself. All other codes mean what package sqlstate says.
+var ownStates = map[string]meaning{
+	"PQ404": {kind: queue.KindNotFound},
+	"PQ409": {kind: queue.KindKeyReused},
+	"PQ410": {kind: queue.KindLeaseLost},
+	"PQ413": {kind: queue.KindTooLarge},
+	"PQ422": {kind: queue.KindInvalid},
+	"PQ429": {kind: queue.KindExhausted},
+	"PQ503": {kind: queue.KindUnavailable},
+
+	sqlstate.UnknownEncoding:       {queue.KindInvalid, "must be valid UTF-8; encode the text as UTF-8"},
+	sqlstate.InsufficientPrivilege: {queue.KindDenied, "the role may not; grant it the role pgqueue_producer, or EXECUTE on the function"},
+}
+
+// meaningOf returns the meaning of a code.
+func meaningOf(code string) meaning {
+	if m, ok := ownStates[code]; ok {
+		return m
+	}
+
+	f := sqlstate.Classify(code)
+	m := meaning{f.Blame.Kind(), f.Advice}
+	switch {
+	case f.Advice == sqlstate.AdvicePooler: // the connection is the program's, and has no option of pgqueue
+		m.remedy = "the connection leads through a transaction pooler; let the driver use no prepared statements"
+	case code == sqlstate.ReadOnly:
+		m.remedy = "must be a transaction that can write, got one that is read-only, as on a standby; roll back and repeat it on the primary"
+	case f.Blame == sqlstate.Passing:
+		m.remedy = "the transaction must be repeated as a whole"
+	}
+	return m
 }
 
 // located matches an error of the SQL API about a field of the input.
@@ -64,27 +70,18 @@ func translate(op string, err error) error {
 	if code == "" {
 		return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the driver reports an error without a SQLSTATE; roll back and repeat", Err: err}
 	}
-	kind, known := kinds[code]
-	if !known {
-		kind, known = kinds[code[:2]]
-	}
-	if !known {
-		kind = queue.KindInternal
-	}
 
-	e := &queue.Error{Op: op, Kind: kind, Err: err}
+	m := meaningOf(code)
+	e := &queue.Error{Op: op, Kind: m.kind, Msg: m.remedy, Err: err}
 	if !strings.HasPrefix(code, "PQ") {
-		if e.Msg = remedies[code]; e.Msg == "" {
-			e.Msg = remedies[code[:2]]
-		}
 		return e
 	}
 
 	// The message of the API is the whole text; the cause would repeat it.
 	text := messageOf(err, code)
 	e.Err = state(code)
-	if m := located.FindStringSubmatch(text); m != nil {
-		e.Field, text = m[1], m[2]
+	if parts := located.FindStringSubmatch(text); parts != nil {
+		e.Field, text = parts[1], parts[2]
 	}
 	e.Msg = text
 	return e

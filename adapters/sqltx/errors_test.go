@@ -3,9 +3,11 @@ package sqltx
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // driverError is an error of a driver: its text and its SQLSTATE.
@@ -54,5 +56,21 @@ func TestTranslate(t *testing.T) {
 	}
 	if translate("create task", nil) != nil {
 		t.Error("no error becomes one")
+	}
+}
+
+// TestSQLStates holds the errors of this package to the table that package postgres reads, for every code of PostgreSQL.
+func TestSQLStates(t *testing.T) {
+	queuetest.TestSQLStates(t, func(code string) error { return translate("create task", driverError{"refused", code}) }, map[string]queue.Kind{
+		"22021": queue.KindInvalid, // a name that the program gives, as of its namespace
+		"42501": queue.KindDenied,  // the role is the program's
+	})
+	for code, want := range map[string]string{
+		"25006": "primary", "25P02": "roll it back", "42P05": "no prepared statements", "26000": "no prepared statements", "42P01": "pgqueue migrate up",
+		"0A000": "repeated as a whole", "08006": "repeated as a whole", "3D000": "create it", "58030": "look at its log", "22P05": "UTF8",
+	} {
+		if err, _ := errors.AsType[*queue.Error](translate("create task", driverError{"refused", code})); !strings.Contains(err.Msg, want) {
+			t.Errorf("%s: %v, want a remedy with %q", code, err, want)
+		}
 	}
 }

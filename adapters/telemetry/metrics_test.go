@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -788,4 +789,76 @@ func TestQuietReleases(t *testing.T) {
 	s.want(1, "pgqueue_tasks_released_total", "queue", "mail")
 	s.want(1, "pgqueue_tasks_retried_total", "queue", "mail")
 	s.want(1, "pgqueue_task_run_seconds", "queue", "mail", "status", "released")
+}
+
+// ofCells is a store of two cells.
+type ofCells struct {
+	queue.Store
+	down, hangs bool
+}
+
+func (s *ofCells) ListCells(ctx context.Context) ([]queue.CellStatus, error) {
+	if ctx.Err() != nil {
+		return nil, queue.ContextError(ctx.Err())
+	}
+	all := []queue.CellStatus{{ID: 0}, {ID: 1}}
+	if s.down || s.hangs {
+		all[1].Err = queue.ErrUnavailable
+	}
+	return all, nil
+}
+
+func (s *ofCells) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	if s.hangs {
+		<-ctx.Done()
+		return nil, queue.ContextError(ctx.Err())
+	}
+	if s.down {
+		return nil, nil
+	}
+	return s.Store.(queue.StatsLister).AllQueueStats(ctx)
+}
+
+func TestStatsOfCells(t *testing.T) {
+	t.Run("stats that take all of their time leave the metric that names the cell", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tel, err := telemetry.New(telemetry.WithStatsAge(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tel.WatchQueues(&ofCells{Store: memory.New(), hangs: true}); err != nil {
+				t.Fatal(err)
+			}
+			body := scrape(t, tel)
+			for _, want := range []string{`pgqueue_cell_up{cell="0"} 1`, `pgqueue_cell_up{cell="1"} 0`, "pgqueue_stats_up 0"} {
+				if !strings.Contains(body, want) {
+					t.Errorf("scraped without %s:\n%s", want, body)
+				}
+			}
+		})
+	})
+	t.Run("counters of queues in a cell that is down go on", func(t *testing.T) {
+		tel, err := telemetry.New(telemetry.WithStatsAge(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells := &ofCells{Store: memory.New()}
+		store := tel.Store(cells)
+		if err := tel.WatchQueues(store); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.CreateQueue(t.Context(), queue.Queue{Namespace: "a", Name: "mail", Version: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.CreateTasks(t.Context(), queue.Create{Namespace: "a", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}}); err != nil {
+			t.Fatal(err)
+		}
+		scrape(t, tel)
+		cells.down = true
+		for range 3 {
+			if body, want := scrape(t, tel), `pgqueue_tasks_created_total{namespace="a",queue="mail"} 1`; !strings.Contains(body, want) {
+				t.Errorf("scraped without %s:\n%s", want, body)
+			}
+		}
+	})
 }

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -88,9 +89,17 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
 	defer cancel()
+
+	// The cells are read beside the stats, in a time of their own: they name the cell that holds up the stats.
+	var cells []queue.CellStatus
+	var areAllUp bool
+	var look sync.WaitGroup
+	look.Go(func() { cells, areAllUp = c.readCells() })
+
 	// A scrape must not fail with the store: its other metrics show the reason.
 	all, err := c.readAllStats(ctx)
 	took, up := time.Since(start), 1.0
+	look.Wait()
 	if err != nil {
 		all, up = nil, 0
 	} else {
@@ -98,7 +107,9 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 		for _, st := range all {
 			there[queueKey{st.Namespace, st.Queue}] = true
 		}
-		c.tasks.keepOnly(there)
+		if areAllUp { // else the counters of queues in a cell that is down would begin again at 0
+			c.tasks.keepOnly(there)
+		}
 		c.tasks.addQueues(there)
 	}
 
@@ -109,22 +120,28 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 		c.metrics = append(c.metrics, prometheus.MustNewConstMetric(descQueues, prometheus.GaugeValue, float64(len(all))))
 	}
 
-	c.metrics = append(c.metrics, c.cellGauges(ctx)...)
+	c.metrics = append(c.metrics, cellGauges(cells)...)
 	c.read = time.Now()
 	return c.metrics
 }
 
-// cellGauges makes the metrics of the cells; a store without cells has none.
-func (c *statsCollector) cellGauges(ctx context.Context) []prometheus.Metric {
+// readCells reads the state of the cells, and says whether all of them can work; a store without cells has none.
+func (c *statsCollector) readCells() (all []queue.CellStatus, areAllUp bool) {
 	lister, ok := queue.StoreAs[queue.CellLister](c.store)
 	if !ok {
-		return nil
+		return nil, true
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
+	defer cancel()
 	all, err := lister.ListCells(ctx)
 	if err != nil {
-		return nil
+		return nil, false
 	}
+	return all, !slices.ContainsFunc(all, func(cell queue.CellStatus) bool { return cell.Err != nil })
+}
 
+// cellGauges makes the metrics of the cells.
+func cellGauges(all []queue.CellStatus) []prometheus.Metric {
 	out := make([]prometheus.Metric, len(all))
 	for i, cell := range all {
 		up := 1.0

@@ -23,7 +23,8 @@ type Admin interface {
 	// its creator has: KindDenied otherwise, and KindInvalid for a wrong name, grant or life. The first token of an open
 	// server must have the role system, because it closes the server.
 	CreateToken(ctx context.Context, r TokenRequest) (IssuedToken, error)
-	// ListTokens lists the stored tokens, the newest first, revoked and expired ones included.
+	// ListTokens lists the live tokens and the newest [MaxEndedTokens] of those that have ended, the newest first.
+	// KindTooLarge above queue.MaxListBytes.
 	ListTokens(ctx context.Context) ([]Token, error)
 	// RotateToken makes a token with the name, the grants and the life of the one with id. The former one ends after the
 	// overlap. KindNotFound for an unknown id, KindConflict for a token that has ended.

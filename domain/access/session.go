@@ -54,6 +54,11 @@ type Session struct {
 	Now time.Time
 }
 
+// Bytes is about how many bytes s takes in an answer.
+func (s Session) Bytes() int {
+	return rowFrame + queue.TextBytes(s.Name) + queue.TextBytes(s.Issuer) + queue.TextBytes(s.Subject) + grantBytes(s.Grants)
+}
+
 // Opener is the principal that signed in.
 type Opener struct {
 	PrincipalID string
@@ -128,6 +133,7 @@ type SessionStore interface {
 	// GetSession returns the session with the id, live or not, or KindNotFound. Codes are not found.
 	GetSession(ctx context.Context, id string) (Session, error)
 	// ListSessions returns the live sessions without codes, the newest first, and those of one time in the order of ids.
+	// KindTooLarge above queue.MaxListBytes.
 	ListSessions(ctx context.Context) ([]Session, error)
 	// EndSession ends a session at once and returns it. KindNotFound for an unknown id.
 	EndSession(ctx context.Context, id string) (Session, error)

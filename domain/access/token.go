@@ -24,6 +24,8 @@ const (
 	MaxTokenName = 100
 	// MaxTokens is the largest number of live tokens of an installation.
 	MaxTokens = 10_000
+	// MaxEndedTokens is the largest number of revoked and expired tokens in a list. Others are found by their ids.
+	MaxEndedTokens = 1_000
 )
 
 // Token is a stored token without its secret.
@@ -46,6 +48,20 @@ type Token struct {
 	Replaces string
 	// Now is the time of the store at the read. Expiry is judged by it, because the clocks of servers may be wrong.
 	Now time.Time
+}
+
+// Bytes is about how many bytes t takes in an answer.
+func (t Token) Bytes() int { return rowFrame + queue.TextBytes(t.Name) + grantBytes(t.Grants) }
+
+// rowFrame is about how many bytes a token or a session takes without its texts and grants.
+const rowFrame = 512
+
+// grantBytes is about how many bytes grants take in an answer.
+func grantBytes(grants []Grant) (n int) {
+	for _, g := range grants {
+		n += len(g.Role) + len(g.Namespace) + len(g.Queue) + 6
+	}
+	return n
 }
 
 // TouchInterval is the shortest time between two writes of UsedAt by one process.
@@ -106,7 +122,8 @@ type Tokens interface {
 	FindToken(ctx context.Context, digest [sha256.Size]byte) (Token, error)
 	// GetToken returns the token with the id, live or not, or KindNotFound.
 	GetToken(ctx context.Context, id string) (Token, error)
-	// ListTokens returns all stored tokens, the newest first, and of those of one time in the order of ids.
+	// ListTokens returns the live tokens and the newest [MaxEndedTokens] of those that have ended, the newest first, and of those
+	// of one time in the order of ids. KindTooLarge above queue.MaxListBytes.
 	ListTokens(ctx context.Context) ([]Token, error)
 	// RevokeToken ends a token at once and returns it. A token that has ended stays as it is. KindNotFound for an unknown
 	// id.

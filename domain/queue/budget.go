@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ const (
 	DefaultBodyBytes = 32 << 20
 	// SmallAnswerBytes is up to where an answer or a body is small, and takes nothing of a Budget.
 	SmallAnswerBytes = 64 << 10
-	// RowBytes is about what a row of a list takes that has no content of callers: settings, counts, an event, a worker.
+	// RowBytes is about what a row of a list takes that has no text of callers but names of queues and tickers: settings or counts.
 	RowBytes = 1 << 10
 	// BudgetTimeout is how long an answer or a body may wait for its bytes.
 	BudgetTimeout = 10 * time.Second
@@ -196,6 +197,41 @@ func (b *Budget) withdrawClaim(c *claim) bool {
 	}
 	return false
 }
+
+// BytesOf is about how many bytes the rows of a list take in an answer.
+func BytesOf[T interface{ Bytes() int }](rows []T) (n int) {
+	for _, r := range rows {
+		n += r.Bytes()
+	}
+	return n
+}
+
+// NameBytes is about how many bytes names take in an answer.
+func NameBytes(names []string) (n int) {
+	for _, name := range names {
+		n += len(name) + 3
+	}
+	return n
+}
+
+// ListRoom counts the bytes of a list without pages while it is read. The zero value is an empty list.
+type ListRoom int
+
+// Add counts a row of so many bytes. It fails with KindTooLarge above MaxListBytes; remedy says how to read the rows then.
+func (n *ListRoom) Add(bytes int, remedy string) error {
+	*n += ListRoom(bytes)
+	if *n > MaxListBytes {
+		return &Error{Kind: KindTooLarge, Field: "list", Msg: fmt.Sprintf("must have at most %d bytes, got more; %s", MaxListBytes, remedy)}
+	}
+	return nil
+}
+
+// These remedies are for lists with more than MaxListBytes.
+const (
+	RemedyWorkers  = "list the retained tasks instead, which come in pages"
+	RemedyTokens   = "revoke tokens by their ids, which the audit has"
+	RemedySessions = "end sessions by their ids, which the audit has"
+)
 
 // TaskBytes is about how many bytes tasks take in an answer.
 func TaskBytes(tasks []*Task) (n int) {

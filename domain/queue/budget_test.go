@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -178,4 +179,27 @@ func TestRetainWithinABudget(t *testing.T) {
 			give()
 		}
 	})
+}
+
+// TestListRoom: a list without pages ends above its bytes while it is read, with an error that names the rest.
+func TestListRoom(t *testing.T) {
+	var room queue.ListRoom
+	if err := room.Add(queue.MaxListBytes, queue.RemedyWorkers); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+	if err := room.Add(1, queue.RemedyWorkers); queue.KindOf(err) != queue.KindTooLarge || !strings.Contains(err.Error(), "list the retained tasks") {
+		t.Errorf("one byte above: %v", err)
+	}
+
+	workers := []queue.Worker{{Name: "a", Queues: []string{"mail", "sms"}}, {Name: "\x01"}}
+	if got, want := queue.BytesOf(workers), workers[0].Bytes()+workers[1].Bytes(); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+	long := queue.Worker{Name: strings.Repeat("w", queue.MaxWorkerBytes)}
+	for range 5000 {
+		long.Queues = append(long.Queues, strings.Repeat("n", queue.MaxNameBytes))
+	}
+	if long.Bytes() < 5000*queue.MaxNameBytes {
+		t.Errorf("a worker of 5000 queues counts as %d bytes", long.Bytes())
+	}
 }

@@ -60,6 +60,9 @@ type Event struct {
 	At time.Time
 }
 
+// Bytes is about how many bytes e takes in an answer.
+func (e Event) Bytes() int { return 2*taskFrame + TextBytes(e.Worker) }
+
 // EventFilter selects events of a namespace. Zero fields do not filter.
 type EventFilter struct {
 	Queue  string

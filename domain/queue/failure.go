@@ -127,7 +127,7 @@ func (f *Failures) Bytes() int {
 	const frame = 256 // numbers, times and names of a group
 	n := frame
 	for _, g := range f.Groups {
-		n += frame + len(g.Kind) + textBytes(g.Message) + len(g.Sample.Error) + 12*len(g.IDs)
+		n += frame + len(g.Kind) + TextBytes(g.Message) + len(g.Sample.Error) + 12*len(g.IDs)
 	}
 	return n
 }

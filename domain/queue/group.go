@@ -24,6 +24,9 @@ type Group struct {
 	Blocked int64
 }
 
+// Bytes is about how many bytes g takes in an answer.
+func (g *Group) Bytes() int { return 2*taskFrame + TextBytes(g.Name) }
+
 // GroupPolicy holds the settings of one group. 0 means that those of the queue hold.
 type GroupPolicy struct {
 	// Weight is the share of the group in a fair queue, as a multiple of that of the others; 0 = 1.

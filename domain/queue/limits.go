@@ -54,6 +54,11 @@ const (
 	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB. A Store call of several retains that has read so
 	// much begins no further one of them.
 	MaxRetainBytes = 8 << 20
+	// MaxListBytes bounds a list that has no pages (workers, tokens, sessions) in bytes, as the Bytes of its rows count them: 16 MiB.
+	// A Store counts them while it reads.
+	MaxListBytes = 16 << 20
+	// MaxWorkerQueues bounds the queues that a list of workers names for each of them: as many as a retain may name.
+	MaxWorkerQueues = MaxQueuesPerRetain
 	// MaxFilterTextBytes bounds the text that a filter searches in payloads.
 	MaxFilterTextBytes = 255
 	// MaxTextExamined bounds the tasks that one call looks at to find a text in payloads; the next page goes on behind them.

@@ -41,6 +41,9 @@ type Queue struct {
 	UpdatedAt time.Time
 }
 
+// Bytes is about how many bytes q takes in an answer.
+func (q *Queue) Bytes() int { return RowBytes }
+
 // FinishedStay is how long finished tasks of the queue stay: retention if set, else ttl if set, else 7 days.
 func (q *Queue) FinishedStay() time.Duration {
 	switch {

@@ -214,7 +214,7 @@ type Events interface {
 
 // Workers lists the workers.
 type Workers interface {
-	// ListWorkers returns the workers that hold tasks of the namespace now, in the order of names.
+	// ListWorkers returns the workers that hold tasks of the namespace now, in the order of names. KindTooLarge above MaxListBytes.
 	ListWorkers(ctx context.Context) ([]Worker, error)
 }
 

@@ -30,11 +30,25 @@ type Worker struct {
 	Held int64
 	// Since is when it retained the one it has held the longest.
 	Since time.Time
-	// Queues of the held tasks, sorted.
+	// Queues of the held tasks, sorted: the first MaxWorkerQueues of them.
 	Queues []string
+	// QueueCount is how many queues the held tasks are of.
+	QueueCount int
 	// ExpiresAt is when the first of its leases runs out.
 	ExpiresAt time.Time
 }
+
+// Bytes is about how many bytes w takes in an answer.
+func (w Worker) Bytes() int {
+	n := taskFrame + TextBytes(w.Name)
+	for _, name := range w.Queues {
+		n += len(name) + 3
+	}
+	return n
+}
+
+// Bytes is about how many bytes s takes in an answer.
+func (s *QueueStats) Bytes() int { return RowBytes }
 
 // QueuePage is a page of queues.
 type QueuePage struct {

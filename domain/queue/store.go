@@ -124,6 +124,7 @@ type TaskAdmin interface {
 	CancelTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
 	RetryTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
 	DeleteTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
+	// ListWorkers fails with KindTooLarge when it has read more than MaxListBytes.
 	ListWorkers(ctx context.Context, namespace string) ([]Worker, error)
 }
 

@@ -57,18 +57,18 @@ const taskFrame = 256
 
 // Bytes is about how many bytes t takes in an answer. Payload, result and progress are JSON, and are sent as they are.
 func (t *Task) Bytes() int {
-	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + textBytes(t.Key) + textBytes(t.Group) + textBytes(t.Worker)
+	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + TextBytes(t.Key) + TextBytes(t.Group) + TextBytes(t.Worker)
 	for name, value := range t.Headers {
-		n += textBytes(name) + textBytes(value) + 8
+		n += TextBytes(name) + TextBytes(value) + 8
 	}
 	for _, e := range t.Errors {
-		n += len(e.Error) + textBytes(e.Worker) + 64
+		n += len(e.Error) + TextBytes(e.Worker) + 64
 	}
 	return n
 }
 
-// textBytes is the length of s as a JSON text, at the most: control characters become six bytes each.
-func textBytes(s string) int {
+// TextBytes is the length of s as a JSON text, at the most: control characters become six bytes each.
+func TextBytes(s string) int {
 	n := len(s)
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -103,7 +103,7 @@ type Tick struct {
 }
 
 // Bytes is about how many bytes t takes in an answer.
-func (t *Ticker) Bytes() int { return taskFrame + len(t.Payload) + textBytes(t.Fault) }
+func (t *Ticker) Bytes() int { return taskFrame + len(t.Payload) + TextBytes(t.Fault) }
 
 // Bytes is about how many bytes t takes in an answer.
 func (t *Tick) Bytes() int { return taskFrame + len(t.Payload) }

@@ -14,7 +14,11 @@ import (
 // own with the budget b and returns a client of it.
 func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) queue.Service) {
 	const most = 1 << 20
+	const workers = "a list of workers with many queues"
 	for name, ask := range map[string]func(context.Context, queue.Service, *queue.Task) error{
+		workers: func(ctx context.Context, s queue.Service, _ *queue.Task) error {
+			return second(s.ListWorkers(ctx))
+		},
 		"a create": func(ctx context.Context, s queue.Service, task *queue.Task) error {
 			return second(s.CreateTask(ctx, "q", queue.TaskMeta{Payload: task.Payload}))
 		},
@@ -94,6 +98,10 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 				t.Fatal(err)
 			}
 
+			if name == workers {
+				holdInQueues(t, s, 12, 100)
+			}
+
 			give, err := b.Take(t.Context(), most)
 			if err != nil {
 				t.Fatal(err)
@@ -118,6 +126,27 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// holdInQueues lets each of so many workers hold a task of each of so many queues with long names.
+func holdInQueues(t *testing.T, s queue.Service, workers, queues int) {
+	t.Helper()
+	tasks := make([]queue.NewTask, queues)
+	for i := range tasks {
+		tasks[i].Queue = fmt.Sprintf("%s%d", strings.Repeat("n", 59), i)
+		if _, err := s.CreateQueue(t.Context(), queue.QueueMeta{Name: tasks[i].Queue}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range workers {
+		if _, err := s.CreateTasks(t.Context(), tasks); err != nil {
+			t.Fatal(err)
+		}
+		held, err := s.RetainTasks(t.Context(), queue.RetainRequest{Worker: fmt.Sprintf("w%d", i), Limit: queues})
+		if err != nil || len(held) != queues {
+			t.Fatalf("worker %d holds %d tasks: %v", i, len(held), err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -36,5 +37,20 @@ func testWorkers(e *env) {
 		e.near("since", got[1].Since, second.StartedAt, time.Second)
 		e.release(second, queue.OutcomeFailure, "")
 		e.equal("number", len(list()), 1)
+	})
+	e.it("a worker names its first 1000 queues, and how many there are", func(e *env) {
+		create := queue.Create{Namespace: e.ns, Atomic: true}
+		for i := range queue.MaxWorkerQueues + 1 {
+			name := fmt.Sprintf("q%04d", i)
+			e.queue(name, queue.QueueMeta{})
+			create.Tasks = append(create.Tasks, queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}})
+		}
+		_, err := e.s.CreateTasks(e.ctx(), create)
+		e.ok(err)
+		e.equal("retained", len(e.retain("bob", len(create.Tasks))), len(create.Tasks))
+		w, err := e.s.ListWorkers(e.ctx(), e.ns)
+		e.ok(err)
+		e.equal("bob", []any{len(w), w[0].QueueCount, len(w[0].Queues)}, []any{1, queue.MaxWorkerQueues + 1, queue.MaxWorkerQueues})
+		e.equal("the last queue", w[0].Queues[queue.MaxWorkerQueues-1], fmt.Sprintf("q%04d", queue.MaxWorkerQueues-1))
 	})
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/adapters/cells"
 	"github.com/pgqueue/pgqueue/adapters/embedded"
@@ -402,4 +406,130 @@ func TestCellKilled(t *testing.T) {
 	}
 	t.Logf("creates a second in the cells that stay: %.0f with all, %.0f with one down (%.2f); the killed cell failed %d calls, %d in doubt",
 		whole, down, down/whole, failed[1].Load(), unsure[1].Load())
+}
+
+// mutedServer is a connection to PostgreSQL that passes nothing on once it is mute: the server accepts and never answers.
+type mutedServer struct {
+	net.Listener
+	mute atomic.Bool
+}
+
+func muteServer(t *testing.T, dsn string) (s *mutedServer, url string) {
+	t.Helper()
+	to, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(to.Host, to.Port)
+	s = &mutedServer{}
+	if s.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	pass := func(into, from net.Conn) {
+		defer into.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if s.mute.Load() {
+				continue
+			}
+			if _, err := into.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	conns.Go(func() {
+		for {
+			near, err := s.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer near.Close()
+				defer context.AfterFunc(ctx, func() { _ = near.Close() })()
+				far, err := (&net.Dialer{}).DialContext(ctx, network, address)
+				if err != nil {
+					return
+				}
+				conns.Go(func() { pass(near, far) })
+				pass(far, near)
+			})
+		}
+	})
+	t.Cleanup(func() { _ = s.Close(); cancel(); conns.Wait() })
+
+	port := s.Addr().(*net.TCPAddr).Port
+	return s, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=%s sslmode=disable", port, to.User, to.Password, to.Database)
+}
+
+// TestCellSilent: the server of one of three cells accepts connections and answers nothing any more. What all cells do goes on
+// with the two others within its time, and names the silent one.
+func TestCellSilent(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	urls := makeCells(t)
+	silent, throughSilent := muteServer(t, urls[1])
+	directory := postgrestest.OpenURL(t, urls[0])
+	s, err := cells.New(t.Context(), directory, func(ctx context.Context, c queue.Cell) (queue.Store, error) {
+		if c.ID == 1 {
+			c.URL = throughSilent
+		}
+		return postgres.OpenCell(ctx, c)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	byCell := fillCells(t, s, 30)
+
+	silent.mute.Store(true)
+	within := func(name string, call func(ctx context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if err := call(ctx); err != nil || ctx.Err() != nil {
+			t.Errorf("%s: %v, its context: %v", name, err, ctx.Err())
+		}
+	}
+	within("namespaces", func(ctx context.Context) error {
+		names, err := s.ListNamespaces(ctx)
+		if err == nil && len(names) < 30 {
+			err = fmt.Errorf("%d namespaces", len(names))
+		}
+		return err
+	})
+	within("statistics", func(ctx context.Context) error {
+		stats, err := s.AllQueueStats(ctx)
+		if err == nil && len(stats) != 30-len(byCell[1]) {
+			err = fmt.Errorf("statistics of %d queues", len(stats))
+		}
+		return err
+	})
+	within("diagnosis", func(ctx context.Context) error {
+		found, err := s.Diagnose(ctx)
+		if err == nil && !slices.ContainsFunc(found, func(f queue.Finding) bool { return f.Name == "cell 1" && f.Level == queue.LevelFail }) {
+			err = fmt.Errorf("findings %+v", found)
+		}
+		return err
+	})
+	within("cells", func(ctx context.Context) error {
+		list, err := s.ListCells(ctx)
+		if err == nil && (list[0].Err != nil || list[1].Err == nil || list[2].Err != nil) {
+			err = fmt.Errorf("cells %+v", list)
+		}
+		return err
+	})
+	within("background work", func(ctx context.Context) error {
+		done, err := s.Maintain(ctx, queue.ChoreFold)
+		if err == nil && (len(done.Faults) != 1 || done.Faults[0].Subject != "cell 1") {
+			err = fmt.Errorf("faults %+v", done.Faults)
+		}
+		return err
+	})
+	within("a task of another cell", func(ctx context.Context) error { return tryTask(ctx, s, byCell[2][0]) })
 }

@@ -1,12 +1,15 @@
 package postgrestest_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -234,4 +237,40 @@ func TestLargeLists(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestListsWithoutPages: workers and tokens beyond the bytes or the number of their list are never all in memory.
+func TestListsWithoutPages(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	makeQueue(t, s, "acme", "mail")
+
+	// Each worker counts as more than 500 bytes.
+	sql(t, conn, fmt.Sprintf(`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+		select i * 256, q.id, now(), now() + interval '1 hour', 0, lpad(i::text, %d, 'w'), 1, array[i]
+		from pgqueue.queue q, generate_series(1::bigint, %d) i where q.name = 'mail'`, queue.MaxWorkerBytes, queue.MaxListBytes/500))
+	if list, err := s.ListWorkers(t.Context(), "acme"); queue.KindOf(err) != queue.KindTooLarge || list != nil || !strings.Contains(err.Error(), "list the retained tasks") {
+		t.Errorf("%d workers: %v", len(list), err)
+	}
+	sql(t, conn, "delete from pgqueue.lease where token > 100 * 256")
+	if list, err := s.ListWorkers(t.Context(), "acme"); err != nil || len(list) != 100 {
+		t.Errorf("%d workers, want 100: %v", len(list), err)
+	}
+
+	token := func(ids, ended string) {
+		t.Helper()
+		sql(t, conn, fmt.Sprintf(`insert into pgqueue.access_token (id, digest, name, grants, created_by, created_at, expires_at, replaces, revoked_at)
+			select format('id%%s', i), sha256(i::text::bytea), 'name', '{admin@*}', 'owner', now() - make_interval(secs => i), null, '', %s from generate_series(%s) i`, ended, ids))
+	}
+	token("1, 3000", "now()")
+	token("3001, 3020", "null")
+	list, err := s.ListTokens(t.Context())
+	if err != nil || len(list) != access.MaxEndedTokens+20 {
+		t.Fatalf("%d tokens: %v", len(list), err)
+	}
+	if list[0].ID != "id1" || list[access.MaxEndedTokens-1].ID != fmt.Sprint("id", access.MaxEndedTokens) || list[access.MaxEndedTokens].ID != "id3001" {
+		t.Errorf("the list has %s, …, %s, %s", list[0].ID, list[access.MaxEndedTokens-1].ID, list[access.MaxEndedTokens].ID)
+	}
 }

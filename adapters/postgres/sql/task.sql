@@ -116,7 +116,9 @@ cross join lateral (select e.* from pgqueue.task_error e where e.queue_id = i.qu
 order by e.task_id, e.id
 
 -- name: worker.list
-select l.worker, sum(l.held)::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
+-- Each worker names its first @queues queues
+select l.worker, sum(l.held)::bigint, min(l.retained_at), (array_agg(distinct q.name order by q.name))[1:@queues::integer],
+    count(distinct q.name), min(l.expires_at)
 from pgqueue.queue q cross join lateral (select l.* from pgqueue.lease l where l.queue_id = q.id offset 0) l
 where q.namespace = @namespace and q.deleted_at is null
 group by l.worker order by l.worker

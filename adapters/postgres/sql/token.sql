@@ -7,7 +7,14 @@ select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.digest =
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id
 
 -- name: token.list
-select {{token t}}, pgqueue.clock() from pgqueue.access_token t order by t.created_at desc, t.id
+-- The live tokens, and the newest @ended of the others
+select {{token t}}, pgqueue.clock() from pgqueue.access_token t
+where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock())
+   or t.id in (
+    select o.id from pgqueue.access_token o
+    where o.revoked_at is not null or o.expires_at <= pgqueue.clock()
+    order by o.created_at desc, o.id limit @ended)
+order by t.created_at desc, t.id
 
 -- name: token.has
 select exists (select from pgqueue.access_token)

@@ -48,7 +48,7 @@ var otherLimits = []struct{ why, names string }{
 	{
 		"memory that is kept for reuse or thrown away, or an estimate; nothing is refused",
 		"*.maxPooledBytes manager.maxTokens restserver.maxDiscard httprun.maxDrain restclient.trustedBytes run.garbageRoom run.leastHeap " +
-			"program.maxDump embedded.maxLogBytes queue.taskFrame connectserver.maxBeginning",
+			"program.maxDump embedded.maxLogBytes queue.taskFrame access.rowFrame connectserver.maxBeginning",
 	},
 	{
 		"output of a handler: the rest is left out, and the task says so",

@@ -29,7 +29,7 @@ func (s tokens) CreateToken(ctx context.Context, req *pb.CreateTokenRequest) (*p
 
 func (s tokens) ListTokens(ctx context.Context, _ *pb.ListTokensRequest) (*pb.ListTokensResponse, error) {
 	all, err := s.admin.ListTokens(ctx)
-	err = s.boundRows(ctx, len(all), err)
+	err = boundRows(ctx, s.Server, all, err)
 	return &pb.ListTokensResponse{Tokens: wire.Each(all, wire.Token)}, err
 }
 

@@ -19,7 +19,7 @@ func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.
 		return nil, err
 	}
 	p, err := svc.ListEvents(ctx, wire.ReadEventFilter(req.GetFilter()), limit)
-	err = s.boundRows(ctx, len(p.Events), err)
+	err = boundRows(ctx, s.Server, p.Events, err)
 	return &pb.ListEventsResponse{Events: wire.Each(p.Events, wire.Event), Next: p.Next, More: p.More}, err
 }
 

@@ -16,7 +16,7 @@ func (s queues) ListGroups(ctx context.Context, req *pb.ListGroupsRequest) (*pb.
 		return nil, err
 	}
 	page, err := svc.ListGroups(ctx, req.GetQueue(), q)
-	err = s.boundRows(ctx, len(page.Groups), err)
+	err = boundRows(ctx, s.Server, page.Groups, err)
 	return &pb.ListGroupsResponse{Groups: wire.Each(page.Groups, wire.Group), Next: page.Next}, err
 }
 

@@ -3,6 +3,7 @@ package connectserver
 import (
 	"context"
 
+	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
@@ -20,5 +21,8 @@ func (s namespaces) ListNamespaces(ctx context.Context, req *pb.ListNamespacesRe
 		return nil, err
 	}
 	part, next, err := page.Names(names)
+	if err == nil {
+		err = s.boundRead(ctx, queue.NameBytes(part))
+	}
 	return &pb.ListNamespacesResponse{Namespaces: part, Count: int64(len(names)), Next: next}, err
 }

@@ -65,7 +65,7 @@ func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.
 		return nil, err
 	}
 	p, err := svc.ListQueues(ctx, page)
-	err = s.boundRows(ctx, len(p.Queues), err)
+	err = boundRows(ctx, s.Server, p.Queues, err)
 	return &pb.ListQueuesResponse{Queues: wire.Each(p.Queues, wire.Queue), Count: p.Count, Next: p.Next}, err
 }
 
@@ -110,6 +110,6 @@ func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsReques
 		return nil, err
 	}
 	stats, err := svc.ListQueueStatuses(ctx)
-	err = s.boundRows(ctx, len(stats), err)
+	err = boundRows(ctx, s.Server, stats, err)
 	return &pb.ListQueueStatsResponse{Stats: wire.Each(stats, wire.QueueStats)}, err
 }

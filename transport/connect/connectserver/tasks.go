@@ -82,12 +82,12 @@ func (s *Server) boundRead(ctx context.Context, bytes int) error {
 	return err
 }
 
-// boundRows waits like boundRead for the answer of a list of n rows without content of callers, unless err has ended it already.
-func (s *Server) boundRows(ctx context.Context, n int, err error) error {
+// boundRows waits like boundRead for the answer of a list, unless err has ended it already.
+func boundRows[T interface{ Bytes() int }](ctx context.Context, s *Server, rows []T, err error) error {
 	if err != nil {
 		return err
 	}
-	return s.boundRead(ctx, n*queue.RowBytes)
+	return s.boundRead(ctx, queue.BytesOf(rows))
 }
 
 func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {

@@ -99,6 +99,6 @@ func (s work) ListWorkers(ctx context.Context, req *pb.ListWorkersRequest) (*pb.
 		return nil, err
 	}
 	ws, err := svc.ListWorkers(ctx)
-	err = s.boundRows(ctx, len(ws), err)
+	err = boundRows(ctx, s.Server, ws, err)
 	return &pb.ListWorkersResponse{Workers: wire.Workers(ws)}, err
 }

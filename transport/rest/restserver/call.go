@@ -77,12 +77,12 @@ func (c *call) boundRead(size int) error {
 	return err
 }
 
-// boundRows waits like boundRead for the answer of a list of n rows without content of callers, unless err has ended it already.
-func (c *call) boundRows(n int, err error) error {
+// boundRows waits like boundRead for the answer of a list, unless err has ended it already.
+func boundRows[T interface{ Bytes() int }](c *call, rows []T, err error) error {
 	if err != nil {
 		return err
 	}
-	return c.boundRead(n * queue.RowBytes)
+	return c.boundRead(queue.BytesOf(rows))
 }
 
 // Query returns the first value of a query parameter.

@@ -28,7 +28,7 @@ func (s *Server) registerGroups() {
 
 func listGroups(c *call, in *listGroupsInput) (*output[restapi.List[restapi.Group]], error) {
 	page, err := c.svc.ListGroups(c.requestContext(), string(in.Name), queue.GroupQuery{Name: in.Group, Limit: in.Limit.Value, Cursor: in.Cursor})
-	err = c.boundRows(len(page.Groups), err)
+	err = boundRows(c, page.Groups, err)
 	return outputOf(func(p queue.GroupPage) restapi.List[restapi.Group] {
 		return restapi.List[restapi.Group]{Count: int64(len(p.Groups)), Body: restapi.Each(p.Groups, restapi.GroupOf), Next: p.Next}
 	}, page, err)

@@ -1,6 +1,7 @@
 package restserver
 
 import (
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
@@ -11,6 +12,9 @@ func listNamespaces(c *call, in *input.NamePage) (*output[restapi.List[string]],
 		return nil, err
 	}
 	part, next, err := in.Domain().Names(names)
+	if err == nil {
+		err = c.boundRead(queue.NameBytes(part))
+	}
 	return outputOf(func(part []string) restapi.List[string] {
 		return restapi.List[string]{Count: int64(len(names)), Body: part, Next: next}
 	}, part, err)
@@ -18,6 +22,6 @@ func listNamespaces(c *call, in *input.NamePage) (*output[restapi.List[string]],
 
 func listWorkers(c *call, _ *struct{}) (*output[restapi.List[restapi.Worker]], error) {
 	workers, err := c.svc.ListWorkers(c.requestContext())
-	err = c.boundRows(len(workers), err)
+	err = boundRows(c, workers, err)
 	return listOutput(restapi.WorkerOf, workers, err)
 }

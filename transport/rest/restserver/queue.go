@@ -55,7 +55,7 @@ func (s *Server) registerQueues() {
 
 func listQueues(c *call, in *input.Page) (*output[restapi.List[restapi.Queue]], error) {
 	page, err := c.svc.ListQueues(c.requestContext(), in.Domain())
-	err = c.boundRows(len(page.Queues), err)
+	err = boundRows(c, page.Queues, err)
 	return outputOf(func(p queue.QueuePage) restapi.List[restapi.Queue] {
 		return restapi.List[restapi.Queue]{Count: p.Count, Body: restapi.Each(p.Queues, restapi.QueueOf), Next: p.Next}
 	}, page, err)

@@ -51,7 +51,7 @@ func registerSession[In, Out any](s *Server, op operation, do func(*call, *In) (
 
 func listSessions(c *call, _ *struct{}) (*output[restapi.List[restapi.Session]], error) {
 	sessions, err := c.cfg.Sessions.ListSessions(c.requestContext())
-	err = c.boundRows(len(sessions), err)
+	err = boundRows(c, sessions, err)
 	return listOutput(restapi.SessionOf, sessions, err)
 }
 

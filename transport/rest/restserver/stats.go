@@ -33,7 +33,7 @@ func listStats(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	}
 
 	all, err := c.svc.ListQueueStatuses(c.requestContext())
-	if err = c.boundRows(len(all), err); err != nil {
+	if err = boundRows(c, all, err); err != nil {
 		return nil, err
 	}
 	list := restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))
@@ -52,18 +52,25 @@ func (c *call) streamStats() (*huma.StreamResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	give, err := c.cfg.Large.TakeRead(c.requestContext(), queue.BytesOf(first))
+	if err != nil {
+		return nil, err
+	}
+	c.afterAnswer(give)
 	st, err := c.openStream()
 	if err != nil {
 		return nil, err
 	}
 	return streamOutput(func() {
 		defer st.closeStream()
-		st.sendEnd(c.sendStats(st, first, read))
+		st.sendEnd(c.sendStats(st, first, give, read))
 	}), nil
 }
 
-// sendStats sends first, and what each later reading has changed.
-func (c *call) sendStats(st *stream, first []*queue.QueueStats, read func(context.Context) ([]*queue.QueueStats, error)) error {
+// sendStats sends first, for which give returns the bytes of the budget, and what each later reading has changed.
+func (c *call) sendStats(
+	st *stream, first []*queue.QueueStats, give func(), read func(context.Context) ([]*queue.QueueStats, error),
+) error {
 	ctx, stop, err := access.Watch(st.ctx, c.svc, queue.OpListQueueStatuses)
 	defer stop()
 	if err != nil {
@@ -75,9 +82,10 @@ func (c *call) sendStats(st *stream, first []*queue.QueueStats, read func(contex
 	sent := map[string]restapi.QueueStats{}
 	for stats := first; ; {
 		if change, changed := findChange(sent, stats); changed {
-			if err := st.sendEvent(restapi.EventStats, "", change, true); err != nil {
+			if err := c.sendChange(ctx, st, change, give); err != nil {
 				return err
 			}
+			give = nil
 		}
 
 		select {
@@ -89,6 +97,17 @@ func (c *call) sendStats(st *stream, first []*queue.QueueStats, read func(contex
 			return contextCause(ctx, err)
 		}
 	}
+}
+
+// sendChange sends one event, with bytes of the budget: those that give returns, or its own when give is nil.
+func (c *call) sendChange(ctx context.Context, st *stream, change restapi.StatsChange, give func()) (err error) {
+	if give == nil {
+		if give, err = c.cfg.Large.TakeRead(ctx, len(change.Body)*queue.RowBytes); err != nil {
+			return contextCause(ctx, err)
+		}
+	}
+	defer give()
+	return st.sendEvent(restapi.EventStats, "", change, true)
 }
 
 // findChange returns what differs between sent and stats, and puts stats in its place. The first one always counts as changed.

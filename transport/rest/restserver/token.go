@@ -57,7 +57,7 @@ func registerAdmin[In, Out any](s *Server, op operation, do func(*call, *In) (*O
 
 func listTokens(c *call, _ *struct{}) (*output[restapi.List[restapi.Token]], error) {
 	tokens, err := c.cfg.Admin.ListTokens(c.requestContext())
-	err = c.boundRows(len(tokens), err)
+	err = boundRows(c, tokens, err)
 	return listOutput(restapi.TokenOf, tokens, err)
 }
 

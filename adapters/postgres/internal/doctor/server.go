@@ -14,6 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // The limits of findings about the server: at them a finding becomes a warning or a failure.
@@ -192,7 +193,7 @@ func (d *diagnosis) schema(ctx context.Context) error {
 	if err != nil {
 		// A schema without migrations has no table of versions: that is version 0. A missing privilege is a finding.
 		pg, ok := errors.AsType[*pgconn.PgError](err)
-		if !ok || !txn.IsSentByServer(err) || pg.Code == "42501" {
+		if !ok || !txn.IsSentByServer(err) || pg.Code == sqlstate.InsufficientPrivilege {
 			return d.reportUnknown(name, err)
 		}
 	} else if v.Applied == 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // This file compares the schema with the program. Nothing in it changes the database.
@@ -35,7 +36,7 @@ func (m *Migrator) ReadVersion(ctx context.Context, on Queryer) (v Version, err 
 // IsMissing reports whether err means that the schema, or its table of migrations, does not exist.
 func IsMissing(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == "42P01" || pg.Code == "3F000")
+	return ok && (pg.Code == sqlstate.UndefinedTable || pg.Code == sqlstate.UndefinedSchema)
 }
 
 // Check returns an error if this program cannot work with the schema. It reads a single row.

@@ -13,6 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // These limits bound a step. Other sessions queue behind a step that waits for a table lock, so it waits at most
@@ -112,7 +113,7 @@ func (m *Migrator) installLockKey() int64 {
 
 // explainFault returns the error for the caller, with a remedy if the role lacks a privilege.
 func (m *Migrator) explainFault(op string, err error) error {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == sqlstate.InsufficientPrivilege {
 		return &queue.Error{
 			Op: op, Kind: queue.KindDenied, Subject: "schema " + m.Schema,
 			Msg: "the role may not; run migrations as the role that owns the schema and its tables", Err: err,

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // Connector prepares all connections of a store that is not on a pool of the caller: the connections of the pool, the
@@ -213,7 +214,7 @@ func Connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 // second connection proves it.
 func RefusesParameters(ctx context.Context, cfg *pgx.ConnConfig, err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || pg.Code != "08P01" {
+	if !ok || pg.Code != sqlstate.ProtocolViolation {
 		return false
 	}
 

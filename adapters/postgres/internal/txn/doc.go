@@ -12,7 +12,7 @@
 //
 // # Errors and settings
 //
-// [Translate] turns each error of PostgreSQL and pgx into a *queue.Error. The table in sqlstate.go has every SQLSTATE. A
+// [Translate] turns each error of PostgreSQL and pgx into a *queue.Error. Package sqlstate of the domain has every SQLSTATE. A
 // [Connector] prepares connections; the table in settings.go has every setting that a role or database may carry.
 //
 // A Database is safe for concurrent use, a Tx is not.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // ConnectError means that the store got no connection, so it sent nothing.
@@ -45,17 +46,17 @@ func (e *indeterminateError) Unwrap() error { return e.err }
 // result.
 func IsSentByServer(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !strings.HasPrefix(pg.Code, "08")
+	return ok && !strings.HasPrefix(pg.Code, sqlstate.ConnectionClass)
 }
 
-// IsTransient reports whether a call that failed with err left nothing behind and may succeed when repeated. The
-// table faults has the SQLSTATEs.
+// IsTransient reports whether a call that failed with err left nothing behind and may succeed when repeated. Package
+// sqlstate has the SQLSTATEs.
 func IsTransient(err error) bool {
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return classifySQLState(pg.Code).again
+		return sqlstate.Classify(pg.Code).Again
 	}
 	if _, ok := errors.AsType[*ConnectError](err); ok {
 		return false // the pool has tried already; the caller decides how long to go on
@@ -114,7 +115,7 @@ func Translate(op string, err error) error {
 }
 
 // ErrNeedsPooler means that the connection string leads to a pooler and the options do not say so.
-var ErrNeedsPooler = errors.New(advicePooler)
+var ErrNeedsPooler = errors.New(sqlstate.AdvicePooler)
 
 // errForeignEncoding is the cause of an error about the encoding of a connection.
 var errForeignEncoding = errors.New("foreign client_encoding")

@@ -1,66 +1,21 @@
 package txn
 
 import (
-	"bufio"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
-// sqlStates are all codes of PostgreSQL 14 to 18 with their names.
-func sqlStates(t *testing.T) map[string]string {
-	t.Helper()
-	b, err := os.ReadFile("testdata/sqlstates.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]string{}
-	lines := bufio.NewScanner(strings.NewReader(string(b)))
-	for lines.Scan() {
-		code, name, _ := strings.Cut(lines.Text(), " ")
-		out[code] = name
-	}
-	if len(out) < 250 {
-		t.Fatalf("%d codes are not all", len(out))
-	}
-	return out
-}
-
-// TestFaults holds the table to PostgreSQL's list of codes.
+// TestFaults holds the errors of this store to the shared table, for every code of PostgreSQL.
 func TestFaults(t *testing.T) {
-	codes := sqlStates(t)
-	t.Run("each class is in the table, and nothing that PostgreSQL does not have", func(t *testing.T) {
-		classes := map[string]bool{}
-		for code := range codes {
-			classes[code[:2]] = true
-			if _, ok := faults[code[:2]]; !ok {
-				t.Errorf("class %s of %s is missing", code[:2], codes[code])
-			}
-		}
-		for code := range faults {
-			if len(code) == 2 && !classes[code] || len(code) == 5 && codes[code] == "" {
-				t.Errorf("%s is none of PostgreSQL's", code)
-			}
-		}
-	})
-	t.Run("each gives a remedy where the operator or the caller must act", func(t *testing.T) {
-		for code, f := range faults {
-			if _, ok := blameKinds[f.blame]; !ok {
-				t.Errorf("%s: blame %q has no kind", code, f.blame)
-			}
-			if needs := f.blame == blameOperator || f.blame == blameCaller; needs != (f.advice != "") {
-				t.Errorf("%s: blamed on %s with advice %q", code, f.blame, f.advice)
-			}
-			if f.again && f.blame != blamePassing {
-				t.Errorf("%s is tried again and does not pass", code)
-			}
-		}
-	})
+	codes := queuetest.SQLStates(t)
+	queuetest.TestSQLStates(t, func(code string) error { return Translate("op", &pgconn.PgError{Code: code}) }, nil)
 	t.Run("no code blames the input or the rights of callers", func(t *testing.T) {
 		for code := range codes {
 			err := Translate("op", &pgconn.PgError{Code: code, Message: "secret"})
@@ -135,7 +90,7 @@ func TestOpenOfARefusedRole(t *testing.T) {
 		"3D000": queue.KindUnavailable, "57P03": queue.KindUnavailable, "53300": queue.KindUnavailable,
 	} {
 		err := OpenError("open", &ConnectError{&pgconn.PgError{Code: code}})
-		if queue.KindOf(err) != want || WaitHelps(err) != (classifySQLState(code).blame == blamePassing) {
+		if queue.KindOf(err) != want || WaitHelps(err) != (sqlstate.Classify(code).Blame == sqlstate.Passing) {
 			t.Errorf("%s: %v, kind %s, waits %v", code, err, queue.KindOf(err), WaitHelps(err))
 		}
 	}

@@ -143,7 +143,7 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 // Workers converts ws for the wire.
 func Workers(ws []queue.Worker) []*pb.Worker {
 	return Each(ws, func(w queue.Worker) *pb.Worker {
-		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, ExpiresAt: Time(w.ExpiresAt)}
+		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, QueueCount: int64(w.QueueCount), ExpiresAt: Time(w.ExpiresAt)}
 	})
 }
 
@@ -152,7 +152,7 @@ func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
 	return Each(ws, func(w *pb.Worker) queue.Worker {
 		return queue.Worker{
 			Name: w.GetWorker(), Held: w.GetHeld(), Since: r.Time("since", w.GetSince()), Queues: w.GetQueues(),
-			ExpiresAt: r.Time("expires_at", w.GetExpiresAt()),
+			QueueCount: max(int(w.GetQueueCount()), len(w.GetQueues())), ExpiresAt: r.Time("expires_at", w.GetExpiresAt()),
 		}
 	})
 }

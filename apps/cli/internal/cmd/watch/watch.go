@@ -278,8 +278,17 @@ func newWorkersCommand(f *factory.Factory) *cobra.Command {
 				{Head: "HELD", Right: true, Cell: func(w restapi.Worker) string { return output.Number(w.Held) }},
 				{Head: "SINCE", Cell: func(w restapi.Worker) string { return output.Ago(w.Since, now) }},
 				{Head: "LEASE ENDS", Cell: func(w restapi.Worker) string { return output.Ago(w.ExpiresAt, now) }},
-				{Head: "QUEUES", Cell: func(w restapi.Worker) string { return strings.Join(slices.Sorted(slices.Values(w.Queues)), " ") }},
+				{Head: "QUEUES", Cell: queuesOf},
 			})
 		}),
 	}
+}
+
+// queuesOf names the queues of a worker, and how many more there are.
+func queuesOf(w restapi.Worker) string {
+	names := strings.Join(slices.Sorted(slices.Values(w.Queues)), " ")
+	if w.QueueCount > len(w.Queues) {
+		names += fmt.Sprintf(" and %d more", w.QueueCount-len(w.Queues))
+	}
+	return names
 }

@@ -1504,10 +1504,12 @@ type Worker struct {
 	Held int64 `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`
 	// When it retained the one it has held the longest.
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
-	// Of the held tasks, sorted.
+	// The first 1000 queues of the held tasks, sorted.
 	Queues []string `protobuf:"bytes,4,rep,name=queues,proto3" json:"queues,omitempty"`
 	// When the first of its leases runs out.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// How many queues the held tasks are of.
+	QueueCount    int64 `protobuf:"varint,6,opt,name=queue_count,json=queueCount,proto3" json:"queue_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1575,6 +1577,13 @@ func (x *Worker) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *Worker) GetQueueCount() int64 {
+	if x != nil {
+		return x.QueueCount
+	}
+	return 0
 }
 
 // The request of WorkService.ListWorkers.
@@ -1770,14 +1779,16 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\tWorkBeats\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12&\n" +
 	"\x05beats\x18\x02 \x03(\v2\x10.pgqueue.v1.BeatR\x05beats\x12-\n" +
-	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xb9\x01\n" +
+	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xda\x01\n" +
 	"\x06Worker\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x03R\x04held\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
 	"\x06queues\x18\x04 \x03(\tR\x06queues\x129\n" +
 	"\n" +
-	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"2\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1f\n" +
+	"\vqueue_count\x18\x06 \x01(\x03R\n" +
+	"queueCount\"2\n" +
 	"\x12ListWorkersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"C\n" +
 	"\x13ListWorkersResponse\x12,\n" +
