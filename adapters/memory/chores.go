@@ -103,7 +103,7 @@ func (st *step) recordWakeUp(l *queueState) {
 // rescueTask takes a task back from a worker with a lapsed lease.
 func (s *Store) rescueTask(r *record, now time.Time) {
 	result := queue.ErrorJSON(queue.LeaseExpired)
-	r.appendAttemptError(result, now)
+	r.appendAttemptError(queue.AttemptError{Error: result, Kind: queue.ErrorKindLeaseLost}, now)
 	r.task.Result = result
 	s.moveAllowed(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
 	s.recordEvent(r, queue.EventKind(r.task.Status), "", now)

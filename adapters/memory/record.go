@@ -251,12 +251,11 @@ func (r *record) copyTaskWithErrors() *queue.Task {
 	return t.Clone()
 }
 
-// appendAttemptError keeps the error of r's present attempt, bounded.
-func (r *record) appendAttemptError(result []byte, now time.Time) {
-	r.errors = append(r.errors, queue.AttemptError{
-		Attempt: r.task.Attempt, At: now, Worker: r.task.Worker,
-		Error: bytes.Clone(queue.CleanJSON(result, queue.MaxErrorBytes)),
-	})
+// appendAttemptError keeps the error of r's present attempt, bounded. failed has the error, its kind and its fingerprint.
+func (r *record) appendAttemptError(failed queue.AttemptError, now time.Time) {
+	failed.Attempt, failed.At, failed.Worker = r.task.Attempt, now, r.task.Worker
+	failed.Error = bytes.Clone(queue.CleanJSON(failed.Error, queue.MaxErrorBytes))
+	r.errors = append(r.errors, failed)
 	if extra := len(r.errors) - queue.MaxErrors; extra > 0 {
 		r.errors = slices.Delete(r.errors, 0, extra)
 	}

@@ -121,7 +121,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	kind := queue.EventReturned
 	switch rel.Outcome {
 	case queue.OutcomeFailure, queue.OutcomePermanent:
-		r.appendAttemptError(rel.Result, now)
+		r.appendAttemptError(queue.AttemptError{Error: rel.Result, Kind: rel.ErrorKind, Fingerprint: rel.Fingerprint}, now)
 		fallthrough
 	case queue.OutcomeSuccess:
 		r.task.Result = nil

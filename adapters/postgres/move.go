@@ -259,6 +259,9 @@ type errorRow struct {
 	at      time.Time
 	worker  string
 	error   []byte
+	kind    *string
+	// fingerprint is the one that the worker gave.
+	fingerprint *string
 }
 
 var errorColumns = table.Of[errorRow]()
@@ -267,13 +270,17 @@ var errorColumns = table.Of[errorRow]()
 var attemptErrorColumns = errorColumns.Without("queue_id")
 
 // addFailure adds the error of one attempt. It cuts a long error to queue.MaxErrorBytes and stores an empty one as null.
-func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
+func (m *moves) addFailure(q int32, id int64, failed queue.AttemptError) {
+	err := failed.Error
 	if len(err) == 0 {
 		err = json.RawMessage("null")
 	} else if len(err) > queue.MaxErrorBytes {
 		err = queue.CleanJSON(err, queue.MaxErrorBytes)
 	}
-	m.errs = append(m.errs, errorRow{queueID: q, taskID: id, attempt: int16(attempt), at: m.now, worker: worker, error: err})
+	m.errs = append(m.errs, errorRow{
+		queueID: q, taskID: id, attempt: int16(failed.Attempt), at: m.now, worker: failed.Worker, error: err, //nolint:gosec // at most MaxRetries and one
+		kind: textPointer(failed.Kind), fingerprint: textPointer(failed.Fingerprint),
+	})
 }
 
 // insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.

@@ -199,7 +199,9 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	m.addPause(p.q, f.task.Group, r)
 	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), r.Result)
 	if move == queue.MoveFail {
-		m.addFailure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
+		m.addFailure(p.q.id, r.ID, queue.AttemptError{
+			Attempt: life.Attempt, Worker: p.worker, Error: r.Result, Kind: r.ErrorKind, Fingerprint: r.Fingerprint,
+		})
 	}
 	return next, nil
 }

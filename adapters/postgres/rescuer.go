@@ -239,6 +239,6 @@ func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
 	}
 	result := queue.ErrorJSON(queue.LeaseExpired)
 	m.addLeaseEnd(p, f, next, queue.MoveLeaseLost, 0, result)
-	m.addFailure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
+	m.addFailure(p.q.id, f.task.ID, queue.AttemptError{Attempt: life.Attempt, Worker: p.worker, Error: result, Kind: queue.ErrorKindLeaseLost})
 	return next, nil
 }

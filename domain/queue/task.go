@@ -62,7 +62,7 @@ func (t *Task) Bytes() int {
 		n += textBytes(name) + textBytes(value) + 8
 	}
 	for _, e := range t.Errors {
-		n += len(e.Error) + textBytes(e.Worker) + 64
+		n += len(e.Error) + textBytes(e.Worker) + textBytes(e.Kind) + textBytes(e.Fingerprint) + 64
 	}
 	return n
 }
@@ -100,6 +100,10 @@ type AttemptError struct {
 	At      time.Time
 	Worker  string
 	Error   json.RawMessage
+	// Kind of the error, as the worker reported it, or as the queue set it: ErrorKindLeaseLost, ErrorKindQuarantined; "" = none.
+	Kind string
+	// Fingerprint that the worker gave; "" = none.
+	Fingerprint string
 }
 
 // TaskMeta is what a caller says of a new task.
@@ -304,6 +308,10 @@ type Release struct {
 	Outcome Outcome
 	// Result is the result of a success or the error of a failure: any JSON; nil = none.
 	Result json.RawMessage
+	// ErrorKind of a failure, as "invalid_input", at most MaxErrorKindBytes; "" = none.
+	ErrorKind string
+	// Fingerprint of a failure that the worker gives in place of that of its error, at most MaxFingerprintBytes; "" = none.
+	Fingerprint string
 	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
 	Delay time.Duration
 	// Scope says what waits for Delay: the task alone, its group, or its queue; "" = ScopeTask.
@@ -345,7 +353,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 		return Invalid("delay", "must be above 0 for a snooze, got 0")
 	}
 
-	if err := r.checkScope(); err != nil || len(r.Result) == 0 {
+	if err := cmp.Or(r.checkScope(), r.checkKind()); err != nil || len(r.Result) == 0 {
 		return err
 	}
 

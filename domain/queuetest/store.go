@@ -98,6 +98,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"workers", testWorkers},
 		{"facts", testFacts},
 		{"failures", testFailures},
+		{"error kinds", testErrorKinds},
 		{"history", testHistory},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},

@@ -30,7 +30,7 @@ export interface Task {
   created_at: string; delayed_at?: string; started_at?: string; finished_at?: string; dies_at?: string;
   worker?: string; key?: string; group?: string; headers?: Record<string, string>; cancel_requested?: boolean;
   payload?: Raw; result?: Raw; progress?: Raw; lease?: { expires_at: string; token: ID };
-  errors?: { at: string; attempt: number; worker?: string; error?: Raw }[];
+  errors?: { at: string; attempt: number; worker?: string; error?: Raw; error_kind?: string }[];
 }
 
 export interface Ticker {

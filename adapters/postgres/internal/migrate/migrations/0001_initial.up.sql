@@ -301,6 +301,8 @@ create table pgqueue.task_error (
     at       timestamptz not null,
     worker   text        not null,
     error    json        not null,
+    kind     text,                 -- of the error, as its worker or the queue set it; null = none
+    fingerprint text,              -- that the worker gave; null = none
     primary key (queue_id, task_id, id)
 );
 

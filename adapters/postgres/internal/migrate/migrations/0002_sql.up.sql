@@ -745,7 +745,7 @@ join pgqueue.ticker t on t.id = k.ticker_id
 left join pgqueue.queue q on q.id = k.queue_id and q.deleted_at is null;
 
 create view pgqueue.errors as
-select e.task_id as task, q.namespace, q.name as queue, e.attempt, e.at, e.worker, e.error
+select e.task_id as task, q.namespace, q.name as queue, e.attempt, e.at, e.worker, e.error, e.kind as error_kind, e.fingerprint
 from pgqueue.task_error e join pgqueue.queue q on q.id = e.queue_id and q.deleted_at is null;
 
 -- PUBLIC may execute every new function by default. Roles get the functions that they need: scripts/roles.sql.
