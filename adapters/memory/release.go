@@ -106,7 +106,8 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	}
 
 	err = s.moveTask(r, rel.Outcome.Move(), queue.Circumstances{
-		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
+		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, ErrorKind: rel.ErrorKind,
+		Delay: rel.Delay, Jitter: s.jitter(),
 	})
 	if err != nil {
 		return nil, false, err

@@ -191,7 +191,7 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
 	move := r.Outcome.Move()
 	next, err := p.q.Moved(life, move, queue.Circumstances{
-		Now: m.now, Permanent: r.Outcome == queue.OutcomePermanent, Delay: r.Delay, Jitter: rand.Float64(),
+		Now: m.now, Permanent: r.Outcome == queue.OutcomePermanent, ErrorKind: r.ErrorKind, Delay: r.Delay, Jitter: rand.Float64(),
 	})
 	if err != nil {
 		return life, err

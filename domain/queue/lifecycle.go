@@ -40,6 +40,8 @@ type Circumstances struct {
 	Now time.Time
 	// Permanent makes a failure final.
 	Permanent bool
+	// ErrorKind of a failure; "" = none.
+	ErrorKind string
 	// Delay of a create or a snooze; of a failure, instead of the backoff when above 0.
 	Delay time.Duration
 	// Jitter of the backoff: a random number in [0, 1).
@@ -118,12 +120,12 @@ func (q *Queue) loseLease(l Life, c Circumstances) Life {
 	}
 
 	// No worker reported this failure, so it is neither permanent nor delayed by choice.
-	c.Permanent, c.Delay = false, 0
+	c.Permanent, c.ErrorKind, c.Delay = false, "", 0
 	return q.failAttempt(l, c)
 }
 
 func (q *Queue) failAttempt(l Life, c Circumstances) Life {
-	if l.CancelRequested || c.Permanent || l.Retries == 0 {
+	if l.CancelRequested || q.isFinal(c) || l.Retries == 0 {
 		return l.finishLife(StatusFailed, c.Now)
 	}
 	delay := c.Delay

@@ -99,6 +99,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"facts", testFacts},
 		{"failures", testFailures},
 		{"error kinds", testErrorKinds},
+		{"non retryable", testNonRetryable},
 		{"history", testHistory},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},

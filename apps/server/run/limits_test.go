@@ -37,6 +37,7 @@ var limits = []struct {
 	{"bytes of a retain's request id", queue.MaxRequestIDBytes, "queue.MaxRequestIDBytes"},
 	{"bytes of the group of a task", queue.MaxGroupBytes, "queue.MaxGroupBytes"},
 	{"bytes of the kind of an error", queue.MaxErrorKindBytes, "queue.MaxErrorKindBytes"},
+	{"kinds of errors that a queue does not retry", queue.MaxNonRetryable, "queue.MaxNonRetryable"},
 	{"bytes of the fingerprint that a worker gives to a failure", queue.MaxFingerprintBytes, "queue.MaxFingerprintBytes"},
 	{"tasks of a group that its concurrency may allow", queue.MaxGroupConcurrency, "queue.MaxGroupConcurrency"},
 	{"groups of a queue with settings of their own", queue.MaxGroupPolicies, "queue.MaxGroupPolicies"},

@@ -252,6 +252,16 @@ func MaybeText[T ~string](fs *pflag.FlagSet, to **T, name, usage string) {
 	fs.Var(maybe[T]{to, func(s string) (T, error) { return T(s), nil }, "string"}, name, usage)
 }
 
+// MaybeTexts defines a flag of texts between commas that changes nothing unless given; none = no text.
+func MaybeTexts(fs *pflag.FlagSet, to **[]string, name, usage string) {
+	fs.Var(maybe[[]string]{to, func(s string) ([]string, error) {
+		if s == "none" {
+			return []string{}, nil
+		}
+		return strings.Split(s, ","), nil
+	}, "strings"}, name, usage)
+}
+
 // MaybeBool defines a switch that changes nothing unless given.
 func MaybeBool(fs *pflag.FlagSet, to **bool, name, usage string) {
 	fs.Var(maybe[bool]{to, strconv.ParseBool, "bool"}, name, usage)

@@ -59,6 +59,7 @@ create table pgqueue.queue (
     fifo_batch        integer not null default 1 check (fifo_batch between 1 and 32),
     group_on_failure  text    not null default 'skip' check (group_on_failure in ('skip', 'block')),
     max_waiting       integer not null default 0 check (max_waiting >= 0),
+    non_retryable     text[],                      -- kinds of errors that end a task; null = none
     group_policies    integer not null default 0, -- rows of group_policy
     -- One retain at a time takes from the queue, so that no limit is exceeded.
     gated           boolean     not null generated always as (

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -70,6 +72,17 @@ func parseText[T ~string](n *yaml.Node) (T, error) {
 	return T(n.Value), nil
 }
 
+func parseTexts(n *yaml.Node) ([]string, error) {
+	texts := []string{}
+	if n.Kind != yaml.SequenceNode || n.Decode(&texts) != nil {
+		return nil, fmt.Errorf("must be a list of texts, got %.80s; write it as [invalid_input, gone]", describeNode(n))
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts), nil
+}
+
+func formatTexts(texts []string) string { return strings.Join(texts, ",") }
+
 // describeNode names a value of the file for an error.
 func describeNode(n *yaml.Node) string {
 	switch n.Kind {
@@ -112,6 +125,7 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("fifo_batch", func(m *queue.QueueMeta) **int { return &m.FIFOBatch }, func(q *queue.Queue) *int { return &q.FIFOBatch }, parseInt, strconv.Itoa),
 	newField("group_on_failure", func(m *queue.QueueMeta) **queue.GroupOnFailure { return &m.GroupOnFailure }, func(q *queue.Queue) *queue.GroupOnFailure { return &q.GroupOnFailure }, parseText[queue.GroupOnFailure], formatText[queue.GroupOnFailure]),
 	newField("max_waiting", func(m *queue.QueueMeta) **int { return &m.MaxWaiting }, func(q *queue.Queue) *int { return &q.MaxWaiting }, parseInt, strconv.Itoa),
+	newField("non_retryable", func(m *queue.QueueMeta) **[]string { return &m.NonRetryable }, func(q *queue.Queue) *[]string { return &q.NonRetryable }, parseTexts, formatTexts),
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 

@@ -1,0 +1,28 @@
+package queues
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// defineFailureFlags defines the flags of a queue's failure policy.
+func defineFailureFlags(cmd *cobra.Command, m *queue.FailurePolicyMeta) {
+	fs := cmd.Flags()
+	cmdutil.MaybeTexts(fs, &m.NonRetryable, "non-retryable", "kinds of errors that end a task, as invalid_input,gone; none = every kind is retried")
+}
+
+// describeFailurePolicy names the settings of a failure policy that do something; "-" without any.
+func describeFailurePolicy(q restapi.Queue) string {
+	var parts []string
+	if len(q.NonRetryable) > 0 {
+		parts = append(parts, fmt.Sprintf("no retry of %s", output.Clean(strings.Join(q.NonRetryable, ", "))))
+	}
+	return output.Dash(strings.Join(parts, "; "))
+}

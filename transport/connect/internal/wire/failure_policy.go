@@ -1,0 +1,30 @@
+package wire
+
+import (
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+func failurePolicy(p queue.FailurePolicy) *pb.FailurePolicy {
+	return &pb.FailurePolicy{NonRetryable: p.NonRetryable}
+}
+
+func (r *Reader) readFailurePolicy(p *pb.FailurePolicy) queue.FailurePolicy {
+	return queue.FailurePolicy{NonRetryable: p.GetNonRetryable()}
+}
+
+func failurePolicyMeta(m queue.FailurePolicyMeta) *pb.FailurePolicyMeta {
+	out := &pb.FailurePolicyMeta{}
+	if m.NonRetryable != nil {
+		out.NonRetryable = &pb.ErrorKinds{Kinds: *m.NonRetryable}
+	}
+	return out
+}
+
+func (r *Reader) readFailurePolicyMeta(m *pb.FailurePolicyMeta) queue.FailurePolicyMeta {
+	out := queue.FailurePolicyMeta{}
+	if list := m.GetNonRetryable(); list != nil {
+		out.NonRetryable = new(list.GetKinds())
+	}
+	return out
+}
