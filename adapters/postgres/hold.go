@@ -87,7 +87,7 @@ func (p heldTask) attemptOfTask() int {
 	if p.attempts == nil {
 		return 1
 	}
-	return int(p.attempts[p.place])
+	return attemptOfRow(p.attempts[p.place])
 }
 
 // groupOfTask returns the hash of the group; 0 = none.
@@ -479,11 +479,11 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 		r                 taskRow
 		stated            bool
 		delayedAt, diesAt *time.Time
-		retries           *int16
+		retries, losses   *int16
 		result, progress  []byte
 	)
 
-	targets := append(columns.Targets(nil, &r), &stated, &delayedAt, &diesAt, &retries, &result, &progress)
+	targets := append(columns.Targets(nil, &r), &stated, &delayedAt, &diesAt, &retries, &losses, &result, &progress)
 	return func(rows pgx.Rows) error {
 		if err := rows.Scan(targets...); err != nil {
 			return err
@@ -496,7 +496,11 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 
 		t := &queue.Task{ID: r.id, Priority: r.priority, Result: result, Progress: progress}
 		err := r.fillTask(t)
-		f[t.ID] = taskRecord{t, r.bucket, queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}}
+		life := queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}
+		if stated {
+			life.Losses = int(*losses)
+		}
+		f[t.ID] = taskRecord{t, r.bucket, life}
 		return err
 	}
 }

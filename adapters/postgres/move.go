@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
@@ -90,8 +91,12 @@ func (m *moves) addMove(d taskMove) {
 		}
 	}
 
+	kind := eventOfMove(d.move, d.life.Status)
+	if d.move == queue.MoveLeaseLost {
+		kind = feed.CodeOf(d.q.EventOfLoss(d.life))
+	}
 	m.events.appendIDs(eventChange{
-		queue: d.q.id, keep: d.q.Events, kind: eventOfMove(d.move, d.life.Status), was: statusCodes[d.was],
+		queue: d.q.id, keep: d.q.Events, kind: kind, was: statusCodes[d.was],
 		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed,
 	}, d.id)
 }
@@ -238,6 +243,7 @@ type waitingRow struct {
 	keep      bool // the last result stays
 	bucket    *int16
 	grp       *int64
+	losses    int16
 }
 
 var backColumns = table.Of[waitingRow]()
@@ -247,7 +253,7 @@ func (m *moves) addWaitingRow(d taskMove, late bool) {
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
 		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
 		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
-		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)),
+		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)), losses: int16(d.life.Losses), //nolint:gosec // at most queue.MaxLeaseLossesLimit
 	})
 }
 

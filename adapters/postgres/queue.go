@@ -26,7 +26,7 @@ var queueColumns = table.Of[storedQueue]()
 // queueSettings are the columns that a caller sets.
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
 	"paused", "events", "paused_until", "fair", "rate_limit", "rate_period", "rate_burst", "group_concurrency", "group_rate_limit",
-	"group_rate_period", "group_rate_burst", "order", "fifo_batch", "group_on_failure", "max_waiting", "non_retryable")
+	"group_rate_period", "group_rate_burst", "order", "fifo_batch", "group_on_failure", "max_waiting", "non_retryable", "max_lease_losses")
 
 // scanQueueRow reads the columns of a queue, followed by the columns of more.
 func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {

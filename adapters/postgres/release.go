@@ -122,6 +122,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 // success needs no rule of the domain, and then the record f need not be known.
 func (m *moves) endHeldTask(p heldTask, f taskRecord, known bool, r *queue.Release) queue.Released {
 	p.endLease()
+	m.wakeForSuspects(p)
 	out := queue.Released{Queue: p.q.Name, Status: queue.StatusReleased, Held: m.now.Sub(p.retainedAt)}
 	if !known {
 		m.addSuccess(p, r.Result)

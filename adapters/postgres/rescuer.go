@@ -219,6 +219,9 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 			}
 			r.out.Moved++
 			r.out.Moves[next.Status]++
+			if l.q.EventOfLoss(next) == queue.EventQuarantined {
+				r.out.Quarantined.Add(l.q.Namespace, l.q.Name, queue.StatusRetained, next.Status, 1)
+			}
 		}
 
 		if l.newEnds.group != nil {
@@ -237,8 +240,9 @@ func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
 	if err != nil {
 		return life, err
 	}
+	m.wakeForSuspects(p)
 	result := queue.ErrorJSON(queue.LeaseExpired)
 	m.addLeaseEnd(p, f, next, queue.MoveLeaseLost, 0, result)
-	m.addFailure(p.q.id, f.task.ID, queue.AttemptError{Attempt: life.Attempt, Worker: p.worker, Error: result, Kind: queue.ErrorKindLeaseLost})
+	m.addFailure(p.q.id, f.task.ID, queue.AttemptError{Attempt: life.Attempt, Worker: p.worker, Error: result, Kind: p.q.KindOfLoss(next)})
 	return next, nil
 }

@@ -88,6 +88,9 @@ func parseStatements() *sqltext.Set {
 			set.Derive(name+upwards, name, " desc", "")
 		}
 	}
+	for _, name := range []string{"retain.pick", "retain.pick.fair"} {
+		set.Derive(name+healthy, name, "and (r.dies_at is null", "and r.attempt < 8192 and (r.dies_at is null")
+	}
 	return set
 }
 

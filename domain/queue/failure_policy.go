@@ -5,23 +5,35 @@ import (
 	"slices"
 )
 
-// MaxNonRetryable bounds the kinds of errors that a queue does not retry.
-const MaxNonRetryable = 32
+const (
+	// MaxNonRetryable bounds the kinds of errors that a queue does not retry.
+	MaxNonRetryable = 32
+	// MaxLeaseLossesLimit bounds the lost leases that a queue allows a task.
+	MaxLeaseLossesLimit = 100
+	// MaxAttempt is where the count of attempts stops: lost leases that cost no retry leave it without another bound.
+	MaxAttempt = 1<<13 - 1
+)
 
 // FailurePolicy says how a queue handles failures beyond retries and backoff.
 type FailurePolicy struct {
 	// NonRetryable are the kinds of errors that make a failure final, whatever retries are left; sorted, without repeats.
 	NonRetryable []string
+	// MaxLeaseLosses is the number of lost leases in a row that fail a task with the kind ErrorKindQuarantined, whatever retries are
+	// left. A lost lease then costs no retry. A task that has lost its lease is a suspect: a worker holds at most one at a
+	// time, because the task may be what kills workers. 0 = off: a lost lease is a failure like others.
+	MaxLeaseLosses int
 }
 
 // FailurePolicyMeta is what a caller says of a FailurePolicy; nil as in QueueMeta.
 type FailurePolicyMeta struct {
 	// NonRetryable replaces the whole list; an empty one takes it away.
-	NonRetryable *[]string
+	NonRetryable   *[]string
+	MaxLeaseLosses *int
 }
 
 // applyMeta sets what m says.
 func (p *FailurePolicy) applyMeta(m FailurePolicyMeta) {
+	setIfGiven(&p.MaxLeaseLosses, m.MaxLeaseLosses)
 	if m.NonRetryable == nil {
 		return
 	}
@@ -45,10 +57,42 @@ func (q *Queue) checkFailurePolicy() error {
 			return err
 		}
 	}
-	return nil
+	return CheckInt("max_lease_losses", q.MaxLeaseLosses, 0, MaxLeaseLossesLimit)
 }
 
 // isFinal reports whether a failure in c ends its task, whatever retries are left.
 func (q *Queue) isFinal(c Circumstances) bool {
 	return c.Permanent || c.ErrorKind != "" && slices.Contains(q.NonRetryable, c.ErrorKind)
+}
+
+// KindOfLoss returns the kind of the error of a lost lease that led to l.
+func (q *Queue) KindOfLoss(l Life) string {
+	if q.isQuarantined(l) {
+		return ErrorKindQuarantined
+	}
+	return ErrorKindLeaseLost
+}
+
+// EventOfLoss returns the kind of the event of a lost lease that led to l.
+func (q *Queue) EventOfLoss(l Life) EventKind {
+	if q.isQuarantined(l) {
+		return EventQuarantined
+	}
+	return EventKind(l.Status)
+}
+
+// isQuarantined reports whether lost leases alone ended l.
+func (q *Queue) isQuarantined(l Life) bool {
+	return l.Status == StatusFailed && q.MaxLeaseLosses > 0 && l.Losses >= q.MaxLeaseLosses
+}
+
+// countLoss is l after a lost lease that costs no retry. The task waits for its backoff, or it has lost too many in a row.
+func (q *Queue) countLoss(l Life, c Circumstances) Life {
+	l.Losses++
+	if l.CancelRequested || l.Losses >= q.MaxLeaseLosses {
+		return l.finishLife(StatusFailed, c.Now)
+	}
+	l.Status = StatusRetry
+	l.DelayedAt = c.Now.Add(q.Backoff.Delay(q.RetryDelay, q.RetryMaxDelay, l.Attempt, c.Jitter))
+	return l
 }

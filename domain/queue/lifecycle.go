@@ -18,7 +18,12 @@ type Life struct {
 	FinishedAt time.Time
 	// CancelRequested: the holder was asked to stop.
 	CancelRequested bool
+	// Losses counts the lost leases in a row since a worker released the task last. Stores keep it beside the task.
+	Losses int
 }
+
+// IsSuspect reports whether the task has lost its lease and no worker has released it since.
+func (l Life) IsSuspect() bool { return l.Losses > 0 }
 
 // Life is the moving part of t.
 func (t *Task) Life() Life {
@@ -68,10 +73,13 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 		return l, statusConflict(l.Status, move)
 	}
 
+	if move.isReport() {
+		l.Losses = 0
+	}
 	switch move {
 	case MoveRetain:
 		l.Status = StatusRetained
-		l.Attempt++
+		l.Attempt = min(l.Attempt+1, MaxAttempt)
 	case MoveRelease:
 		l = l.finishLife(StatusReleased, c.Now)
 	case MoveFail:
@@ -121,6 +129,10 @@ func (q *Queue) loseLease(l Life, c Circumstances) Life {
 
 	// No worker reported this failure, so it is neither permanent nor delayed by choice.
 	c.Permanent, c.ErrorKind, c.Delay = false, "", 0
+	if q.MaxLeaseLosses > 0 {
+		return q.countLoss(l, c)
+	}
+	l.Losses = 0
 	return q.failAttempt(l, c)
 }
 

@@ -51,6 +51,14 @@ type Task struct {
 	Replayed bool
 }
 
+// lastErrorKind returns the kind of the error of the last failed attempt.
+func (t *Task) lastErrorKind() string {
+	if len(t.Errors) == 0 {
+		return ""
+	}
+	return t.Errors[len(t.Errors)-1].Kind
+}
+
 // taskFrame is about what a task takes beside its variable parts: ids, times, names, and the framing of a transport.
 // MaxBatch tasks without a payload stay below DefaultRetainBytes.
 const taskFrame = 256

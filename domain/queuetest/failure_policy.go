@@ -3,6 +3,7 @@ package queuetest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -49,6 +50,10 @@ func serveFailurePolicy(v *svc) {
 		check(q, err, queue.FailurePolicy{NonRetryable: []string{"a", "b"}})
 		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{NonRetryable: new([]string{})}})
 		check(q, err, queue.FailurePolicy{})
+		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(3)}})
+		check(q, err, queue.FailurePolicy{MaxLeaseLosses: 3})
+		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(0)}})
+		check(q, err, queue.FailurePolicy{})
 	})
 
 	v.it("a failure policy out of bounds is refused", func(v *svc) {
@@ -64,5 +69,223 @@ func serveFailurePolicy(v *svc) {
 			_, err := v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{NonRetryable: bad}})
 			v.invalid(err, queue.KindInvalid, "non_retryable")
 		}
+		for _, bad := range []int{-1, queue.MaxLeaseLossesLimit + 1} {
+			_, err := v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: &bad}})
+			v.kind(err, queue.KindInvalid)
+		}
+	})
+}
+
+func testLeaseLosses(e *env) {
+	lossy := func(most int) queue.QueueMeta {
+		return queue.QueueMeta{
+			Lease: new(time.Second), Retries: new(1), RetryDelay: new(time.Duration(0)), FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(most)},
+		}
+	}
+	lose := func(e *env, id int64) {
+		e.Helper()
+		e.pass(2 * time.Second)
+		e.chores(queue.ChorePromote)
+	}
+
+	e.it("a lost lease costs no retry, and the last one that the queue allows quarantines the task", func(e *env) {
+		e.queue("q", lossy(3))
+		id := e.create("q", queue.TaskMeta{}).ID
+		for n := range 3 {
+			e.hold("q")
+			lose(e, id)
+			t := e.get(id)
+			want := []any{queue.StatusRetry, 1, n + 1, queue.ErrorKindLeaseLost}
+			if n == 2 {
+				want = []any{queue.StatusFailed, 1, 3, queue.ErrorKindQuarantined}
+			}
+			e.equal("status, retries, attempt, kind", []any{t.Status, t.Retries, t.Attempt, t.Errors[n].Kind}, want)
+		}
+		f, err := e.s.ListFailures(e.ctx(), e.ns, "q")
+		e.ok(err)
+		e.equal("group", []any{len(f.Groups), f.Groups[0].Kind, f.Groups[0].IDs}, []any{1, queue.ErrorKindQuarantined, []int64{id}})
+		var kinds []queue.EventKind
+		for _, event := range e.events(queue.EventFilter{Queue: "q"}, 7) {
+			kinds = append(kinds, event.Kind)
+		}
+		e.equal("events", kinds[len(kinds)-3:], []queue.EventKind{queue.EventRetry, queue.EventRetained, queue.EventQuarantined})
+
+		e.one(e.s.RetryTasks, id)
+		e.hold("q")
+		lose(e, id)
+		e.status(id, queue.StatusRetry)
+	})
+
+	e.it("each report of a worker begins the count of lost leases anew", func(e *env) {
+		e.queue("q", lossy(2))
+		for _, report := range []func(t *queue.Task){
+			func(t *queue.Task) { e.failWith(t, "") },
+			func(t *queue.Task) { e.release(t, queue.OutcomeHandBack, "") },
+			func(t *queue.Task) {
+				_, err := e.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSnooze, Delay: time.Second})
+				e.ok(err)
+				e.pass(2 * time.Second)
+			},
+		} {
+			id := e.create("q", queue.TaskMeta{}).ID
+			e.hold("q")
+			lose(e, id)
+			report(e.hold("q"))
+			e.hold("q")
+			lose(e, id)
+			e.status(id, queue.StatusRetry)
+			e.hold("q")
+			lose(e, id)
+			e.status(id, queue.StatusFailed)
+		}
+	})
+
+	e.it("without max_lease_losses a lost lease costs a retry", func(e *env) {
+		e.queue("q", lossy(0))
+		id := e.create("q", queue.TaskMeta{}).ID
+		e.hold("q")
+		lose(e, id)
+		t := e.get(id)
+		e.equal("status, retries, kind", []any{t.Status, t.Retries, t.Errors[0].Kind}, []any{queue.StatusRetry, 0, queue.ErrorKindLeaseLost})
+		e.hold("q")
+		lose(e, id)
+		e.status(id, queue.StatusFailed)
+		e.equal("kind", e.get(id).Errors[1].Kind, queue.ErrorKindLeaseLost)
+	})
+
+	e.it("a task with a requested cancellation or past its ttl ends so when its lease is lost, not quarantined", func(e *env) {
+		e.queue("q", lossy(1))
+		id := e.create("q", queue.TaskMeta{}).ID
+		e.hold("q")
+		e.one(e.s.CancelTasks, id)
+		lose(e, id)
+		e.status(id, queue.StatusCancelled)
+
+		meta := lossy(1)
+		meta.TTL = new(1500 * time.Millisecond)
+		e.queue("late", meta)
+		id = e.create("late", queue.TaskMeta{}).ID
+		e.hold("late")
+		lose(e, id)
+		e.status(id, queue.StatusExpired)
+	})
+}
+
+func testSuspects(e *env) {
+	meta := queue.QueueMeta{
+		Lease: new(time.Second), RetryDelay: new(time.Duration(0)), FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(3)},
+	}
+	ids := func(tasks []*queue.Task) []int64 {
+		var all []int64
+		for _, t := range tasks {
+			all = append(all, t.ID)
+		}
+		slices.Sort(all)
+		return all
+	}
+	lose := func(e *env, name string, n int) []int64 {
+		e.Helper()
+		lost := ids(e.retain("lost", n, name))
+		e.pass(2 * time.Second)
+		e.chores(queue.ChorePromote)
+		return lost
+	}
+	count := func(tasks []*queue.Task, among []int64) (n int) {
+		for _, t := range tasks {
+			if slices.Contains(among, t.ID) {
+				n++
+			}
+		}
+		return n
+	}
+
+	flows := map[string]queue.FlowMeta{
+		"": {}, " of a fair queue": {Fair: new(true)}, " of a queue with group limits": {GroupConcurrency: new(50)}, " of a queue with a rate": {RateLimit: new(1000000)},
+	}
+	for what, flow := range flows {
+		e.it("a worker gets one of the tasks"+what+" that lost their leases at a time, and the others beside it", func(e *env) {
+			meta := meta
+			meta.FlowMeta = flow
+			e.queue("q", meta)
+			task := queue.TaskMeta{Group: "g"}
+			for range 5 {
+				e.create("q", task)
+			}
+			lost := lose(e, "q", 5)
+			for range 10 {
+				e.create("q", task)
+			}
+
+			first := e.retainFor(time.Hour, "w1", 100, "q")
+			e.equal("tasks, suspects", []int{len(first), count(first, lost)}, []int{11, 1})
+			e.equal("more for the worker", len(e.retainFor(time.Hour, "w1", 100, "q")), 0)
+			other := e.retainFor(time.Hour, "w2", 100, "q")
+			e.equal("for another worker", []int{len(other), count(other, lost)}, []int{1, 1})
+
+			for _, t := range first {
+				e.release(t, queue.OutcomeSuccess, "")
+			}
+			e.pass(time.Second) // a look at a group may have been put off
+			e.chores(queue.ChorePromote)
+			next := e.retainFor(time.Hour, "w1", 100, "q")
+			e.equal("after the end of the first", []int{len(next), count(next, lost)}, []int{1, 1})
+		})
+	}
+
+	e.it("a worker that holds a suspect of one queue gets none of another", func(e *env) {
+		e.queue("a", meta)
+		e.queue("b", meta)
+		e.createN("a", 2)
+		e.createN("b", 2)
+		lose(e, "a", 2)
+		lose(e, "b", 2)
+		e.equal("tasks", len(e.retainFor(time.Hour, "w1", 100, "a")), 1)
+		e.equal("of the other queue", len(e.retainFor(time.Hour, "w1", 100, "b")), 0)
+		e.equal("for another worker", len(e.retainFor(time.Hour, "w2", 100, "b")), 1)
+	})
+
+	e.it("requests of several workers in one call get one suspect each at most", func(e *env) {
+		e.queue("q", meta)
+		e.createN("q", 4)
+		lose(e, "q", 4)
+		e.createN("q", 4)
+		held := map[string]int{}
+		for range 3 {
+			out, err := e.s.RetainTasks(e.ctx(), queue.Retain{Namespace: e.ns, Queues: []string{"q"}, Requests: []queue.RetainShare{
+				{Worker: "w1", Limit: 3, Lease: time.Hour}, {Worker: "w2", Limit: 3, Lease: time.Hour},
+			}})
+			e.ok(err)
+			for _, tasks := range out {
+				for _, t := range tasks {
+					if t.Attempt > 1 {
+						held[t.Worker]++
+					}
+				}
+			}
+		}
+		e.equal("suspects", held, map[string]int{"w1": 1, "w2": 1})
+		e.equal("tasks for a third worker", len(e.retain("w3", 100, "q")), 1)
+	})
+
+	e.it("the tasks of a FIFO group that lost their leases go one after the other, in their order", func(e *env) {
+		meta := meta
+		meta.FlowMeta = queue.FlowMeta{Order: new(queue.OrderFIFO), FIFOBatch: new(5)}
+		e.queue("q", meta)
+		for range 4 {
+			e.create("q", queue.TaskMeta{Group: "g"})
+		}
+		lost := lose(e, "q", 3)
+		var got []int64
+		for range 20 {
+			for _, t := range e.retainFor(time.Hour, "w1", 100, "q") {
+				got = append(got, t.ID)
+				e.release(t, queue.OutcomeSuccess, "")
+			}
+			e.pass(time.Second)
+			e.chores(queue.ChorePromote)
+		}
+		e.equal("tasks", len(got), 4)
+		e.equal("order", got[:3], lost)
+		e.equal("sorted", slices.IsSorted(got), true)
 	})
 }

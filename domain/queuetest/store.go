@@ -100,6 +100,8 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"failures", testFailures},
 		{"error kinds", testErrorKinds},
 		{"non retryable", testNonRetryable},
+		{"lease losses", testLeaseLosses},
+		{"suspects", testSuspects},
 		{"history", testHistory},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},

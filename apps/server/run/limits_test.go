@@ -38,6 +38,7 @@ var limits = []struct {
 	{"bytes of the group of a task", queue.MaxGroupBytes, "queue.MaxGroupBytes"},
 	{"bytes of the kind of an error", queue.MaxErrorKindBytes, "queue.MaxErrorKindBytes"},
 	{"kinds of errors that a queue does not retry", queue.MaxNonRetryable, "queue.MaxNonRetryable"},
+	{"lost leases in a row that a queue may allow", queue.MaxLeaseLossesLimit, "queue.MaxLeaseLossesLimit"},
 	{"bytes of the fingerprint that a worker gives to a failure", queue.MaxFingerprintBytes, "queue.MaxFingerprintBytes"},
 	{"tasks of a group that its concurrency may allow", queue.MaxGroupConcurrency, "queue.MaxGroupConcurrency"},
 	{"groups of a queue with settings of their own", queue.MaxGroupPolicies, "queue.MaxGroupPolicies"},

@@ -6,15 +6,15 @@ import (
 )
 
 func failurePolicy(p queue.FailurePolicy) *pb.FailurePolicy {
-	return &pb.FailurePolicy{NonRetryable: p.NonRetryable}
+	return &pb.FailurePolicy{NonRetryable: p.NonRetryable, MaxLeaseLosses: int64(p.MaxLeaseLosses)}
 }
 
 func (r *Reader) readFailurePolicy(p *pb.FailurePolicy) queue.FailurePolicy {
-	return queue.FailurePolicy{NonRetryable: p.GetNonRetryable()}
+	return queue.FailurePolicy{NonRetryable: p.GetNonRetryable(), MaxLeaseLosses: r.Int("max_lease_losses", p.GetMaxLeaseLosses())}
 }
 
 func failurePolicyMeta(m queue.FailurePolicyMeta) *pb.FailurePolicyMeta {
-	out := &pb.FailurePolicyMeta{}
+	out := &pb.FailurePolicyMeta{MaxLeaseLosses: optionalInt(m.MaxLeaseLosses)}
 	if m.NonRetryable != nil {
 		out.NonRetryable = &pb.ErrorKinds{Kinds: *m.NonRetryable}
 	}
@@ -22,7 +22,10 @@ func failurePolicyMeta(m queue.FailurePolicyMeta) *pb.FailurePolicyMeta {
 }
 
 func (r *Reader) readFailurePolicyMeta(m *pb.FailurePolicyMeta) queue.FailurePolicyMeta {
-	out := queue.FailurePolicyMeta{}
+	if m == nil {
+		return queue.FailurePolicyMeta{}
+	}
+	out := queue.FailurePolicyMeta{MaxLeaseLosses: r.optionalInt("max_lease_losses", m.MaxLeaseLosses)}
 	if list := m.GetNonRetryable(); list != nil {
 		out.NonRetryable = new(list.GetKinds())
 	}

@@ -650,7 +650,7 @@ begin
 
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     values (complete_task.id, ended_at, l.retained_at, complete_task.token, q.id, outcome,
-            coalesce(l.attempts[place], 1), l.worker, complete_task.result);
+            coalesce(l.attempts[place], 1) & 8191, l.worker, complete_task.result);
     perform pgqueue.insert_event(q.id, q.events, ended_at, case outcome when 7 then 7 else 3 end::smallint, 3::smallint, outcome, false, l.worker, array[id]);
 end $$;
 
@@ -707,7 +707,8 @@ select q.namespace, q.name as queue, case when q.ttl > 0 then pgqueue.nanos(q.tt
        q.fair, nullif(q.rate_limit, 0) as rate_limit, pgqueue.nanos(q.rate_period) as rate_period, q.rate_burst,
        nullif(q.group_concurrency, 0) as group_concurrency, nullif(q.group_rate_limit, 0) as group_rate_limit,
        pgqueue.nanos(q.group_rate_period) as group_rate_period, q.group_rate_burst, q."order", q.fifo_batch, q.group_on_failure,
-       nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies, q.non_retryable
+       nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies, q.non_retryable,
+       nullif(q.max_lease_losses, 0) as max_lease_losses
 from pgqueue.queue q where q.deleted_at is null;
 
 -- The kept counts of a queue with the events since. It counts no tasks.

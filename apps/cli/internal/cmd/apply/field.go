@@ -126,6 +126,7 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("group_on_failure", func(m *queue.QueueMeta) **queue.GroupOnFailure { return &m.GroupOnFailure }, func(q *queue.Queue) *queue.GroupOnFailure { return &q.GroupOnFailure }, parseText[queue.GroupOnFailure], formatText[queue.GroupOnFailure]),
 	newField("max_waiting", func(m *queue.QueueMeta) **int { return &m.MaxWaiting }, func(q *queue.Queue) *int { return &q.MaxWaiting }, parseInt, strconv.Itoa),
 	newField("non_retryable", func(m *queue.QueueMeta) **[]string { return &m.NonRetryable }, func(q *queue.Queue) *[]string { return &q.NonRetryable }, parseTexts, formatTexts),
+	newField("max_lease_losses", func(m *queue.QueueMeta) **int { return &m.MaxLeaseLosses }, func(q *queue.Queue) *int { return &q.MaxLeaseLosses }, parseInt, strconv.Itoa),
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 

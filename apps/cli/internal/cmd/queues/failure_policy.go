@@ -15,12 +15,16 @@ import (
 // defineFailureFlags defines the flags of a queue's failure policy.
 func defineFailureFlags(cmd *cobra.Command, m *queue.FailurePolicyMeta) {
 	fs := cmd.Flags()
+	cmdutil.MaybeInt(fs, &m.MaxLeaseLosses, "max-lease-losses", "lost leases in a row that end a task as quarantined; 0 = a lost lease costs a retry")
 	cmdutil.MaybeTexts(fs, &m.NonRetryable, "non-retryable", "kinds of errors that end a task, as invalid_input,gone; none = every kind is retried")
 }
 
 // describeFailurePolicy names the settings of a failure policy that do something; "-" without any.
 func describeFailurePolicy(q restapi.Queue) string {
 	var parts []string
+	if q.MaxLeaseLosses > 0 {
+		parts = append(parts, fmt.Sprintf("quarantine after %d lost leases", q.MaxLeaseLosses))
+	}
 	if len(q.NonRetryable) > 0 {
 		parts = append(parts, fmt.Sprintf("no retry of %s", output.Clean(strings.Join(q.NonRetryable, ", "))))
 	}

@@ -798,9 +798,11 @@ func (x *FlowMeta) GetMaxWaiting() int64 {
 type FailurePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kinds of errors that end a task, whatever retries are left.
-	NonRetryable  []string `protobuf:"bytes,1,rep,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NonRetryable []string `protobuf:"bytes,1,rep,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
+	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; 0 = off.
+	MaxLeaseLosses int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3" json:"max_lease_losses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *FailurePolicy) Reset() {
@@ -838,6 +840,13 @@ func (x *FailurePolicy) GetNonRetryable() []string {
 		return x.NonRetryable
 	}
 	return nil
+}
+
+func (x *FailurePolicy) GetMaxLeaseLosses() int64 {
+	if x != nil {
+		return x.MaxLeaseLosses
+	}
+	return 0
 }
 
 // ErrorKinds is a list of kinds of errors.
@@ -890,9 +899,11 @@ func (x *ErrorKinds) GetKinds() []string {
 type FailurePolicyMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 32 kinds of errors that end a task, whatever retries are left. It replaces the whole list; default none.
-	NonRetryable  *ErrorKinds `protobuf:"bytes,1,opt,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NonRetryable *ErrorKinds `protobuf:"bytes,1,opt,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
+	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; default 0, off.
+	MaxLeaseLosses *int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3,oneof" json:"max_lease_losses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *FailurePolicyMeta) Reset() {
@@ -930,6 +941,13 @@ func (x *FailurePolicyMeta) GetNonRetryable() *ErrorKinds {
 		return x.NonRetryable
 	}
 	return nil
+}
+
+func (x *FailurePolicyMeta) GetMaxLeaseLosses() int64 {
+	if x != nil && x.MaxLeaseLosses != nil {
+		return *x.MaxLeaseLosses
+	}
+	return 0
 }
 
 // Group is a group of tasks of a queue: its own settings and its state.
@@ -3571,14 +3589,17 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x06_orderB\r\n" +
 	"\v_fifo_batchB\x13\n" +
 	"\x11_group_on_failureB\x0e\n" +
-	"\f_max_waiting\"4\n" +
+	"\f_max_waiting\"^\n" +
 	"\rFailurePolicy\x12#\n" +
-	"\rnon_retryable\x18\x01 \x03(\tR\fnonRetryable\"\"\n" +
+	"\rnon_retryable\x18\x01 \x03(\tR\fnonRetryable\x12(\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03R\x0emaxLeaseLosses\"\"\n" +
 	"\n" +
 	"ErrorKinds\x12\x14\n" +
-	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"P\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\x9f\x01\n" +
 	"\x11FailurePolicyMeta\x12;\n" +
-	"\rnon_retryable\x18\x01 \x01(\v2\x16.pgqueue.v1.ErrorKindsR\fnonRetryable\"\xd2\x02\n" +
+	"\rnon_retryable\x18\x01 \x01(\v2\x16.pgqueue.v1.ErrorKindsR\fnonRetryable\x128\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03B\t\xbaH\x06\"\x04\x18d(\x00H\x00R\x0emaxLeaseLosses\x88\x01\x01B\x13\n" +
+	"\x11_max_lease_losses\"\xd2\x02\n" +
 	"\x05Group\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x16\n" +
@@ -4002,6 +4023,7 @@ func file_pgqueue_v1_queue_proto_init() {
 	file_pgqueue_v1_task_proto_init()
 	file_pgqueue_v1_queue_proto_msgTypes[3].OneofWrappers = []any{}
 	file_pgqueue_v1_queue_proto_msgTypes[4].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[7].OneofWrappers = []any{}
 	file_pgqueue_v1_queue_proto_msgTypes[9].OneofWrappers = []any{}
 	file_pgqueue_v1_queue_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}

@@ -163,6 +163,7 @@ const flow: Field[] = [
 ];
 
 const failure: Field[] = [
+  ["max_lease_losses", "Most lost leases", "n", "in a row, which end a task as quarantined; 0 = a lost lease is a failure like others"],
   ["non_retryable", "No retry of", "l", "kinds of errors that end a task, such as invalid_input,gone"],
 ];
 
