@@ -113,6 +113,7 @@ func (s *Store) rescueTask(r *record, now time.Time) queue.EventKind {
 	r.appendAttemptError(failed, now)
 	kind := r.lane.queue.EventOfLoss(after)
 	s.recordEvent(r, kind, "", now)
+	s.writeDeadLetter(r, failed.Kind, now)
 	return kind
 }
 

@@ -15,7 +15,7 @@ type record struct {
 	lane   *queueState
 	errors []queue.AttemptError
 	lease  queue.Lease // while retained
-	losses int         // of queue.Life
+	losses int16       // of queue.Life
 	// settled is the token of the last accepted release, until the task is retained again.
 	settled int64
 	order   int64 // by which it became ready
@@ -245,6 +245,17 @@ func (s *Store) removeTask(r *record) {
 	if g := r.lane.groups[r.task.Group]; g != nil {
 		g.state.Free(r.task.ID)
 		s.offerNext(g, s.clock().UTC())
+	}
+}
+
+// writeDeadLetter creates the dead letter of r, if r has failed for good in a queue with a queue for them.
+func (s *Store) writeDeadLetter(r *record, kind string, now time.Time) {
+	q := &r.lane.queue
+	if r.task.Status != queue.StatusFailed || q.DeadLetter == "" {
+		return
+	}
+	if to := r.lane.space.queues[q.DeadLetter]; to != nil {
+		s.insertTask(to, q.MakeDeadLetter(&r.task, kind), now)
 	}
 }
 

@@ -137,6 +137,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	}
 
 	s.recordEvent(r, kind, r.task.Worker, now)
+	s.writeDeadLetter(r, rel.ErrorKind, now)
 	return r, false, nil
 }
 

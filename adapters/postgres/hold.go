@@ -479,7 +479,8 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 		r                 taskRow
 		stated            bool
 		delayedAt, diesAt *time.Time
-		retries, losses   *int16
+		retries           *int16
+		losses            int16
 		result, progress  []byte
 	)
 
@@ -496,10 +497,7 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 
 		t := &queue.Task{ID: r.id, Priority: r.priority, Result: result, Progress: progress}
 		err := r.fillTask(t)
-		life := queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}
-		if stated {
-			life.Losses = int(*losses)
-		}
+		life := queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries, Losses: losses}
 		f[t.ID] = taskRecord{t, r.bucket, life}
 		return err
 	}

@@ -37,6 +37,8 @@ type moves struct {
 	groupWaiting map[int32]int
 	pausedQueues map[int32]time.Time
 	pausedGroups []pausedGroupRow
+	dead         []deadTask
+	letters      []*insertBatch
 }
 
 // makeMoves returns an empty collection for the time now of the database.
@@ -68,6 +70,7 @@ type taskMove struct {
 	worker    string
 	result    json.RawMessage
 	keep      bool // the last result stays; it was not read
+	errorKind string
 }
 
 // addMove adds the rows, the event and the tallies of one task with a new state.
@@ -80,6 +83,7 @@ func (m *moves) addMove(d taskMove) {
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	m.addEndOfPlace(d.q, d.q.hashGroup(d.group), d.id, d.life.Status)
 	if d.life.Status.Finished() {
+		m.addDeadTask(d)
 		m.addDoneRow(d)
 	} else {
 		late := d.life.DelayedAt.After(m.now)
@@ -253,7 +257,7 @@ func (m *moves) addWaitingRow(d taskMove, late bool) {
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
 		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
 		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
-		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)), losses: int16(d.life.Losses), //nolint:gosec // at most queue.MaxLeaseLossesLimit
+		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)), losses: d.life.Losses,
 	})
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 const (
@@ -22,6 +23,9 @@ type FailurePolicy struct {
 	// left. A lost lease then costs no retry. A task that has lost its lease is a suspect: a worker holds at most one at a
 	// time, because the task may be what kills workers. 0 = off: a lost lease is a failure like others.
 	MaxLeaseLosses int
+	// DeadLetter gets a task for each one that fails for good, in the transaction of the failure; "" = none. It is a queue of the
+	// same namespace and does not lead back here.
+	DeadLetter string
 }
 
 // FailurePolicyMeta is what a caller says of a FailurePolicy; nil as in QueueMeta.
@@ -29,11 +33,16 @@ type FailurePolicyMeta struct {
 	// NonRetryable replaces the whole list; an empty one takes it away.
 	NonRetryable   *[]string
 	MaxLeaseLosses *int
+	// DeadLetter is the name of a queue; "" takes it away.
+	DeadLetter *string
 }
 
 // applyMeta sets what m says.
 func (p *FailurePolicy) applyMeta(m FailurePolicyMeta) {
 	setIfGiven(&p.MaxLeaseLosses, m.MaxLeaseLosses)
+	if m.DeadLetter != nil {
+		p.DeadLetter = strings.ToLower(strings.TrimSpace(*m.DeadLetter))
+	}
 	if m.NonRetryable == nil {
 		return
 	}
@@ -54,6 +63,11 @@ func (q *Queue) checkFailurePolicy() error {
 			return Invalid("non_retryable", fmt.Sprintf("must be kinds of errors that workers report, got %.64q; leave it out", kind))
 		}
 		if err := CheckErrorKind("non_retryable", kind); err != nil {
+			return err
+		}
+	}
+	if q.DeadLetter != "" {
+		if _, err := normalizeName("dead_letter", q.DeadLetter); err != nil {
 			return err
 		}
 	}
@@ -83,13 +97,13 @@ func (q *Queue) EventOfLoss(l Life) EventKind {
 
 // isQuarantined reports whether lost leases alone ended l.
 func (q *Queue) isQuarantined(l Life) bool {
-	return l.Status == StatusFailed && q.MaxLeaseLosses > 0 && l.Losses >= q.MaxLeaseLosses
+	return l.Status == StatusFailed && q.MaxLeaseLosses > 0 && int(l.Losses) >= q.MaxLeaseLosses
 }
 
 // countLoss is l after a lost lease that costs no retry. The task waits for its backoff, or it has lost too many in a row.
 func (q *Queue) countLoss(l Life, c Circumstances) Life {
-	l.Losses++
-	if l.CancelRequested || l.Losses >= q.MaxLeaseLosses {
+	l.Losses = min(l.Losses+1, MaxLeaseLossesLimit)
+	if l.CancelRequested || int(l.Losses) >= q.MaxLeaseLosses {
 		return l.finishLife(StatusFailed, c.Now)
 	}
 	l.Status = StatusRetry

@@ -17,7 +17,7 @@ func TestLostLeases(t *testing.T) {
 		move   Move
 		kind   string // of the error
 		status Status
-		losses int
+		losses int16
 		left   int // retries
 	}{
 		"a loss is counted and costs no retry":      {strict, held, MoveLeaseLost, ErrorKindLeaseLost, StatusRetry, 2, 1},

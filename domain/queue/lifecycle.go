@@ -18,8 +18,9 @@ type Life struct {
 	FinishedAt time.Time
 	// CancelRequested: the holder was asked to stop.
 	CancelRequested bool
-	// Losses counts the lost leases in a row since a worker released the task last. Stores keep it beside the task.
-	Losses int
+	// Losses counts the lost leases in a row since a worker released the task last. Stores keep it beside the task. A small type: a
+	// life of more bytes costs the maps of stores an allocation for each task.
+	Losses int16
 }
 
 // IsSuspect reports whether the task has lost its lease and no worker has released it since.

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,6 +54,18 @@ func serveFailurePolicy(v *svc) {
 		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(3)}})
 		check(q, err, queue.FailurePolicy{MaxLeaseLosses: 3})
 		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{MaxLeaseLosses: new(0)}})
+		check(q, err, queue.FailurePolicy{})
+		v.queue("dead", queue.QueueMeta{})
+		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: new(" DEAD")}})
+		check(q, err, queue.FailurePolicy{DeadLetter: "dead"})
+		v.create("q", queue.TaskMeta{Payload: []byte(`{"n":1e400}`)})
+		v.release(v.hold("q"), queue.OutcomePermanent)
+		v.equal("payload of the dead letter", string(v.hold("dead").Payload), `{"n":1e400}`)
+		_, err = v.s.DeleteQueue(v.ctx(), "dead")
+		v.invalid(err, queue.KindConflict, "dead_letter")
+		_, err = v.s.UpdateQueue(v.ctx(), "dead", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: new("q")}})
+		v.invalid(err, queue.KindInvalid, "dead_letter")
+		q, err = v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: new("")}})
 		check(q, err, queue.FailurePolicy{})
 	})
 
@@ -287,5 +300,136 @@ func testSuspects(e *env) {
 		e.equal("tasks", len(got), 4)
 		e.equal("order", got[:3], lost)
 		e.equal("sorted", slices.IsSorted(got), true)
+	})
+}
+
+func testDeadLetters(e *env) {
+	deadTo := func(name string) queue.QueueMeta {
+		return queue.QueueMeta{
+			Lease: new(time.Second), Retries: new(0), RetryDelay: new(time.Duration(0)), FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: &name},
+		}
+	}
+	refused := func(e *env, err error, kind queue.Kind) {
+		e.Helper()
+		e.kind(err, kind)
+		if failed, ok := errors.AsType[*queue.Error](err); !ok || failed.Field != "dead_letter" {
+			e.Fatalf("%v is not about dead_letter", err)
+		}
+	}
+
+	e.it("a task that fails for good leaves one task in the dead letter queue, with its payload, its headers and its origin", func(e *env) {
+		e.queue("dead", queue.QueueMeta{})
+		meta := deadTo("dead")
+		meta.Retries, meta.NonRetryable, meta.MaxLeaseLosses = new(1), new([]string{"gone"}), new(1)
+		e.queue("q", meta)
+		const payload = `{"b" : 1e400,  "a":"\u0000"}`
+		for _, c := range []struct {
+			kind string
+			fail func(t *queue.Task)
+		}{
+			{"bad", func(t *queue.Task) {
+				_, err := e.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomePermanent, ErrorKind: "bad", Quiet: true})
+				e.ok(err)
+				again, err := e.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomePermanent, ErrorKind: "bad"})
+				e.ok(err)
+				e.equal("repeat", again.Status, queue.StatusFailed)
+			}},
+			{"gone", func(t *queue.Task) { e.failWith(t, "gone") }},
+			{"", func(t *queue.Task) {
+				e.failWith(t, "busy")
+				e.failWith(e.hold("q"), "")
+			}},
+			{queue.ErrorKindQuarantined, func(*queue.Task) { e.pass(2 * time.Second) }},
+		} {
+			task := e.create("q", queue.TaskMeta{Payload: []byte(payload), Key: "k" + c.kind, Group: "g", Priority: 3, Headers: map[string]string{"h": "v"}})
+			c.fail(e.hold("q"))
+			e.status(task.ID, queue.StatusFailed)
+
+			letters := e.retain("reader", 9, "dead")
+			e.equal("letters", len(letters), 1)
+			got := letters[0]
+			want := map[string]string{
+				"h": "v", queue.HeaderDeadLetterQueue: "q", queue.HeaderDeadLetterTask: fmt.Sprint(task.ID),
+				queue.HeaderDeadLetterAttempts: fmt.Sprint(e.get(task.ID).Attempt),
+			}
+			if c.kind != "" {
+				want[queue.HeaderDeadLetterErrorKind] = c.kind
+			}
+			e.equal("headers", got.Headers, want)
+			e.equal("payload, key, group, priority", []any{string(got.Payload), got.Key, got.Group, got.Priority}, []any{payload, "", "g", int16(0)})
+			e.release(got, queue.OutcomeSuccess, "")
+		}
+		e.counts("dead", map[queue.Status]int64{queue.StatusReleased: 4})
+	})
+
+	e.it("tasks that end in another way, and failures that are retried, leave no dead letter", func(e *env) {
+		e.queue("dead", queue.QueueMeta{})
+		meta := deadTo("dead")
+		meta.Retries, meta.TTL = new(5), new(time.Hour)
+		e.queue("q", meta)
+		e.create("q", queue.TaskMeta{})
+		e.failWith(e.hold("q"), "")
+		e.release(e.hold("q"), queue.OutcomeSuccess, "")
+		id := e.create("q", queue.TaskMeta{}).ID
+		held := e.hold("q")
+		e.one(e.s.CancelTasks, id)
+		e.release(held, queue.OutcomePermanent, "")
+		e.status(id, queue.StatusCancelled)
+		id = e.create("q", queue.TaskMeta{}).ID
+		e.pass(2 * time.Hour)
+		e.status(id, queue.StatusExpired)
+		e.counts("dead", map[queue.Status]int64{})
+	})
+
+	e.it("many tasks that fail in one call, and rescues of many, leave a dead letter each", func(e *env) {
+		e.queue("dead", queue.QueueMeta{FlowMeta: queue.FlowMeta{MaxWaiting: new(1)}})
+		e.queue("q", deadTo("dead"))
+		e.createN("q", 40)
+		releases := make([]queue.Release, 0, 20)
+		for _, t := range e.retain("w", 20, "q") {
+			releases = append(releases, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeFailure, Quiet: true})
+		}
+		_, err := e.s.ReleaseTasks(e.ctx(), e.ns, releases)
+		e.ok(err)
+		e.retain("w", 20, "q")
+		e.pass(2 * time.Second)
+		e.counts("dead", map[queue.Status]int64{queue.StatusNew: 40})
+		e.equal("letters", len(e.retain("reader", 100, "dead")), 40)
+	})
+
+	e.it("a dead letter queue that is not there or leads back is refused, and one in use is not deleted", func(e *env) {
+		q, err := queue.NewQueue(e.ns, queue.QueueMeta{Name: "a", FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: new("b")}})
+		e.ok(err)
+		_, err = e.s.CreateQueue(e.ctx(), q)
+		refused(e, err, queue.KindInvalid)
+		q.DeadLetter = "a"
+		_, err = e.s.CreateQueue(e.ctx(), q)
+		refused(e, err, queue.KindInvalid)
+
+		for _, name := range []string{"a", "b", "c"} {
+			e.queue(name, queue.QueueMeta{})
+		}
+		e.update("a", deadTo("b"))
+		e.update("b", deadTo("c"))
+		for _, to := range []string{"a", "b", "c", "none"} {
+			_, err := e.s.UpdateQueue(e.ctx(), e.ns, "c", deadTo(to))
+			refused(e, err, queue.KindInvalid)
+		}
+		_, err = e.s.DeleteQueue(e.ctx(), e.ns, "c")
+		refused(e, err, queue.KindConflict)
+		e.update("b", deadTo(""))
+		_, err = e.s.DeleteQueue(e.ctx(), e.ns, "c")
+		e.ok(err)
+	})
+
+	e.it("a dead letter that fails leaves one in the next queue", func(e *env) {
+		e.queue("c", queue.QueueMeta{})
+		e.queue("b", deadTo("c"))
+		e.queue("a", deadTo("b"))
+		e.create("a", queue.TaskMeta{Headers: map[string]string{"h": "v"}})
+		e.failWith(e.hold("a"), "one")
+		e.failWith(e.hold("b"), "two")
+		last := e.hold("c")
+		e.equal("headers", []string{last.Headers["h"], last.Headers[queue.HeaderDeadLetterQueue], last.Headers[queue.HeaderDeadLetterErrorKind]}, []string{"v", "b", "two"})
 	})
 }

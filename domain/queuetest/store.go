@@ -102,6 +102,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"non retryable", testNonRetryable},
 		{"lease losses", testLeaseLosses},
 		{"suspects", testSuspects},
+		{"dead letters", testDeadLetters},
 		{"history", testHistory},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},

@@ -19,7 +19,7 @@ import (
 const poison = `"poison"`
 
 // workPoison is the role of a worker of 100 slots with background work. The handler of one task ends the process by SIGKILL.
-func workPoison(ctx context.Context, s *postgres.Store, _ <-chan string, say func(string, ...any)) error {
+func workPoison(ctx context.Context, s *postgres.Store, _ <-chan string, _ func(string, ...any)) error {
 	m, err := manager.New(s, manager.WithNamespace(queue.DefaultNamespace), manager.WithPollInterval(100*time.Millisecond))
 	if err != nil {
 		return err
@@ -28,7 +28,6 @@ func workPoison(ctx context.Context, s *postgres.Store, _ <-chan string, say fun
 	go func() { _ = m.Run(ctx) }()
 	w := worker.New(m, worker.WithConcurrency(100), worker.WithWait(200*time.Millisecond), worker.WithInProcess())
 	w.HandleFunc("q", func(_ context.Context, task *queue.Task) (any, error) {
-		say("%d", task.ID)
 		if bytes.Equal(task.Payload, []byte(poison)) {
 			time.Sleep(20 * time.Millisecond) // its neighbours have begun
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -119,3 +119,9 @@ _rest as (
     group by queue_id, task_id, island
 )
 select task_id + g from member where taken
+
+-- name: move.dead
+-- The content of tasks that failed for good, for their dead letters
+select {{picked_task t}}
+from {{place_rows i}}
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t

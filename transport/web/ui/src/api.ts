@@ -12,7 +12,7 @@ export interface Queue {
   created_at: string; updated_at: string;
   fair?: boolean; rate_limit?: number; rate_period?: number; rate_burst?: number; group_concurrency?: number; group_rate_limit?: number;
   group_rate_period?: number; group_rate_burst?: number; order?: string; fifo_batch?: number; group_on_failure?: string; max_waiting?: number;
-  non_retryable?: string[]; max_lease_losses?: number;
+  non_retryable?: string[]; max_lease_losses?: number; dead_letter?: string;
   group_policies?: number; paused_until?: string;
 }
 

@@ -60,6 +60,7 @@ create table pgqueue.queue (
     group_on_failure  text    not null default 'skip' check (group_on_failure in ('skip', 'block')),
     max_waiting       integer not null default 0 check (max_waiting >= 0),
     max_lease_losses  integer not null default 0 check (max_lease_losses between 0 and 100),
+    dead_letter       text collate "C" not null default '', -- name of a queue; '' = none
     non_retryable     text[],                      -- kinds of errors that end a task; null = none
     group_policies    integer not null default 0, -- rows of group_policy
     -- One retain at a time takes from the queue, so that no limit is exceeded.

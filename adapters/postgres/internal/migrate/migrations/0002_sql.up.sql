@@ -708,7 +708,7 @@ select q.namespace, q.name as queue, case when q.ttl > 0 then pgqueue.nanos(q.tt
        nullif(q.group_concurrency, 0) as group_concurrency, nullif(q.group_rate_limit, 0) as group_rate_limit,
        pgqueue.nanos(q.group_rate_period) as group_rate_period, q.group_rate_burst, q."order", q.fifo_batch, q.group_on_failure,
        nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies, q.non_retryable,
-       nullif(q.max_lease_losses, 0) as max_lease_losses
+       nullif(q.max_lease_losses, 0) as max_lease_losses, nullif(q.dead_letter, '') as dead_letter
 from pgqueue.queue q where q.deleted_at is null;
 
 -- The kept counts of a queue with the events since. It counts no tasks.

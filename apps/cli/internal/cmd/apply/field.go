@@ -127,6 +127,7 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("max_waiting", func(m *queue.QueueMeta) **int { return &m.MaxWaiting }, func(q *queue.Queue) *int { return &q.MaxWaiting }, parseInt, strconv.Itoa),
 	newField("non_retryable", func(m *queue.QueueMeta) **[]string { return &m.NonRetryable }, func(q *queue.Queue) *[]string { return &q.NonRetryable }, parseTexts, formatTexts),
 	newField("max_lease_losses", func(m *queue.QueueMeta) **int { return &m.MaxLeaseLosses }, func(q *queue.Queue) *int { return &q.MaxLeaseLosses }, parseInt, strconv.Itoa),
+	newField(deadLetterField, func(m *queue.QueueMeta) **string { return &m.DeadLetter }, func(q *queue.Queue) *string { return &q.DeadLetter }, parseText[string], formatText[string]),
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 
@@ -153,6 +154,9 @@ var tickerFields = []field[queue.TickerMeta, queue.Ticker]{
 
 // pausedField is the field that keeps its value when the file does not name it: operators pause queues in an incident.
 const pausedField = "paused"
+
+// deadLetterField names a queue that must be there first.
+const deadLetterField = "dead_letter"
 
 // encodeJSON appends a value of YAML to b as JSON. Numbers keep their digits.
 func encodeJSON(b []byte, n *yaml.Node) (_ []byte, err error) {

@@ -92,7 +92,8 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 			}})
 		}
 	}
-	for _, q := range queues {
+	targets := orderTargets(queues, func(q *queue.Queue) (string, string) { return q.Name, q.DeadLetter })
+	for _, q := range slices.Backward(targets) {
 		if isDefined(q.Name) {
 			continue
 		}
@@ -146,6 +147,7 @@ func checkEmpty(ctx context.Context, svc queue.Service, q *queue.Queue) error {
 
 func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.Queue) []change {
 	var plan []change
+	all = orderTargets(all, func(d defined[queue.Queue]) (string, string) { return d.name, d.want.DeadLetter })
 	for _, d := range all {
 		i := slices.IndexFunc(present, func(q *queue.Queue) bool { return q.Name == d.name })
 		if i < 0 {
@@ -167,6 +169,31 @@ func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.
 		}))
 	}
 	return plan
+}
+
+// orderTargets returns all with each dead letter queue before those that send to it, else in their order. of returns the name of an
+// element and that of its dead letter queue. A circle stays in its order: the server refuses it.
+func orderTargets[T any](all []T, of func(T) (name, target string)) []T {
+	out := make([]T, 0, len(all))
+	seen := map[string]bool{}
+	var add func(i int)
+	add = func(i int) {
+		name, target := of(all[i])
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for j := range all {
+			if other, _ := of(all[j]); target != "" && other == target {
+				add(j)
+			}
+		}
+		out = append(out, all[i])
+	}
+	for i := range all {
+		add(i)
+	}
+	return out
 }
 
 func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queue.Ticker) []change {

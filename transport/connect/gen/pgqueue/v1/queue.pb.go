@@ -801,8 +801,10 @@ type FailurePolicy struct {
 	NonRetryable []string `protobuf:"bytes,1,rep,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
 	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; 0 = off.
 	MaxLeaseLosses int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3" json:"max_lease_losses,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The queue that gets a task for each one that fails for good; empty = none.
+	DeadLetter    string `protobuf:"bytes,3,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailurePolicy) Reset() {
@@ -847,6 +849,13 @@ func (x *FailurePolicy) GetMaxLeaseLosses() int64 {
 		return x.MaxLeaseLosses
 	}
 	return 0
+}
+
+func (x *FailurePolicy) GetDeadLetter() string {
+	if x != nil {
+		return x.DeadLetter
+	}
+	return ""
 }
 
 // ErrorKinds is a list of kinds of errors.
@@ -902,8 +911,10 @@ type FailurePolicyMeta struct {
 	NonRetryable *ErrorKinds `protobuf:"bytes,1,opt,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
 	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; default 0, off.
 	MaxLeaseLosses *int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3,oneof" json:"max_lease_losses,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The queue of the namespace that gets a task for each one that fails for good; empty = none.
+	DeadLetter    *string `protobuf:"bytes,3,opt,name=dead_letter,json=deadLetter,proto3,oneof" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailurePolicyMeta) Reset() {
@@ -948,6 +959,13 @@ func (x *FailurePolicyMeta) GetMaxLeaseLosses() int64 {
 		return *x.MaxLeaseLosses
 	}
 	return 0
+}
+
+func (x *FailurePolicyMeta) GetDeadLetter() string {
+	if x != nil && x.DeadLetter != nil {
+		return *x.DeadLetter
+	}
+	return ""
 }
 
 // Group is a group of tasks of a queue: its own settings and its state.
@@ -3589,17 +3607,22 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x06_orderB\r\n" +
 	"\v_fifo_batchB\x13\n" +
 	"\x11_group_on_failureB\x0e\n" +
-	"\f_max_waiting\"^\n" +
+	"\f_max_waiting\"\x7f\n" +
 	"\rFailurePolicy\x12#\n" +
 	"\rnon_retryable\x18\x01 \x03(\tR\fnonRetryable\x12(\n" +
-	"\x10max_lease_losses\x18\x02 \x01(\x03R\x0emaxLeaseLosses\"\"\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03R\x0emaxLeaseLosses\x12\x1f\n" +
+	"\vdead_letter\x18\x03 \x01(\tR\n" +
+	"deadLetter\"\"\n" +
 	"\n" +
 	"ErrorKinds\x12\x14\n" +
-	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\x9f\x01\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\xd5\x01\n" +
 	"\x11FailurePolicyMeta\x12;\n" +
 	"\rnon_retryable\x18\x01 \x01(\v2\x16.pgqueue.v1.ErrorKindsR\fnonRetryable\x128\n" +
-	"\x10max_lease_losses\x18\x02 \x01(\x03B\t\xbaH\x06\"\x04\x18d(\x00H\x00R\x0emaxLeaseLosses\x88\x01\x01B\x13\n" +
-	"\x11_max_lease_losses\"\xd2\x02\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03B\t\xbaH\x06\"\x04\x18d(\x00H\x00R\x0emaxLeaseLosses\x88\x01\x01\x12$\n" +
+	"\vdead_letter\x18\x03 \x01(\tH\x01R\n" +
+	"deadLetter\x88\x01\x01B\x13\n" +
+	"\x11_max_lease_lossesB\x0e\n" +
+	"\f_dead_letter\"\xd2\x02\n" +
 	"\x05Group\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x16\n" +

@@ -137,8 +137,8 @@ function Create({ onClose }: { onClose: () => void }) {
 /** isHeldUp says whether a worker has reported that the other side of a queue asked for a delay that has not ended. */
 export const isHeldUp = (q: Queue | undefined) => !!q?.paused_until && Date.parse(q.paused_until) > now.value;
 
-/** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration, l for texts between commas. */
-type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d" | "l", text: string];
+/** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration, l for texts between commas, s for a text. */
+type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d" | "l" | "s", text: string];
 
 const basics: Field[] = [
   ["concurrency", "Concurrency", "n", "most tasks that run at once over all workers; 0 = no limit"],
@@ -164,6 +164,7 @@ const flow: Field[] = [
 
 const failure: Field[] = [
   ["max_lease_losses", "Most lost leases", "n", "in a row, which end a task as quarantined; 0 = a lost lease is a failure like others"],
+  ["dead_letter", "Dead letters to", "s", "a queue that gets a task for each one that fails for good"],
   ["non_retryable", "No retry of", "l", "kinds of errors that end a task, such as invalid_input,gone"],
 ];
 
@@ -195,7 +196,7 @@ export function valuesOf(q: Queue): Record<string, string> {
 /** emptyValue returns the value that takes a setting back that was not set before. The period of a rate has none, and means nothing alone. */
 export function emptyValue(name: string): unknown {
   if (name === "fifo_batch") return 1;
-  return { n: 0, l: [], d: "0s" }[kindOf(name) ?? "d"];
+  return { n: 0, l: [], s: "", d: "0s" }[kindOf(name) ?? "d"];
 }
 
 /** readValue returns the value of a setting from the text of a form. */
