@@ -47,7 +47,7 @@ func (s *Store) writeDeadLetters(ctx context.Context, t *txn.Tx, m *moves) error
 		fault = errors.Join(fault, r.fillTask(task))
 		content[r.id] = task
 	}), placeColumns.Arrays(nil, places)...)
-	if err = cmp.Or(err, fault); err != nil {
+	if err := cmp.Or(err, fault); err != nil {
 		return err
 	}
 

@@ -61,9 +61,14 @@ func TestCheckDeadLetter(t *testing.T) {
 		return &queue.Queue{Name: name, FailurePolicy: queue.FailurePolicy{DeadLetter: next}}, nil
 	}
 	for _, c := range []struct{ name, to, says string }{
-		{"n", "", ""}, {"n", "a", ""}, {"n", "c", ""},
-		{"n", "n", "circle n, n"}, {"c", "a", "circle c, a, b, c"}, {"c", "b", "circle c, b, c"},
-		{"n", "none", "create the queue first"}, {"n", "x", "circle n, x, y, z, x"},
+		{"n", "", ""},
+		{"n", "a", ""},
+		{"n", "c", ""},
+		{"n", "n", "circle n, n"},
+		{"c", "a", "circle c, a, b, c"},
+		{"c", "b", "circle c, b, c"},
+		{"n", "none", "create the queue first"},
+		{"n", "x", "circle n, x, y, z, x"},
 	} {
 		q := queue.Queue{Name: c.name, FailurePolicy: queue.FailurePolicy{DeadLetter: c.to}}
 		err := q.CheckDeadLetter(find)

@@ -3,8 +3,8 @@ package queuetest
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -73,7 +73,7 @@ func serveFailurePolicy(v *svc) {
 		kinds := func(n int) *[]string {
 			var list []string
 			for i := range n {
-				list = append(list, fmt.Sprint(i))
+				list = append(list, strconv.Itoa(i))
 			}
 			return &list
 		}
@@ -123,7 +123,7 @@ func testLeaseLosses(e *env) {
 		}
 		e.equal("events", kinds[len(kinds)-3:], []queue.EventKind{queue.EventRetry, queue.EventRetained, queue.EventQuarantined})
 
-		e.one(e.s.RetryTasks, id)
+		e.ok(e.one(e.s.RetryTasks, id))
 		e.hold("q")
 		lose(e, id)
 		e.status(id, queue.StatusRetry)
@@ -170,7 +170,7 @@ func testLeaseLosses(e *env) {
 		e.queue("q", lossy(1))
 		id := e.create("q", queue.TaskMeta{}).ID
 		e.hold("q")
-		e.one(e.s.CancelTasks, id)
+		e.ok(e.one(e.s.CancelTasks, id))
 		lose(e, id)
 		e.status(id, queue.StatusCancelled)
 
@@ -349,8 +349,8 @@ func testDeadLetters(e *env) {
 			e.equal("letters", len(letters), 1)
 			got := letters[0]
 			want := map[string]string{
-				"h": "v", queue.HeaderDeadLetterQueue: "q", queue.HeaderDeadLetterTask: fmt.Sprint(task.ID),
-				queue.HeaderDeadLetterAttempts: fmt.Sprint(e.get(task.ID).Attempt),
+				"h": "v", queue.HeaderDeadLetterQueue: "q", queue.HeaderDeadLetterTask: strconv.FormatInt(task.ID, 10),
+				queue.HeaderDeadLetterAttempts: strconv.Itoa(e.get(task.ID).Attempt),
 			}
 			if c.kind != "" {
 				want[queue.HeaderDeadLetterErrorKind] = c.kind
@@ -372,7 +372,7 @@ func testDeadLetters(e *env) {
 		e.release(e.hold("q"), queue.OutcomeSuccess, "")
 		id := e.create("q", queue.TaskMeta{}).ID
 		held := e.hold("q")
-		e.one(e.s.CancelTasks, id)
+		e.ok(e.one(e.s.CancelTasks, id))
 		e.release(held, queue.OutcomePermanent, "")
 		e.status(id, queue.StatusCancelled)
 		id = e.create("q", queue.TaskMeta{}).ID

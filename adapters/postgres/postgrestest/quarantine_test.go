@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -81,7 +82,10 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	for {
 		for i, c := range workers {
 			select {
-			case <-c.ended:
+			case err := <-c.ended:
+				if err == nil || !strings.Contains(err.Error(), "killed") {
+					t.Fatalf("a worker ended by itself: %v", err)
+				}
 				kills++
 				create(20, -1)
 				workers[i] = spawn(t, "poison", dsn)
