@@ -48,7 +48,7 @@ func strayBackends(mark string) []int {
 
 	for line := range strings.Lines(string(out)) {
 		number, title, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if pid, err := strconv.Atoi(number); err == nil && marked(strings.TrimSpace(title), mark) {
+		if pid, err := strconv.Atoi(number); err == nil && hasMark(strings.TrimSpace(title), mark) {
 			pids = append(pids, pid)
 		}
 	}

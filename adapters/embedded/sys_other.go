@@ -13,11 +13,11 @@ import (
 
 const supported = false
 
-func tryLock(*os.File) error                            { return ErrUnsupported }
+func tryLockFile(*os.File) error                        { return ErrUnsupported }
 func ownerOf(fs.FileInfo) (uid, gid uint32)             { return 0, 0 }
-func alive(int) bool                                    { return false }
-func kill(int, syscall.Signal) error                    { return ErrUnsupported }
+func processExists(int) bool                            { return false }
+func signalProcess(int, syscall.Signal) error           { return ErrUnsupported }
 func servesCluster(int, string) bool                    { return false }
 func strayBackends(string) []int                        { return nil }
-func isRoot() bool                                      { return false }
+func runsAsRoot() bool                                  { return false }
 func (a account) sysProcAttr(bool) *syscall.SysProcAttr { return nil }

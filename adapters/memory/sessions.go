@@ -44,7 +44,7 @@ func (s *Tokens) CreateSession(ctx context.Context, n access.NewSession) (access
 	made := &session{isCode: n.IsCode, Session: access.Session{
 		ID: n.ID, Opener: n.Opener, CreatedAt: now, ExpiresAt: now.Add(n.Life), Idle: n.Idle, UsedAt: now,
 	}}
-	made.Grants = slices.Clone(n.Grants)
+	made.Grants, made.Basis = slices.Clone(n.Grants), slices.Clone(n.Basis)
 	if n.Within > 0 {
 		made.endsAt = now.Add(n.Within)
 	}
@@ -55,7 +55,7 @@ func (s *Tokens) CreateSession(ctx context.Context, n access.NewSession) (access
 // copySession returns x as a read at now shows it: with the end of the token that opened it.
 func (s *Tokens) copySession(x *session, now time.Time) access.Session {
 	c := x.Session
-	c.Grants = slices.Clone(x.Grants)
+	c.Grants, c.Basis = slices.Clone(x.Grants), slices.Clone(x.Basis)
 	c.Now = now
 	if !x.endsAt.IsZero() && x.endsAt.Before(c.ExpiresAt) {
 		c.ExpiresAt = x.endsAt

@@ -146,38 +146,11 @@ type newTask struct {
 // createTasksIn writes c within t. Its result is valid only after t has committed.
 func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) (*insertBatch, error) {
 	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
-
-	// The marks of the queues and the ids arrive in one round trip.
-	names := make([]string, 0, 4)
-	for i := range c.Tasks {
-		if !slices.Contains(names, c.Tasks[i].Queue) {
-			names = append(names, c.Tasks[i].Queue)
-		}
-	}
-
-	reading := s.known.queueMarkReading(t, c.Namespace, names)
-
-	var ids []int64
-	err := t.Query(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
+	queues, ids, err := s.beginCreate(ctx, t, c, b)
 	if err != nil {
 		return b, err
 	}
 
-	// Nothing is written before the partition of the highest id exists: the caller creates it and starts again.
-	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
-		return b, errNeedPartition
-	}
-
-	queues, err := s.known.readChanged(ctx, t, reading)
-	if err != nil {
-		return b, err
-	}
-
-	b.now = b.now.UTC()
-	b.rows = make([]newTask, 0, len(c.Tasks))
-
-	keyed := false
-	var slab []queue.Task
 	if err := b.readGroupBuckets(ctx, t, queues); err != nil {
 		return b, err
 	}
@@ -185,12 +158,63 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 	if err != nil {
 		return b, err
 	}
+	keyed, err := b.addTasks(c, queues, ids)
+	if err != nil {
+		return b, err
+	}
+
+	// Keys decide which rows are written, so their claim comes before all inserts, and before the limits of waiting tasks.
+	claim := func(ctx context.Context) error { return nil }
+	if keyed {
+		claim = func(ctx context.Context) error { return s.claimTaskKeys(ctx, t, b, c, how) }
+	}
+	if err := full.admitRows(ctx, t, b, c, claim); err != nil {
+		return b, err
+	}
+	s.backlogs.addRows(b.rows)
+
+	for _, r := range b.rows {
+		b.out[r.place] = queue.Created{Task: r.task, Superseded: r.superseded, WasStatus: r.was}
+	}
+	return b, b.writeRows(ctx, t, s)
+}
+
+// beginCreate reads the clock and the queues of c, and takes one id for each task. It fails with errNeedPartition when no
+// partition covers the ids.
+func (s *Store) beginCreate(ctx context.Context, t *txn.Tx, c queue.Create, b *insertBatch) (queues map[string]*storedQueue, ids []int64, err error) {
+	names := make([]string, 0, 4)
+	for i := range c.Tasks {
+		if !slices.Contains(names, c.Tasks[i].Queue) {
+			names = append(names, c.Tasks[i].Queue)
+		}
+	}
+
+	// The marks of the queues and the ids arrive in one round trip.
+	reading := s.known.queueMarkReading(t, c.Namespace, names)
+	err = t.Query(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
+	if err != nil {
+		return nil, nil, err
+	}
+	b.now = b.now.UTC()
+
+	// Nothing is written before the partition of the highest id exists: the caller creates it and starts again.
+	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
+		return nil, nil, errNeedPartition
+	}
+	queues, err = s.known.readChanged(ctx, t, reading)
+	return queues, ids, err
+}
+
+// addTasks adds the rows of the tasks that the settings of their queues allow. It reports whether one of them has a key.
+func (b *insertBatch) addTasks(c queue.Create, queues map[string]*storedQueue, ids []int64) (keyed bool, err error) {
+	b.rows = make([]newTask, 0, len(c.Tasks))
+	var slab []queue.Task
 	for i := range c.Tasks {
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
 		if err := checkNewTask(q, n); err != nil {
 			if err := b.recordFault(c, i, err); err != nil {
-				return b, err
+				return false, err
 			}
 			continue
 		}
@@ -216,24 +240,9 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 			row.print = fingerprintPayload(n.Payload)
 			row.alone = !n.IsRepeatable()
 		}
-
 		b.rows = append(b.rows, row)
 	}
-
-	// Keys decide which rows are written, so their claim comes before all inserts, and before the limits of waiting tasks.
-	claim := func(ctx context.Context) error { return nil }
-	if keyed {
-		claim = func(ctx context.Context) error { return s.claimTaskKeys(ctx, t, b, c, how) }
-	}
-	if err := full.admitRows(ctx, t, b, c, claim); err != nil {
-		return b, err
-	}
-	s.backlogs.addRows(b.rows)
-
-	for _, r := range b.rows {
-		b.out[r.place] = queue.Created{Task: r.task, Superseded: r.superseded, WasStatus: r.was}
-	}
-	return b, b.writeRows(ctx, t, s)
+	return keyed, nil
 }
 
 // checkNewTask refuses a task of an unknown queue, or one that contradicts the settings of its queue.
@@ -300,7 +309,12 @@ func (s *Store) claimTaskKeys(ctx context.Context, t *txn.Tx, b *insertBatch, c 
 		return err
 	}
 
-	// Owners of their key and tasks without a key stay. All others get their answer here.
+	return b.answerKeyed(c, owners, held, there)
+}
+
+// answerKeyed leaves in b the owners of their keys and the tasks without a key. All others get their answer: the task of the
+// owner, of this batch or of there, or an error.
+func (b *insertBatch) answerKeyed(c queue.Create, owners map[keySlot]*keyOwner, held map[keySlot]bool, there map[int64]*queue.Task) error {
 	rows := b.rows[:0:0]
 	for i := range b.rows {
 		r := &b.rows[i]
@@ -498,15 +512,24 @@ func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string
 		return err
 	}
 
-	err := t.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.makeTaskRows()))
-	if err == nil && len(ready) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
+	err := copyRows(ctx, t, pgx.Identifier{schema, "task"}, taskColumns, b.makeTaskRows())
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "ready"}, readyColumns, ready)
 	}
-	if err == nil && len(delayed) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "delayed"}, delayedColumns, delayed)
 	}
-	if err == nil && len(waiting) > 0 {
-		err = t.CopyFrom(ctx, pgx.Identifier{schema, "group_waiting"}, groupWaitingColumns.Names(), groupWaitingColumns.CopySource(waiting))
+	if err == nil {
+		err = copyRows(ctx, t, pgx.Identifier{schema, "group_waiting"}, groupWaitingColumns, waiting)
 	}
 	return err
+}
+
+// copyRows writes rows into a table, without the columns that are null in all of them. Without rows it does nothing.
+func copyRows[R any](ctx context.Context, t *txn.Tx, name pgx.Identifier, columns table.Table[R], rows []R) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	columns = columns.WithValues(rows)
+	return t.CopyFrom(ctx, name, columns.Names(), columns.CopySource(rows))
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -161,15 +162,26 @@ func (h *lockedLeases) flush(ctx context.Context, t *txn.Tx) error {
 	if err := t.Flush(ctx); err != nil {
 		return err
 	}
+	if len(h.unread) == 0 {
+		return nil
+	}
 	unread := h.unread
 	h.unread = nil
-	return h.known.readQueues(ctx, t, unread, func(q *storedQueue) {
+	err := h.known.readQueues(ctx, t, unread, func(q *storedQueue) {
 		for _, l := range h.all {
 			if l.q.id == q.id {
 				l.q = q
 			}
 		}
 	})
+
+	// A row of a queue leaves with its last task, so the queue of a locked lease is there.
+	for _, l := range h.all {
+		if err == nil && l.q.Name == "" {
+			err = &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("lease %d belongs to queue %d, which has no row; run: pgqueue doctor", l.token, l.q.id)}
+		}
+	}
+	return err
 }
 
 // findHeldTask finds a task that is held under token; token 0 means any token. It finds no task with an ended lease.

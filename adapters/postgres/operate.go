@@ -436,26 +436,22 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 		t.QueueQuery(requestCancel, each, heldPlaceColumns.Arrays(nil, held)...)
 	}
 
-	if len(delayed) > 0 {
-		t.QueueQuery(takeDelayed, scanEach(func(id int64) {
+	takenFrom := func(note func(*nowRow)) func(pgx.Rows) error {
+		return scanEach(func(id int64) {
 			taken[id] = true
 			for _, n := range rows {
 				if n.task.ID == id {
-					n.token = wasDelayed
+					note(n)
 				}
 			}
-		}), takenDelayedColumns.Arrays(nil, delayed)...)
+		})
+	}
+	if len(delayed) > 0 {
+		t.QueueQuery(takeDelayed, takenFrom(func(n *nowRow) { n.token = wasDelayed }), takenDelayedColumns.Arrays(nil, delayed)...)
 	}
 
 	if len(waiting) > 0 {
-		t.QueueQuery(takeWaiting, scanEach(func(id int64) {
-			taken[id] = true
-			for _, n := range rows {
-				if n.task.ID == id {
-					n.waitsForGroup = true
-				}
-			}
-		}), takenWaitingColumns.Arrays(nil, waiting)...)
+		t.QueueQuery(takeWaiting, takenFrom(func(n *nowRow) { n.waitsForGroup = true }), takenWaitingColumns.Arrays(nil, waiting)...)
 	}
 
 	if len(ready) > 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
@@ -268,14 +269,26 @@ func readQueuesByName(t *txn.Tx, namespace string, names []string) map[string]*s
 // the whole row after it changed. It is safe for concurrent use. Its queues are shared: callers must not change them.
 type knownQueues struct {
 	mu   sync.Mutex
-	rows map[queueMark]*storedQueue
+	rows map[queueMark]knownQueue
+	// generation counts the calls of forgetAll: what an earlier generation began to read is not remembered.
+	generation int
 }
 
-// queueMark identifies the content of the row of a queue. Each change of the row gives it another xmin, which a change of settings
-// by hand does too.
+type knownQueue struct {
+	*storedQueue
+	until time.Time
+}
+
+// knownAge bounds the age of a known row. A restored database, or a standby that lost the last commits, may give the mark of a lost
+// row to another one. A store notices both by its new connections; a pool of the caller makes them unseen.
+const knownAge = 10 * time.Second
+
+// queueMark identifies the content of the row of a queue. Each transaction that changes the row gives it another xmin, and each
+// change within one transaction another ctid. A change of settings by hand does so too, without a new version.
 type queueMark struct {
 	id      int32
 	xmin    uint32
+	ctid    pgtype.TID
 	version int64
 }
 
@@ -285,17 +298,37 @@ var queueMarkColumns = table.Of[queueMark]()
 func (k *knownQueues) findQueue(mark queueMark) *storedQueue {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.rows[mark]
+	if q, ok := k.rows[mark]; ok && time.Now().Before(q.until) {
+		return q.storedQueue
+	}
+	return nil
 }
 
-// rememberQueue keeps q under its mark. Old marks leave with all others: a forgotten queue costs one reading.
-func (k *knownQueues) rememberQueue(mark queueMark, q *storedQueue) {
+// rememberQueue keeps a row that a generation has read. Rows of old marks leave with all others: a forgotten queue costs one reading.
+func (k *knownQueues) rememberQueue(mark queueMark, q *storedQueue, generation int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.rows == nil || len(k.rows) >= 10_000 {
-		k.rows = map[queueMark]*storedQueue{}
+	if generation != k.generation {
+		return
 	}
-	k.rows[mark] = q
+	if k.rows == nil || len(k.rows) >= 10_000 {
+		k.rows = map[queueMark]knownQueue{}
+	}
+	k.rows[mark] = knownQueue{q, time.Now().Add(knownAge)}
+}
+
+// forgetAll begins a new generation.
+func (k *knownQueues) forgetAll() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.generation++
+	clear(k.rows)
+}
+
+func (k *knownQueues) currentGeneration() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.generation
 }
 
 // readQueues reads the whole rows of the queues with these ids, remembers them, and passes each to found.
@@ -303,13 +336,14 @@ func (k *knownQueues) readQueues(ctx context.Context, t *txn.Tx, ids []int32, fo
 	if len(ids) == 0 {
 		return nil
 	}
+	generation := k.currentGeneration()
 	return t.Query(ctx, readQueueRows, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		var xmin uint32
-		if err := q.scanQueueRow(rows, &xmin); err != nil {
+		var mark queueMark
+		if err := q.scanQueueRow(rows, queueMarkColumns.Targets(nil, &mark)...); err != nil {
 			return err
 		}
-		k.rememberQueue(queueMark{q.id, xmin, q.Version}, q)
+		k.rememberQueue(mark, q, generation)
 		found(q)
 		return nil
 	}, arg("ids", ids))

@@ -27,10 +27,11 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 	out := make([][]*queue.Task, 1)
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
+	var surplus []*queue.Task
 	for {
 		err := s.repeatWhileSplitting(ctx, func(ctx context.Context, t *txn.Tx) (err error) {
 			clear(out)
-			p = nil
+			p, surplus = nil, nil
 			known, err := claimRequest(ctx, t, key, share.Arguments, reuse)
 			if err != nil {
 				return err
@@ -55,11 +56,14 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if err := t.Flush(ctx); err != nil { // sends the leases, because keepRequest needs their tokens
 				return err
 			}
+			// A repeat gets what this answer has: the surplus goes back.
+			surplus, _ = cutSurplus(queue.Retain{Requests: requests}, out)
 			keepRequest(t, key, share.Arguments, out[0])
 			return nil
 		})
 
 		if err == nil && p != nil && len(p.out) > 0 {
+			s.surplus.giveBack(ctx, storeReleaser{s, namespace}, surplus)
 			out = s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
 

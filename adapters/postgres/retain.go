@@ -142,7 +142,9 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 	}
 
 	s.weighPicked(p.out)
-	answered := min(p.answered, s.returnSurplus(ctx, r, out))
+	surplus, answered := cutSurplus(r, out)
+	s.surplus.giveBack(ctx, storeReleaser{s, r.Namespace}, surplus)
+	answered = min(p.answered, answered)
 	var wakes []queue.Wake
 	for _, k := range p.restored { // other retains may have passed over them
 		if k.share == groupElsewhere {
@@ -679,6 +681,52 @@ func makeStateScanner(byID map[int64]*queue.Task) func(pgx.Rows) error {
 	}
 }
 
+// grantedLease is a lease row of tasks that one request gets from one queue, at most leasePiece of them.
+type grantedLease struct {
+	q        *storedQueue
+	worker   string
+	lease    time.Duration
+	tasks    []*queue.Task
+	attempts []int16
+	again    bool    // at least one attempt failed before
+	grps     []int64 // nil: no task has a group
+}
+
+// addTask adds a picked task behind the others.
+func (l *grantedLease) addTask(k *pickedTask) {
+	l.tasks = append(l.tasks, k.task)
+	l.attempts = append(l.attempts, leaseAttempt(k.attempt))
+	l.again = l.again || k.attempt > 0
+	if k.grp != 0 || l.grps != nil {
+		for len(l.grps) < len(l.tasks)-1 { // those before have no group
+			l.grps = append(l.grps, 0)
+		}
+		l.grps = append(l.grps, k.grp)
+	}
+}
+
+// setLeases gives each task its lease. The token of a task is the token of its row plus its place in the row.
+func (l *grantedLease) setLeases(token int64, expires time.Time) {
+	held := make([]queue.Lease, len(l.tasks))
+	for i, task := range l.tasks {
+		held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: l.lease, InOrder: l.q.RunsBatches()}
+		task.Lease = &held[i]
+	}
+}
+
+// makeRow returns the row, and the ids of its tasks in the memory of scratch.
+func (l *grantedLease) makeRow(scratch []int64) (newLease, []int64) {
+	scratch = scratch[:0]
+	for _, task := range l.tasks {
+		scratch = append(scratch, task.ID)
+	}
+	row := newLease{queueID: l.q.id, lease: int64(l.lease), worker: l.worker, ids: encodeArray(scratch), grps: arrayTextPointer(l.grps)}
+	if l.again {
+		row.attempts = arrayTextPointer(l.attempts)
+	}
+	return row, scratch
+}
+
 // queueLeases queues the lease rows and the events of the picked tasks, and adds each task to the result of its
 // request.
 func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
@@ -688,81 +736,47 @@ func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, n
 		queue int32
 	}
 
-	type piece struct {
-		q        *storedQueue
-		worker   string
-		lease    time.Duration
-		tasks    []*queue.Task
-		attempts []int16
-		again    bool    // at least one attempt failed before
-		grps     []int64 // nil: no task has a group
-	}
-
-	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
-	open := map[owner]*piece{}
-	var pieces []*piece
+	open := map[owner]*grantedLease{}
+	var granted []*grantedLease
 	ev := events{}
-	for _, k := range picked {
+	for i := range picked {
+		k := &picked[i]
 		share := int(k.share)
 		r := &requests[share]
 		o := owner{share, k.q.id}
-		h := open[o]
-		if h == nil || len(h.tasks) == leasePiece {
-			h = &piece{q: k.q, worker: r.Worker, lease: cmp.Or(r.Lease, k.q.Lease)}
-			open[o] = h
-			pieces = append(pieces, h)
+		l := open[o]
+		if l == nil || len(l.tasks) == leasePiece {
+			l = &grantedLease{q: k.q, worker: r.Worker, lease: cmp.Or(r.Lease, k.q.Lease)}
+			open[o] = l
+			granted = append(granted, l)
 		}
 
 		k.task.Worker, k.task.StartedAt = r.Worker, now
-		h.tasks = append(h.tasks, k.task)
-		h.attempts = append(h.attempts, leaseAttempt(k.attempt))
-		h.again = h.again || k.attempt > 0
-		if k.grp != 0 || h.grps != nil {
-			for len(h.grps) < len(h.tasks)-1 { // those before have no group
-				h.grps = append(h.grps, 0)
-			}
-			h.grps = append(h.grps, k.grp)
-		}
+		l.addTask(k)
 		was := statusNew
 		if k.attempt > 0 {
 			was = statusRetry
 		}
-
 		ev.appendIDs(eventChange{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
 		out[share] = append(out[share], k.task)
 	}
 
 	// The first id of a row connects the granted lease with its tasks.
-	rows := make([]newLease, len(pieces))
-	first := make(map[int64]*piece, len(pieces))
+	rows := make([]newLease, len(granted))
+	first := make(map[int64]*grantedLease, len(granted))
 	var scratch []int64
-	for i, h := range pieces {
-		scratch = scratch[:0]
-		for _, task := range h.tasks {
-			scratch = append(scratch, task.ID)
-		}
-
-		rows[i] = newLease{queueID: h.q.id, lease: int64(h.lease), worker: h.worker, ids: encodeArray(scratch)}
-		if h.again {
-			rows[i].attempts = arrayTextPointer(h.attempts)
-		}
-		rows[i].grps = arrayTextPointer(h.grps)
-		first[h.tasks[0].ID] = h
+	for i, l := range granted {
+		rows[i], scratch = l.makeRow(scratch)
+		first[l.tasks[0].ID] = l
 	}
 
-	// The token of a task is the token of its row plus its place in the row.
 	t.QueueQuery(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time
 		if err := rows.Scan(&id, &token, &expires); err != nil {
 			return err
 		}
-		h := first[id]
-		held := make([]queue.Lease, len(h.tasks))
-		for i, task := range h.tasks {
-			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease, InOrder: h.q.RunsBatches()}
-			task.Lease = &held[i]
-		}
+		first[id].setLeases(token, expires)
 		return nil
 	}, newLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, rows)...)
 

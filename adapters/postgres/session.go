@@ -19,7 +19,7 @@ var _ access.SessionStore = (*Store)(nil)
 // storedSession is a session as its row has it.
 type storedSession struct {
 	id, principalID, kind, name, issuer, subject string
-	grants                                       []string
+	grants, basis                                []string
 	isCode                                       bool
 	createdAt, expiresAt, usedAt                 time.Time
 	endsAt, endedAt                              *time.Time
@@ -71,7 +71,7 @@ func (s *sessionScan) scanSession(rows pgx.Rows) error {
 		EndedAt: ended, TokenStored: tokenStored, Now: now.UTC(),
 		Opener: access.Opener{
 			PrincipalID: row.principalID, Kind: access.Kind(row.kind), Name: row.name, Grants: access.ParseKnownGrants(row.grants),
-			Issuer: row.issuer, Subject: row.subject,
+			Issuer: row.issuer, Subject: row.subject, Basis: row.basis,
 		},
 	})
 	return nil
@@ -89,6 +89,7 @@ func (s *Store) CreateSession(ctx context.Context, n access.NewSession) (access.
 		err := t.Query(ctx, insertSession, made.scanSession,
 			arg("id", n.ID), arg("digest", n.Digest[:]), arg("is_code", n.IsCode), arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind)),
 			arg("name", n.Name), arg("grants", access.FormatGrants(n.Grants)), arg("issuer", n.Issuer), arg("subject", n.Subject),
+			arg("basis", append([]string{}, n.Basis...)),
 			arg("life", int64(n.Life)), arg("within", int64(n.Within)), arg("idle", int64(n.Idle)))
 		switch {
 		case err != nil:

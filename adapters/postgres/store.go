@@ -123,7 +123,7 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	s := &Store{opt: o}
 	s.db = txn.Database{
 		Pool: pool, Text: loadStatements(o.schema), CallTimeout: o.callTimeout, SetPlanner: setPlanner,
-		ID: rand.Text(), OnNewConnection: s.lanes.invalidateCursors, OnFault: s.noteDatabaseFault,
+		ID: rand.Text(), OnNewConnection: s.forgetHistory, OnFault: s.noteDatabaseFault,
 	}
 	s.migrator = &migrate.Migrator{DB: &s.db, Schema: o.schema, Logger: o.logger}
 	s.catalog.init()
@@ -142,10 +142,16 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	return s, nil
 }
 
-// noteDatabaseFault invalidates the cursors, except after a missing partition, which a create makes by itself.
+// forgetHistory forgets what a failover to a standby, or a restore, may have undone.
+func (s *Store) forgetHistory() {
+	s.lanes.invalidateCursors()
+	s.known.forgetAll()
+}
+
+// noteDatabaseFault forgets the history, except after a missing partition, which a create makes by itself.
 func (s *Store) noteDatabaseFault(err error) {
 	if !noPartition(err) {
-		s.lanes.invalidateCursors()
+		s.forgetHistory()
 	}
 }
 

@@ -395,11 +395,9 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	queueRows(p.tx, restoreRuns, runColumns, runs)
 }
 
-// returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong. It returns the
+// cutSurplus cuts from the answers the tasks that exceed the limits because the prediction was wrong. It returns them, and the
 // number of requests that are answered.
-func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) (answered int) {
-	var back []queue.Release
-	var surplus []*queue.Task
+func cutSurplus(r queue.Retain, out [][]*queue.Task) (surplus []*queue.Task, answered int) {
 	read := 0
 	answered = len(out)
 	for i, tasks := range out {
@@ -417,31 +415,17 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 
 			// The request gets tasks in order, so all tasks behind the first one too many go back.
 			surplus = append(surplus, tasks[n:]...)
-			for _, t := range tasks[n:] {
-				back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
-			}
-
 			out[i] = tasks[:n:n]
 			break
 		}
 		read += bytes
 	}
 
-	if len(back) == 0 {
-		return answered
-	}
-
 	// Requests without tasks are to get those that go back.
-	for answered > 1 && len(out[answered-1]) == 0 {
+	for len(surplus) > 0 && answered > 1 && len(out[answered-1]) == 0 {
 		answered--
 	}
-
-	released, err := s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
-	failed := func(out queue.Released) bool { return out.Err != nil }
-	if err != nil || slices.ContainsFunc(released, failed) {
-		s.surplus.repeatHandBack(ctx, storeReleaser{s, r.Namespace}, surplus)
-	}
-	return answered
+	return surplus, answered
 }
 
 // handBacks repeats the hand-backs of surplus tasks, because their lapsed leases would spend a retry. It is safe for concurrent use.
@@ -451,12 +435,27 @@ type handBacks struct {
 	open   sync.WaitGroup
 }
 
-// repeatHandBack tries for at most queue.HandBackTimeout. The retain does not wait for it, because its other tasks are under leases.
-func (h *handBacks) repeatHandBack(ctx context.Context, to storeReleaser, tasks []*queue.Task) {
+// giveBack tries once while the retain waits, so that its other requests get the tasks. When that fails it repeats beside the
+// retain, for at most queue.HandBackTimeout: the other tasks of the retain are under leases already.
+func (h *handBacks) giveBack(ctx context.Context, to storeReleaser, tasks []*queue.Task) {
+	if len(tasks) == 0 {
+		return
+	}
+	back := make([]queue.Release, len(tasks))
+	bare := make([]*queue.Task, len(tasks)) // the repeat keeps no payload in memory
+	for i, t := range tasks {
+		back[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true}
+		bare[i] = &queue.Task{ID: t.ID, Lease: &queue.Lease{Token: t.Lease.Token}}
+	}
+	released, err := to.ReleaseTasks(context.WithoutCancel(ctx), back)
+	if err == nil && !slices.ContainsFunc(released, func(out queue.Released) bool { return out.Err != nil }) {
+		return
+	}
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
-		h.open.Go(func() { _ = queue.HandBack(ctx, to, tasks) }) // tasks that stay held come back when their leases lapse
+		h.open.Go(func() { _ = queue.HandBack(ctx, to, bare) }) // tasks that stay held come back when their leases lapse
 	}
 }
 

@@ -62,9 +62,9 @@ func TestChartOnAServer(t *testing.T) {
 	}
 	objects := readManifest(t)
 	dir := t.TempDir()
-	admin, worker := access.NewSecret().Reveal(), access.NewSecret().Reveal()
+	admin, worker, definitions := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
 	for path, content := range map[string]string{
-		"tokens/tokens": admin + "\n" + worker + " worker@default\n", "token/admin": admin, "token/worker": worker,
+		"tokens/tokens": admin + "\n" + worker + " worker@default\n" + definitions + " admin@default\n", "token/definitions": definitions, "token/worker": worker,
 		"definitions/definitions.yaml": objects["ConfigMap/jobs-pgqueue-definitions"].Data["definitions.yaml"],
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700); err != nil {
@@ -77,6 +77,12 @@ func TestChartOnAServer(t *testing.T) {
 	s := startServer(t, nil, []string{pod.database}, "pgqueue-server", pod.args(objects["Deployment/jobs-pgqueue-server"].Spec.Template)...)
 	pod.addr = s.addr
 	pod.run(t, "pgqueue", objects["Job/jobs-pgqueue-definitions"].Spec.Template)
+	// Servers may know the token of an upgrade a minute later than the job, which comes back then: 2 would end it.
+	writeText(t, filepath.Join(dir, "token", "definitions"), access.NewSecret().Reveal())
+	if code, out := pod.exit(t, "pgqueue", objects["Job/jobs-pgqueue-definitions"].Spec.Template); code != 1 || !strings.Contains(out, "must be a valid token") {
+		t.Errorf("a token that no server knows yet is answered by exit code %d and %s", code, out)
+	}
+	writeText(t, filepath.Join(dir, "token", "definitions"), definitions)
 	// The job of a file at fault fails at once, and changes nothing: 2 is the exit code that its policy names.
 	for content, says := range map[string]string{"queues: {more: {}, mail: {retrys: 5}}": "retrys", "queues: {": "definitions.yaml", "tickers: {t: {cron: '* * * * *', queue: none}}": "none"} {
 		writeText(t, filepath.Join(dir, "definitions", "definitions.yaml"), content)

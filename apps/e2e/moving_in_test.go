@@ -1,13 +1,18 @@
 package e2e_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +243,21 @@ func payloadOf(name string, n int) string {
 	return payload
 }
 
+// addJobs lets BullMQ create five jobs that wait, and one that is delayed.
+func addJobs(t *testing.T, socket string) {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("needs npm: the bridge was not run from jobs of BullMQ")
+	}
+	dir := t.TempDir()
+	copyInto(t, filepath.Join("testdata", "moving-in", "bullmq.mjs"), filepath.Join(dir, "bullmq.mjs"))
+	if err := os.Symlink(nodeModules(t, npm, "moving-in"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, nil, "node", "bullmq.mjs", socket)
+}
+
 func migrateRiver(t *testing.T, dsn string) {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), dsn)
@@ -323,7 +343,8 @@ func numberOf(t *testing.T, conn *pgx.Conn, sql string) (n int) {
 	return n
 }
 
-// TestMovingInByABridge runs the bridge of the page from the lists of Sidekiq and Celery, first after one was killed.
+// TestMovingInByABridge runs the bridge of the page from the lists of Sidekiq and Celery, and from jobs that BullMQ itself creates,
+// first after one was killed.
 func TestMovingInByABridge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
@@ -348,6 +369,7 @@ func TestMovingInByABridge(t *testing.T) {
 			body := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `[[],{"n":%d,"s":"it's \"so\" \\ äß"},{"callbacks":null}]`, n))
 			return fmt.Sprintf(`{"body":%q,"headers":{"id":"key-%d","task":"mail"},"properties":{"body_encoding":"base64"}}`, body, n)
 		},
+		"BullMQ": nil, // its library creates a hash for each job
 	} {
 		t.Run(name, func(t *testing.T) {
 			row := regexp.MustCompile("(?m)^\\| " + name + " \\| `([^`]+)` \\| `(.+)`").FindSubmatch(page.source)
@@ -388,9 +410,14 @@ func TestMovingInByABridge(t *testing.T) {
 			}
 
 			// A killed bridge has left the first message in its own list, after the create.
-			redis("rpush", "moving:"+list, message(0))
-			for n := 1; n < 5; n++ {
-				redis("lpush", list, message(n))
+			if message == nil {
+				addJobs(t, socket)
+				redis("lmove", list, "moving:"+list, "right", "left")
+			} else {
+				redis("rpush", "moving:"+list, message(0))
+				for n := 1; n < 5; n++ {
+					redis("lpush", list, message(n))
+				}
 			}
 			script := "to_task() { " + toTask + "; }\n" + bridge + "\nbridge " + list + " mail\n"
 			first := "pgqueue create-queue mail\npgqueue create-task mail --key key-0 --payload '" + strings.ReplaceAll(payloadOf(name, 0), "'", `'\''`) + "'\n"
@@ -410,5 +437,98 @@ func TestMovingInByABridge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMovingInFromSQS runs the bridge of the page on a server that speaks the protocol of SQS.
+func TestMovingInFromSQS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs")
+	}
+	for _, program := range []string{"bash", "jq", "aws", "moto_server"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs " + program + ": the bridge of SQS was not run")
+		}
+	}
+	var bridge string
+	for _, f := range docs(t)[movingInPage].code {
+		if strings.Contains(f.code, "sqs_bridge()") {
+			bridge = f.code
+		}
+	}
+
+	dir := t.TempDir()
+	server := exec.CommandContext(t.Context(), "moto_server", "--host", "127.0.0.1", "--port", "0")
+	says, err := server.StderrPipe()
+	if err == nil {
+		err = server.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+	})
+	lines := bufio.NewScanner(says)
+	var endpoint string
+	for endpoint == "" && lines.Scan() {
+		endpoint = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(lines.Text())
+	}
+	go func() { _, _ = io.Copy(io.Discard, says) }()
+
+	store := memory.New()
+	aws, err := exec.LookPath("aws")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "aws"), fmt.Appendf(nil, "#!/bin/sh\nexec %s --endpoint-url %s \"$@\"\n", aws, endpoint), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{
+		"PGQUEUE_URL=" + serveStore(t, store) + "/api", "PATH=" + strings.Join([]string{dir, programs(t), os.Getenv("PATH")}, string(os.PathListSeparator)),
+		"AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none", "AWS_DEFAULT_REGION=us-east-1", "bash", "-euo", "pipefail", "-c",
+	}
+	sh := func(script string) string {
+		t.Helper()
+		return strings.TrimSpace(string(run(t, dir, nil, "env", append(slices.Clone(env), script)...)))
+	}
+	url := sh("pgqueue create-queue mail >/dev/null; aws sqs create-queue --queue-name mail --output text")
+	type message struct {
+		ID    string `json:"Id"`
+		Body  string `json:"MessageBody"`
+		Delay int    `json:"DelaySeconds"`
+	}
+	messages := []message{{"late", "no JSON", 900}}
+	for n := range 3 {
+		messages = append(messages, message{strconv.Itoa(n), payloadOf("SQS", n), 0})
+	}
+	entries, err := json.Marshal(messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "entries"), entries, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh("aws sqs send-message-batch --entries file://entries --queue-url " + url + " >/dev/null")
+	sh(bridge + "\nsqs_bridge " + url + " mail")
+
+	created, err := store.ListTasks(t.Context(), queue.DefaultNamespace, queue.TaskQuery{Page: queue.Page{Limit: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, task := range created.Tasks {
+		seen[string(task.Payload)] = task.Key != ""
+	}
+	for n := range 3 {
+		if !seen[payloadOf("SQS", n)] {
+			t.Errorf("message %d has no task with a key", n)
+		}
+	}
+	left := sh("aws sqs get-queue-attributes --queue-url " + url + " --attribute-names All --query " +
+		"'Attributes.[ApproximateNumberOfMessages,ApproximateNumberOfMessagesNotVisible,ApproximateNumberOfMessagesDelayed]' --output text")
+	if len(created.Tasks) != 3 || strings.Join(strings.Fields(left), " ") != "0 0 1" {
+		t.Errorf("%d tasks, want 3; waiting, hidden and delayed messages are %s", len(created.Tasks), left)
 	}
 }

@@ -3,9 +3,13 @@
 package e2e_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -18,7 +22,8 @@ import (
 )
 
 // TestPackage makes a release of this platform without a network, twice with the same bytes, and tries its package on a Debian
-// with systemd: installed, units verified and started, a task worked by them, upgraded, and purged without a trace.
+// with systemd: installed, units verified and started, a task worked by them, upgraded, and purged without a trace. The rpm follows
+// there by the program of Debian.
 func TestPackage(t *testing.T) {
 	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
 		t.Skip("builds each program twice; runs with PGQUEUE_TEST_FULL=1")
@@ -44,12 +49,78 @@ func TestPackage(t *testing.T) {
 	for _, name := range []string{"boot.sh", "try.sh", "try.service"} {
 		copyInto(t, filepath.Join("testdata", "package", name), filepath.Join(folder, name))
 	}
-	packages, err := filepath.Glob(filepath.Join(root, "build", "dist", "*.deb"))
-	if err != nil || len(packages) != 1 {
-		t.Fatalf("packages %v: %v", packages, err)
+	for _, name := range []string{"preremove.sh", "postremove.sh"} {
+		copyInto(t, filepath.Join(root, "deploy", "package", name), filepath.Join(folder, name))
 	}
-	copyInto(t, packages[0], filepath.Join(folder, "pgqueue.deb"))
+	for _, form := range []string{"deb", "rpm"} {
+		copyInto(t, onlyFile(t, "*."+form), filepath.Join(folder, "pgqueue."+form))
+	}
 	bootDebian(t, folder)
+	checkAPK(t, onlyFile(t, "*.apk"))
+}
+
+// onlyFile returns the one file of the release with a pattern.
+func onlyFile(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "build", "dist", pattern))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%s finds %v: %v", pattern, files, err)
+	}
+	return files[0]
+}
+
+// checkAPK looks into the package of Alpine, of which no tool runs here: its files with their rights, its dependency, and the script
+// of each step.
+func checkAPK(t *testing.T, name string) {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	unzipped, err := gzip.NewReader(file) // both streams: the scripts, then the files
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, contents := map[string]string{}, map[string]string{}
+	for archive := tar.NewReader(unzipped); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[header.Name] = fmt.Sprintf("%d:%d %o", header.Uid, header.Gid, header.Mode)
+		if strings.HasPrefix(header.Name, ".") {
+			text, err := io.ReadAll(archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			contents[header.Name] = string(text)
+		}
+	}
+
+	for name, want := range map[string]string{
+		"usr/bin/pgqueue": "0:0 755", "usr/bin/pgqueue-server": "0:0 755", "usr/bin/pgqueue-worker": "0:0 755",
+		"etc/pgqueue/server.env": "0:0 640", "etc/pgqueue/worker.env": "0:0 640", "etc/pgqueue/worker.yaml": "0:0 640",
+		"usr/share/zsh/site-functions/_pgqueue": "0:0 644", "usr/share/man/man1/pgqueue.1": "0:0 644", "usr/share/pgqueue/sql/roles.sql": "0:0 644",
+	} {
+		if seen[name] != want {
+			t.Errorf("%s of the apk is %q, want %q", name, seen[name], want)
+		}
+	}
+	for script, source := range map[string]string{
+		".post-install": "postinstall.sh", ".post-upgrade": "postinstall.sh", ".pre-deinstall": "preremove.sh", ".post-deinstall": "postremove.sh",
+	} {
+		want, err := os.ReadFile(filepath.Join(root, "deploy", "package", source))
+		if err != nil || contents[script] != string(want) {
+			t.Errorf("%s of the apk is not %s (%v):\n%s", script, source, err, contents[script])
+		}
+	}
+	if !strings.Contains(contents[".PKGINFO"], "\ndepend = musl-utils\n") {
+		t.Errorf("the apk does not need getent:\n%s", contents[".PKGINFO"])
+	}
 }
 
 // missingForPackage returns the first thing that the test needs and this machine does not have, or "".
@@ -57,7 +128,7 @@ func missingForPackage() string {
 	if os.Getuid() != 0 {
 		return "needs root, for a container"
 	}
-	for _, name := range []string{"make", "unshare", "dpkg", "systemd-analyze", "ip", "runuser", "man"} {
+	for _, name := range []string{"make", "unshare", "dpkg", "rpm", "systemd-analyze", "ip", "runuser", "man"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return "needs " + name
 		}

@@ -87,6 +87,9 @@ var (
 		{name: "headers", meta: queue.TaskMeta{Payload: one, Headers: map[string]string{"Ünï": "ö ' \"", "empty": ""}}},
 		{name: "the most headers", meta: queue.TaskMeta{Payload: one, Headers: manyHeaders(queue.MaxHeaders)}},
 		{name: "a header too many", meta: queue.TaskMeta{Payload: one, Headers: manyHeaders(queue.MaxHeaders + 1)}, want: queue.KindInvalid},
+		{name: "a group", meta: queue.TaskMeta{Payload: one, Group: "tenant ' \" ö"}},
+		{name: "the longest group", meta: queue.TaskMeta{Payload: one, Group: strings.Repeat("g", queue.MaxGroupBytes)}},
+		{name: "a group too long", meta: queue.TaskMeta{Payload: one, Group: strings.Repeat("g", queue.MaxGroupBytes+1)}, want: queue.KindInvalid},
 		{name: "an unknown queue", queue: "none", meta: queue.TaskMeta{Payload: one}, want: queue.KindNotFound},
 		{name: "a queue with a space", queue: "a b", meta: queue.TaskMeta{Payload: one}, want: queue.KindInvalid},
 		{name: "a payload that ends early", meta: queue.TaskMeta{Payload: []byte("{")}, want: queue.KindInvalid},
@@ -177,7 +180,7 @@ func checkProduced(t *testing.T, c queue.Service, p production, got produced, id
 	}
 	// The clients over REST add a key, by which they repeat a call.
 	sameKey := task.Key == p.meta.Key || p.meta.Key == ""
-	if string(compact(t, task.Payload)) != string(compact(t, p.meta.Payload)) || !sameKey || task.Priority != p.meta.Priority ||
+	if string(compact(t, task.Payload)) != string(compact(t, p.meta.Payload)) || !sameKey || task.Priority != p.meta.Priority || task.Group != p.meta.Group ||
 		!maps.Equal(task.Headers, p.meta.Headers) && len(p.meta.Headers) > 0 || task.Status != queue.StatusNew {
 		t.Errorf("%s: the task is %.300s", p.name, fmt.Sprintf("%+v", task))
 	}
@@ -275,6 +278,9 @@ func produceByCommand(n *node) way {
 			if !p.meta.DelayedAt.IsZero() {
 				args = append(args, "--delayed-at", p.meta.DelayedAt.Format(time.RFC3339Nano))
 			}
+			if p.meta.Group != "" {
+				args = append(args, "--group", p.meta.Group)
+			}
 			for name, value := range p.meta.Headers {
 				args = append(args, "--header", name+"="+value)
 			}
@@ -342,7 +348,16 @@ func (p production) callOf(namespace string) string {
 	if p.meta.Headers != nil {
 		call += ", headers => " + sqlText(headersJSON(p.meta))
 	}
-	return call + ")"
+	return call + ", options => " + sqlText(optionsJSON(p.meta)) + ")"
+}
+
+func optionsJSON(meta queue.TaskMeta) string {
+	options := map[string]string{}
+	if meta.Group != "" {
+		options["group"] = meta.Group
+	}
+	text, _ := json.Marshal(options) // a map of texts has no error
+	return string(text)
 }
 
 func headersJSON(meta queue.TaskMeta) string {
@@ -402,11 +417,12 @@ func produceByTrigger(dsn string) way {
 		}
 		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 		if _, err := conn.Exec(t.Context(), `
-			create table production (id bigint, namespace text, queue text, payload text, key text, delay interval, delayed_at timestamptz, priority integer, headers json);
+			create table production (id bigint, namespace text, queue text, payload text, key text, delay interval, delayed_at timestamptz, priority integer, headers json,
+				options jsonb);
 			create function produce() returns trigger language plpgsql as $$
 			begin
 				new.id = pgqueue.create_task(new.queue, new.payload, key => new.key, delay => new.delay, delayed_at => new.delayed_at,
-					priority => new.priority, headers => new.headers, namespace => new.namespace);
+					priority => new.priority, headers => new.headers, namespace => new.namespace, options => new.options);
 				return new;
 			end $$;
 			create trigger produce before insert on production for each row execute function produce()`); err != nil {
@@ -446,9 +462,9 @@ func insertProduction(t *testing.T, conn *pgx.Conn, namespace string, p producti
 	if p.meta.Headers != nil {
 		headers = new(headersJSON(p.meta))
 	}
-	err = tx.QueryRow(t.Context(), `insert into production (namespace, queue, payload, key, delay, delayed_at, priority, headers)
-		values ($1, $2, $3, $4, $5, $6, $7, $8::text::json) returning id`,
-		namespace, p.queueName(), string(p.meta.Payload), key, delay, at, p.meta.Priority, headers).Scan(&got.id)
+	err = tx.QueryRow(t.Context(), `insert into production (namespace, queue, payload, key, delay, delayed_at, priority, headers, options)
+		values ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::jsonb) returning id`,
+		namespace, p.queueName(), string(p.meta.Payload), key, delay, at, p.meta.Priority, headers, optionsJSON(p.meta)).Scan(&got.id)
 	if failed, ok := errors.AsType[interface {
 		error
 		SQLState() string
@@ -537,8 +553,8 @@ func (p production) parametersOf(namespace string) nodeStatement {
 		headers = headersJSON(p.meta)
 	}
 	return nodeStatement{
-		"select pgqueue.create_task($1, $2, $3, $4, $5, $6, $7, $8)",
-		[]any{p.queueName(), string(p.meta.Payload), key, delay, at, p.meta.Priority, headers, namespace},
+		"select pgqueue.create_task($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		[]any{p.queueName(), string(p.meta.Payload), key, delay, at, p.meta.Priority, headers, namespace, optionsJSON(p.meta)},
 	}
 }
 

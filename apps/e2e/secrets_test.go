@@ -185,6 +185,11 @@ func TestSecretsStayOutOfTheOutputOfPrograms(t *testing.T) {
 		}
 	}
 
+	// Our programs send tokens alone; another client sends any text.
+	if status, _ := getAs(t, api+"/queue", garbage); status != http.StatusUnauthorized {
+		t.Errorf("garbage gets %d", status)
+	}
+
 	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,13 @@
 package e2e_test
 
 import (
+	"errors"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,4 +83,94 @@ func awaitText(t *testing.T, read func() string, part string) {
 			t.Fatalf("%q does not come in:\n%s", part, read())
 		}
 	}
+}
+
+// TestAWorkerStartsWithAWrongToken: a text that no server accepts ends the program before its first call. A token that the server
+// refuses is said at once, with the remedy, in the log and by the readiness; the worker asks on until its file has a valid one, and a
+// job ends, also beside a flood of wrong tokens from its address.
+func TestAWorkerStartsWithAWrongToken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL")
+	}
+	t.Parallel()
+	admin := access.NewSecret().Reveal()
+	n := startNodeAt(t, postgrestest.URL(t), "--admin-token-file", writeSecret(t, admin))
+	svc := dialWith(t, n, "rest", admin)
+	p := &plant{Client: svc.(*restclient.Client)}
+
+	for name, text := range map[string]string{"a part of a token": admin[:40], "nothing": "", "two tokens": admin + "\n" + admin, "a session": "pgs_" + admin[4:]} {
+		for _, program := range [][]string{{"pgqueue-worker"}, {"pgqueue", "work"}} {
+			args := append(slices.Clone(program[1:]), "--queue", "mail", "--exec", "true", "--url", n.url, "--auth-token-file", writeSecret(t, text))
+			out, err := exec.Command(filepath.Join(programs(t), program[0]), args...).CombinedOutput()
+			var ended *exec.ExitError
+			if !errors.As(err, &ended) || ended.ExitCode() != 2 || !strings.Contains(string(out), "--auth-token-file: must") || strings.Contains(string(out), admin) {
+				t.Errorf("%v with %s: %v, %s", program, name, err, out)
+			}
+		}
+	}
+
+	for _, way := range ways {
+		issued, err := p.CreateToken(t.Context(), access.TokenRequest{Name: way, Grants: []string{"worker@default/" + way}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, dir := writeSecret(t, access.NewSecret().Reveal()), t.TempDir()
+		h := startHand(t, way, dir, "--queue", way, "--protocol", way, "--url", n.url, "--auth-token-file", file, "--metrics-addr", "127.0.0.1:0")
+		awaitText(t, h.log.String, "cannot retain tasks, trying on")
+		if log := h.log.String(); !strings.Contains(log, "Authorization: must be a valid token") || !strings.Contains(log, "ask for a new one") {
+			t.Errorf("%s: the log does not say why:\n%s", way, log)
+		}
+		addr := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(h.log.String())
+		if status, text := get(t, "http://"+addr[1]+"/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "must be a valid token") {
+			t.Errorf("%s: /readyz is %d %s", way, status, text)
+		}
+
+		p.fill(t, queue.QueueMeta{Name: way}, 1, "0")
+		renewed := writeSecret(t, issued.Secret.Reveal())
+		if err := os.Rename(renewed, file); err != nil {
+			t.Fatal(err)
+		}
+		p.released(t, way, 1)
+		h.stop(t)
+	}
+
+	wrong := access.NewSecret().Reveal()
+	for status := 0; status != http.StatusTooManyRequests; {
+		status, _ = getAs(t, n.url+"/queue", wrong)
+	}
+	for _, way := range ways {
+		begin := time.Now()
+		job := exec.Command(filepath.Join(programs(t), "pgqueue-worker"), "--queue", way, "--exec", "true", "--protocol", way, "--url", n.url,
+			"--auth-token-file", writeSecret(t, wrong), "--until-empty")
+		out, err := job.CombinedOutput()
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) || ended.ExitCode() != 1 || !strings.Contains(string(out), "must be valid, got another one") || time.Since(begin) > 10*time.Second {
+			t.Errorf("%s: a job beside a flood: %v after %v, %s", way, err, time.Since(begin), out)
+		}
+	}
+}
+
+// get returns the status and the text of a page.
+func get(t *testing.T, url string) (status int, text string) { return getAs(t, url, "") }
+
+// getAs is get with a token.
+func getAs(t *testing.T, url, token string) (status int, text string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
 }

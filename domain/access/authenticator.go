@@ -18,24 +18,43 @@ const (
 	// CacheTime is how long an [Authenticator] trusts what it read of a token. With [ConfirmInterval] it bounds the time from
 	// a revocation to its effect.
 	CacheTime = 3 * time.Second
-	// maxCached bounds the entries of the cache, unknown tokens included.
+	// maxCached bounds the entries of the cache that are live, and those that are not.
 	maxCached = 10_000
-	// maxReads bounds the reads of the store at one time. A flood of made-up tokens then waits for itself, and the
-	// connections to the database stay free for tasks.
-	maxReads = 4
 )
 
+// readClass is a class of reads of the store. Each has a limit of reads at one time, so a flood of made-up tokens waits for itself,
+// and the connections to the database stay free for tasks.
+type readClass int
+
+// The classes of reads.
+const (
+	// classLive has the credentials that were live at their last read by this process.
+	classLive readClass = iota
+	// classNew has those that this process has not read yet.
+	classNew
+	// classDoubtful has the new ones of callers with many wrong ones.
+	classDoubtful
+)
+
+// classReads are the limits of reads at one time. 10,000 live tokens cost 3,300 reads of about 1 ms in a second.
+var classReads = [...]int{classLive: 4, classNew: 2, classDoubtful: 1}
+
 // Authenticator proves the identity of callers by their tokens and sessions. It asks the store at most once in [CacheTime] for
-// one, also for one that does not exist; a text of another form costs no query. It is safe for concurrent use.
+// one, also for one that does not exist; a text of another form costs no query. Credentials that were live before never wait for
+// others. It is safe for concurrent use.
 type Authenticator struct {
 	tokens   Tokens
-	sessions SessionStore  // nil for none
-	reads    chan struct{} // one element for each read under way
+	sessions SessionStore // nil for none
+	rules    *Mapping     // of the sessions of JWTs and certificates
+	doubt    func(context.Context) bool
+	reads    [len(classReads)]chan struct{} // one element for each read under way
 	static   atomic.Pointer[map[credentialDigest]*Principal]
 
-	mu     sync.Mutex
-	cached map[credentialDigest]*cachedCredential
-	byID   map[credentialID]credentialDigest
+	mu         sync.Mutex
+	generation int // counts the calls of Forget
+	// live has the credentials that were live at their last read, and others the rest, so that made-up ones push no live one out.
+	live, others map[credentialDigest]*cachedCredential
+	byID         map[credentialID]credentialDigest // of live
 }
 
 // credentialDigest is the SHA-256 of a secret.
@@ -49,22 +68,33 @@ type credentialID struct {
 
 // cachedCredential is an answer of the store. Callers that ask for a token while one of them reads it wait for that read.
 type cachedCredential struct {
-	read      chan struct{} // closed at the end of the read
-	until     time.Time     // on the monotonic clock of this process
-	touched   time.Time
-	principal *Principal // nil when the credential gives no rights
-	session   Session    // that of principal; zero for a token
-	ended     error      // why it gives none
-	err       error
+	generation int
+	id         credentialID  // of one that is or was live
+	read       chan struct{} // closed at the end of the read
+	until      time.Time     // on the monotonic clock of this process
+	touched    time.Time
+	principal  *Principal // nil when the credential gives no rights
+	session    Session    // that of principal; zero for a token
+	ended      error      // why it gives none
+	err        error
 }
 
 // NewAuthenticator returns an authenticator of the tokens of a store.
 func NewAuthenticator(tokens Tokens) *Authenticator {
-	a := &Authenticator{tokens: tokens, reads: make(chan struct{}, maxReads)}
+	a := &Authenticator{
+		tokens: tokens, doubt: func(context.Context) bool { return false },
+		live: map[credentialDigest]*cachedCredential{}, others: map[credentialDigest]*cachedCredential{}, byID: map[credentialID]credentialDigest{},
+	}
+	for class, limit := range classReads {
+		a.reads[class] = make(chan struct{}, limit)
+	}
 	a.AcceptStatic()
-	a.Forget()
 	return a
 }
+
+// Doubt sets the function that reports callers with many wrong credentials, by the context of their calls. The new credentials of
+// these callers wait for one another alone. Call it before the first request.
+func (a *Authenticator) Doubt(doubt func(context.Context) bool) { a.doubt = doubt }
 
 // AcceptStatic accepts these tokens of settings beside those of the store, in place of the ones of the call before.
 func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
@@ -75,12 +105,11 @@ func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
 	a.static.Store(&static)
 }
 
-// Forget empties the cache: after a change of tokens.
+// Forget ends the trust in what was read, reads under way included: after a change of tokens.
 func (a *Authenticator) Forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cached = map[credentialDigest]*cachedCredential{}
-	a.byID = map[credentialID]credentialDigest{}
+	a.generation++
 }
 
 // refuse answers each credential without a live token. The text does not say which rule the credential breaks: only the
@@ -182,8 +211,11 @@ type readFunc func(ctx context.Context, digest credentialDigest, c *cachedCreden
 // find returns the credential with digest, from the cache or by read.
 func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read readFunc) (*cachedCredential, error) {
 	a.mu.Lock()
-	c := a.cached[digest]
-	if c != nil && c.isRead() && !time.Now().Before(c.until) {
+	c, wasLive := a.live[digest]
+	if !wasLive {
+		c = a.others[digest]
+	}
+	if c != nil && (c.generation != a.generation || c.isRead() && !time.Now().Before(c.until)) {
 		c = nil
 	}
 	reader := c == nil
@@ -193,7 +225,15 @@ func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read 
 	a.mu.Unlock()
 
 	if reader {
-		a.readEntry(ctx, digest, c, read)
+		class := classLive
+		switch {
+		case wasLive:
+		case a.doubt(ctx):
+			class = classDoubtful
+		default:
+			class = classNew
+		}
+		a.readEntry(ctx, class, digest, c, read)
 	}
 	select {
 	case <-c.read:
@@ -219,28 +259,55 @@ func (c *cachedCredential) isRead() bool {
 	}
 }
 
-// addEntry adds an entry that is being read. It empties a full cache: that costs each live token one query. a.mu is held.
+// addEntry adds an entry that is being read, in the place of a former one. a.mu is held.
 func (a *Authenticator) addEntry(digest credentialDigest) *cachedCredential {
-	var touched time.Time
-	if former := a.cached[digest]; former != nil {
-		touched = former.touched
+	c := &cachedCredential{generation: a.generation, read: make(chan struct{})}
+	if former := a.live[digest]; former != nil {
+		c.id = former.id
+		if former.isRead() {
+			c.touched = former.touched
+		}
+		a.live[digest] = c
+		return c
 	}
-	if len(a.cached) >= maxCached {
-		clear(a.cached)
-		clear(a.byID)
+	if len(a.others) >= maxCached {
+		clear(a.others)
 	}
-
-	c := &cachedCredential{read: make(chan struct{}), touched: touched}
-	a.cached[digest] = c
+	a.others[digest] = c
 	return c
 }
 
+// keepEntry moves an entry that was read to those of its kind, unless another read has begun since. A full cache of live ones is
+// emptied: that costs each of them one query.
+func (a *Authenticator) keepEntry(digest credentialDigest, c *cachedCredential) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wasLive := a.live[digest] == c
+	switch {
+	case !wasLive && a.others[digest] != c, wasLive == (c.principal != nil):
+		return
+	case wasLive:
+		delete(a.live, digest)
+		delete(a.byID, c.id)
+		a.others[digest] = c
+		return
+	}
+	if len(a.live) >= maxCached {
+		clear(a.live)
+		clear(a.byID)
+	}
+	delete(a.others, digest)
+	a.live[digest] = c
+	c.id = credentialID{c.principal.Kind, c.principal.ID}
+	a.byID[c.id] = digest
+}
+
 // readEntry reads the credential into c.
-func (a *Authenticator) readEntry(ctx context.Context, digest credentialDigest, c *cachedCredential, read readFunc) {
+func (a *Authenticator) readEntry(ctx context.Context, class readClass, digest credentialDigest, c *cachedCredential, read readFunc) {
 	defer close(c.read)
 	select {
-	case a.reads <- struct{}{}:
-		defer func() { <-a.reads }()
+	case a.reads[class] <- struct{}{}:
+		defer func() { <-a.reads[class] }()
 	case <-ctx.Done():
 		c.err = queue.ContextError(ctx.Err())
 		return
@@ -253,11 +320,7 @@ func (a *Authenticator) readEntry(ctx context.Context, digest credentialDigest, 
 		c.until = time.Time{} // not kept
 		return
 	}
-	if c.principal != nil {
-		a.mu.Lock()
-		a.byID[credentialID{c.principal.Kind, c.principal.ID}] = digest
-		a.mu.Unlock()
-	}
+	a.keepEntry(digest, c)
 }
 
 // readToken reads the token with digest into c, and records its use once in [TouchInterval].

@@ -252,3 +252,132 @@ func TestIssue(t *testing.T) {
 		}
 	}
 }
+
+// TestMadeUpTokensDelayNoOthers: in a flood of made-up tokens, which fills the cache too, a token that was live before waits for
+// none of them, and a new one only for those of callers without doubt.
+func TestMadeUpTokensDelayNoOthers(t *testing.T) {
+	type doubtfulKey struct{}
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		a := access.NewAuthenticator(store)
+		a.Doubt(func(ctx context.Context) bool { return ctx.Value(doubtfulKey{}) != nil })
+		if _, err := a.Authenticate(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+
+		store.slow = time.Second
+		flood, end := context.WithCancel(t.Context())
+		doubtful := context.WithValue(flood, doubtfulKey{}, true)
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer end()
+		for range 6_000 {
+			all.Go(func() { _, _ = a.Authenticate(flood, access.NewSecret().Reveal()) })
+			all.Go(func() { _, _ = a.Authenticate(doubtful, access.NewSecret().Reveal()) })
+		}
+		synctest.Wait()
+
+		for _, when := range []string{"after CacheTime", "after a change of tokens"} {
+			if when == "after CacheTime" {
+				time.Sleep(access.CacheTime)
+			} else {
+				a.Forget()
+			}
+			begin := time.Now()
+			p, err := a.Authenticate(t.Context(), text)
+			if took := time.Since(begin); err != nil || took > store.slow {
+				t.Errorf("%s a token that was live before waits %v: %v", when, took, err)
+			}
+			a.Forget()
+			begin = time.Now()
+			if err := a.Confirm(t.Context(), p); err != nil || time.Since(begin) > store.slow || store.gets.Load() != 0 {
+				t.Errorf("%s its open stream waits %v, with %d queries by the id: %v", when, time.Since(begin), store.gets.Load(), err)
+			}
+		}
+
+		other := access.NewAuthenticator(store) // of a process that has seen no token
+		other.Doubt(func(ctx context.Context) bool { return ctx.Value(doubtfulKey{}) != nil })
+		for range 100 {
+			all.Go(func() { _, _ = other.Authenticate(doubtful, access.NewSecret().Reveal()) })
+		}
+		synctest.Wait()
+		begin := time.Now()
+		if _, err := other.Authenticate(t.Context(), text); err != nil || time.Since(begin) > store.slow {
+			t.Errorf("a new token waits %v: %v", time.Since(begin), err)
+		}
+	})
+}
+
+// TestRevocationDuringARead: a read that began before a change of tokens is not trusted after it.
+func TestRevocationDuringARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		stale := &delayedTokens{fakeTokens: store, answered: make(chan struct{}), deliver: make(chan struct{})}
+		b := access.NewAuthenticator(stale)
+		var all sync.WaitGroup
+		all.Go(func() { _, _ = b.Authenticate(t.Context(), text) })
+		<-stale.answered
+		store.change(func() { store.token.RevokedAt = time.Now() })
+		b.Forget()
+		_, err := b.Authenticate(t.Context(), text)
+		close(stale.deliver)
+		all.Wait()
+		for range 2 {
+			if !errors.Is(err, queue.ErrUnauthenticated) {
+				t.Errorf("a revoked token: %v", err)
+			}
+			_, err = b.Authenticate(t.Context(), text)
+		}
+	})
+}
+
+// delayedTokens delivers its first answer late.
+type delayedTokens struct {
+	*fakeTokens
+	once              sync.Once
+	answered, deliver chan struct{}
+}
+
+func (d *delayedTokens) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	found, err := d.fakeTokens.FindToken(ctx, digest)
+	first := false
+	d.once.Do(func() { first = true })
+	if first {
+		close(d.answered)
+		<-d.deliver
+	}
+	return found, err
+}
+
+// slowCodes is a store of sessions that counts the reads of codes under way.
+type slowCodes struct {
+	access.SessionStore
+	now, most atomic.Int64
+}
+
+func (s *slowCodes) RedeemCode(context.Context, access.Redemption) (access.Session, error) {
+	s.most.Store(max(s.most.Load(), s.now.Add(1)))
+	defer s.now.Add(-1)
+	time.Sleep(time.Second)
+	return access.Session{}, access.NoSession("")
+}
+
+// TestMadeUpCodesLeaveConnections: a flood of made-up codes has two reads of the store at one time.
+func TestMadeUpCodesLeaveConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowCodes{}
+		keeper := access.NewSessionKeeper(access.SessionSettings{Store: store})
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if _, err := keeper.OpenSession(t.Context(), access.SignIn{Code: access.NewCode().Reveal()}); queue.KindOf(err) != queue.KindUnauthenticated {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if most := store.most.Load(); most != 2 {
+			t.Errorf("%d reads at one time, want 2", most)
+		}
+	})
+}

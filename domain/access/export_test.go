@@ -6,3 +6,6 @@ func (a *JWTAuthenticator) Known() int {
 	defer a.mu.Unlock()
 	return len(a.known)
 }
+
+// NewCode returns a made-up one-time code.
+func NewCode() Secret { return newSecret(codePrefix) }

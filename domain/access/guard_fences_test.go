@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,9 +91,9 @@ func TestOutageEndsNoStream(t *testing.T) {
 func TestWatch(t *testing.T) {
 	for _, audit := range []*access.AuditRecorder{nil, access.NewAuditRecorder(access.AuditSettings{Log: &fakeLog{}})} {
 		synctest.Test(t, func(t *testing.T) {
-			var revoked bool
+			var revoked atomic.Bool
 			guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}, Audit: audit, Confirm: func(context.Context, *access.Principal) error {
-				if revoked {
+				if revoked.Load() {
 					return queue.ErrUnauthenticated
 				}
 				return nil
@@ -122,7 +123,7 @@ func TestWatch(t *testing.T) {
 			if watched.Err() != nil {
 				t.Error("a stream with a valid credential ended")
 			}
-			revoked = true
+			revoked.Store(true)
 			<-watched.Done()
 			if err := context.Cause(watched); !errors.Is(err, queue.ErrUnauthenticated) {
 				t.Errorf("the stream ended with %v", err)

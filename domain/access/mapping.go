@@ -1,6 +1,8 @@
 package access
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -118,6 +120,8 @@ type Proof struct {
 	Subject string
 	// Name is for people; "" = Subject.
 	Name string
+	// Authority is the [AuthorityDigest] of a certificate; "" for a JWT.
+	Authority string
 	// Claims has the texts of each claim of a JWT.
 	Claims map[string][]string
 	// Expires is the end of the credential by the clock of this process.
@@ -210,36 +214,75 @@ func (id Proof) hasVerifiedEmail() bool {
 type Mapping struct{ present atomic.Pointer[ruleSet] }
 
 // ruleSet is one state of the rules. Its address is its identity.
-type ruleSet struct{ rules []Rule }
+type ruleSet struct {
+	rules []mappedRule
+	// basis has the digests of the rules and of the authorities.
+	basis map[string]bool
+}
 
-// Replace makes rules the rules from now on. The principals of the former rules are no longer confirmed, so their open
-// streams end and their next calls get the new rights.
-func (m *Mapping) Replace(rules []Rule) { m.present.Store(&ruleSet{slices.Clone(rules)}) }
+// mappedRule is a rule with its digest.
+type mappedRule struct {
+	Rule
+	digest string
+}
+
+// Replace makes rules the rules from now on, and authorities those of certificates, by their [AuthorityDigest]. The principals
+// of the former rules are no longer confirmed, so their open streams end and their next calls get the new rights. Sessions that
+// a former rule or authority gave rights are refused.
+func (m *Mapping) Replace(rules []Rule, authorities ...string) {
+	set := &ruleSet{basis: map[string]bool{}}
+	for _, r := range rules {
+		digest := digestText(fmt.Sprintf("%q", append(FormatGrants(r.Grants), r.Issuer, r.Claim, r.Is, r.Certificate)))
+		set.rules = append(set.rules, mappedRule{r, digest})
+		set.basis[digest] = true
+	}
+	for _, authority := range authorities {
+		set.basis[authority] = true
+	}
+	m.present.Store(set)
+}
+
+// AuthorityDigest returns the digest of the DER bytes of the certificate of an authority.
+func AuthorityDigest(der []byte) string { return "authority " + digestText(string(der)) }
+
+func digestText(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// has reports whether each part of a basis is present.
+func (m *Mapping) has(basis []string) bool {
+	set := m.present.Load()
+	return set != nil && len(basis) > 0 && !slices.ContainsFunc(basis, func(part string) bool { return !set.basis[part] })
+}
 
 // GrantsOf returns the grants of each rule that matches id, without repetition.
 func (m *Mapping) GrantsOf(id Proof) []Grant {
-	grants, _ := m.findGrants(id)
+	grants, _, _ := m.findGrants(id)
 	return grants
 }
 
-func (m *Mapping) findGrants(id Proof) ([]Grant, *ruleSet) {
-	set := m.present.Load()
-	if set == nil {
-		return nil, nil
+// findGrants returns the grants of id, their basis and the present rules.
+func (m *Mapping) findGrants(id Proof) (grants []Grant, basis []string, set *ruleSet) {
+	if set = m.present.Load(); set == nil {
+		return nil, nil, nil
+	}
+	if id.Authority != "" {
+		basis = append(basis, id.Authority)
 	}
 
-	var grants []Grant
 	for _, r := range set.rules {
 		if !r.matches(id) {
 			continue
 		}
+		basis = append(basis, r.digest)
 		for _, g := range r.Grants {
 			if !slices.Contains(grants, g) {
 				grants = append(grants, g)
 			}
 		}
 	}
-	return grants, set
+	return grants, basis, set
 }
 
 // Principal returns the principal of id. Without a rule that matches it has no rights. KindUnauthenticated for an identity
@@ -252,7 +295,7 @@ func (m *Mapping) Principal(id Proof) (*Principal, error) {
 		}
 	}
 
-	grants, set := m.findGrants(id)
+	grants, basis, set := m.findGrants(id)
 	name, key := id.Name, id.Subject
 	if name == "" || len(name) > MaxSubject || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) {
 		name = id.Subject
@@ -262,7 +305,7 @@ func (m *Mapping) Principal(id Proof) (*Principal, error) {
 	}
 
 	p := NewPrincipal(key, name, id.Kind, grants)
-	p.Issuer, p.Subject = id.Issuer, id.Subject
+	p.Issuer, p.Subject, p.basis = id.Issuer, id.Subject, basis
 	p.expires, p.mapped, p.trusted = id.Expires, set, id.Trusted
 	return p, nil
 }

@@ -34,6 +34,8 @@ type Principal struct {
 	// shared.
 	Issuer  string
 	Subject string
+	// basis is the [Opener.Basis] of a session that the principal opens.
+	basis []string
 	// expires is the end of such a credential, mapped the rules that gave it grants, and trusted the Trusted of its proof.
 	expires time.Time
 	mapped  *ruleSet

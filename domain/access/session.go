@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -33,7 +34,7 @@ const (
 const sessionTouchInterval = time.Minute
 
 // Session is a stored session of the dashboard, or a one-time code, without its secret. A session has the grants that its
-// opener had at the sign-in. It lives no longer than the credential of its opener.
+// opener had at the sign-in. It lives no longer than the credential of its opener, and than the basis of its grants.
 type Session struct {
 	// ID is the public part of the secret.
 	ID string
@@ -62,11 +63,16 @@ type Opener struct {
 	// Issuer and Subject identify the owner of a JWT; "" for other kinds.
 	Issuer  string
 	Subject string
+	// Basis has a digest for each rule that gave a grant, and one for the authority of a certificate. While a server has not
+	// all of them, it refuses the session. It is empty for a token.
+	Basis []string
 }
 
 // openerOf returns p as the opener of a session.
 func openerOf(p *Principal) Opener {
-	return Opener{PrincipalID: p.ID, Kind: p.Kind, Name: p.Name, Grants: p.Grants(), Issuer: p.Issuer, Subject: p.Subject}
+	return Opener{
+		PrincipalID: p.ID, Kind: p.Kind, Name: p.Name, Grants: p.Grants(), Issuer: p.Issuer, Subject: p.Subject, Basis: slices.Clone(p.basis),
+	}
 }
 
 // principal returns the principal that signed in, for the audit.
@@ -74,7 +80,7 @@ func (o Opener) principal() *Principal { return o.principalAs(o.PrincipalID, o.K
 
 func (o Opener) principalAs(id string, kind Kind) *Principal {
 	p := NewPrincipal(id, o.Name, kind, o.Grants)
-	p.Issuer, p.Subject = o.Issuer, o.Subject
+	p.Issuer, p.Subject, p.basis = o.Issuer, o.Subject, o.Basis
 	return p
 }
 

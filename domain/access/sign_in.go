@@ -65,7 +65,14 @@ type SessionSettings struct {
 }
 
 // SessionKeeper is the [Sessions] over a store. It is safe for concurrent use.
-type SessionKeeper struct{ SessionSettings }
+type SessionKeeper struct {
+	SessionSettings
+
+	redeems chan struct{} // one element for each read of a code under way
+}
+
+// maxRedeems bounds the reads of codes at one time, so that a flood of made-up ones leaves the connections to the database free.
+const maxRedeems = 2
 
 var _ Sessions = (*SessionKeeper)(nil)
 
@@ -77,7 +84,7 @@ func NewSessionKeeper(s SessionSettings) *SessionKeeper {
 	if s.Idle == 0 {
 		s.Idle = min(DefaultSessionIdle, s.Life)
 	}
-	return &SessionKeeper{s}
+	return &SessionKeeper{s, make(chan struct{}, maxRedeems)}
 }
 
 // CreateCode makes a code, and records it.
@@ -103,7 +110,7 @@ func (k *SessionKeeper) createCode(ctx context.Context) (Code, error) {
 	return Code{secret, s.ExpiresAt}, nil
 }
 
-// checkOpener refuses a principal that cannot open a session.
+// checkOpener refuses a principal that cannot open a session, and one without a right: the rules of the server do not name it.
 func checkOpener(p *Principal) error {
 	switch {
 	case p == nil:
@@ -114,6 +121,10 @@ func checkOpener(p *Principal) error {
 	case p.Kind == KindSession:
 		// Sessions that open sessions would never end.
 		return &queue.Error{Kind: queue.KindDenied, Msg: "must be a caller with a credential of its own, got a session; sign in with the token"}
+	case len(p.grants) == 0:
+		return &queue.Error{
+			Kind: queue.KindDenied, Msg: fmt.Sprintf("must match a rule of the access file, got %.200q without one; ask for a rule", p.ID),
+		}
 	}
 	return nil
 }
@@ -146,26 +157,16 @@ func (k *SessionKeeper) openSession(ctx context.Context, r SignIn) (OpenedSessio
 	if err != nil {
 		return OpenedSession{}, err
 	}
-	return k.openWithGrants(ctx, p)
+	return k.openFor(ctx, p)
 }
 
 // OpenFor opens a session of a principal that an identity provider has proved, and records it. The session does not end with
 // the short life of that proof.
 func (k *SessionKeeper) OpenFor(ctx context.Context, p *Principal) (OpenedSession, error) {
 	lasting := openerOf(p).principal()
-	opened, err := k.openWithGrants(ctx, lasting)
+	opened, err := k.openFor(ctx, lasting)
 	k.recordSignIn(With(ctx, lasting), "", opened, err)
 	return opened, err
-}
-
-// openWithGrants refuses a principal without a right: the rules of the server do not name it.
-func (k *SessionKeeper) openWithGrants(ctx context.Context, p *Principal) (OpenedSession, error) {
-	if len(p.grants) == 0 {
-		return OpenedSession{}, &queue.Error{
-			Kind: queue.KindDenied, Msg: fmt.Sprintf("must match a rule of the access file, got %.200q without one; ask for a rule", p.ID),
-		}
-	}
-	return k.openFor(ctx, p)
 }
 
 func (k *SessionKeeper) openFor(ctx context.Context, p *Principal) (OpenedSession, error) {
@@ -190,6 +191,12 @@ func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSess
 		return OpenedSession{}, badCode
 	}
 
+	select {
+	case k.redeems <- struct{}{}:
+		defer func() { <-k.redeems }()
+	case <-ctx.Done():
+		return OpenedSession{}, queue.ContextError(ctx.Err())
+	}
 	secret := newSecret(sessionPrefix)
 	s, err := k.Store.RedeemCode(ctx, Redemption{Code: code.Digest(), ID: secret.ID(), Digest: secret.Digest(), Life: k.Life, Idle: k.Idle})
 	switch {
@@ -284,8 +291,11 @@ func (k *SessionKeeper) SignOut(ctx context.Context) error {
 // errNoSessions is the cause of a refusal by a server without sessions.
 var errNoSessions = errors.New("this server keeps no sessions")
 
-// AcceptSessions accepts the sessions of a store beside the tokens. Call it before the first request.
-func (a *Authenticator) AcceptSessions(store SessionStore) { a.sessions = store }
+// AcceptSessions accepts the sessions of a store beside the tokens. Those of JWTs and certificates need the rules that gave them
+// their grants. Call it before the first request.
+func (a *Authenticator) AcceptSessions(store SessionStore, rules *Mapping) {
+	a.sessions, a.rules = store, rules
+}
 
 // AuthenticateSession returns the principal of a session by its secret, and records the use. KindUnauthenticated for a text
 // that is not the secret of a live session, KindUnavailable and the like when the store does not answer.
@@ -345,7 +355,7 @@ func (a *Authenticator) findSession(ctx context.Context, digest credentialDigest
 	case c.principal == nil:
 		return nil, refuseSession(c.ended)
 	}
-	return c, a.checkStaticOpener(c.session)
+	return c, a.checkBasis(c.session)
 }
 
 // readSession reads the session with the digest into c.
@@ -375,9 +385,13 @@ func endOfSession(s Session) error {
 	return fmt.Errorf("session %s was idle for too long", s.ID)
 }
 
-// checkStaticOpener refuses a session that a token of a file opened, unless that token still has these rights here.
-func (a *Authenticator) checkStaticOpener(s Session) error {
-	if s.Kind != KindToken || s.TokenStored {
+// checkBasis refuses a session with rights from settings that this server no longer has: from rules and authorities, or from a
+// token of a file.
+func (a *Authenticator) checkBasis(s Session) error {
+	switch {
+	case (s.Kind == KindJWT || s.Kind == KindCertificate) && !a.rules.has(s.Basis):
+		return refuseSession(fmt.Errorf("session %s has rights of a rule or an authority that has changed or is gone", s.ID))
+	case s.Kind != KindToken || s.TokenStored:
 		return nil
 	}
 	for _, p := range *a.static.Load() {
@@ -410,5 +424,5 @@ func (a *Authenticator) confirmSession(ctx context.Context, id string) error {
 	case !s.Live():
 		return refuseSession(endOfSession(s))
 	}
-	return a.checkStaticOpener(s)
+	return a.checkBasis(s)
 }

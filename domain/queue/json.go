@@ -29,7 +29,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 		return Invalid(field, msg)
 	}
 
-	if !json.Valid(b) {
+	if !isValidJSON(b) {
 		return Invalid(field, "must be one JSON value, got "+truncateText(describeJSONFault(b), 64)+"; correct it")
 	}
 

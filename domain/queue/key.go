@@ -69,6 +69,12 @@ func (t NewTask) normalizeKeyRule() (NewTask, error) {
 	if t.Key == "" {
 		return t, Invalid("key", "must be given with on_conflict, unique_until or debounce, got none")
 	}
+	return t.normalizeDebounce()
+}
+
+// normalizeDebounce checks what a debounce contradicts, and makes it a delay with ConflictReplace.
+func (t NewTask) normalizeDebounce() (NewTask, error) {
+	r := &t.KeyRule
 	if r.DebounceMax > 0 && r.DebounceMax < r.Debounce || r.DebounceMax > 0 && r.Debounce == 0 {
 		return t, Invalid("debounce_max", fmt.Sprintf("must be at least debounce, %v, got %v; raise it, or leave it out", r.Debounce, r.DebounceMax))
 	}

@@ -50,7 +50,7 @@ func newSession(name string) access.NewSession {
 		ID: fmt.Sprintf("%-8.8s", name), Digest: sha256.Sum256([]byte(name)), Life: 12 * time.Hour, Idle: time.Hour,
 		Opener: access.Opener{
 			PrincipalID: "ann@issuer", Kind: access.KindJWT, Name: "Ann", Grants: []access.Grant{{Role: access.RoleViewer, Namespace: "billing"}},
-			Issuer: "https://issuer.example", Subject: "ann",
+			Issuer: "https://issuer.example", Subject: "ann", Basis: []string{"a rule", "another rule"},
 		},
 	}
 }
@@ -77,13 +77,13 @@ func testSessionFind(t *testing.T, s SessionStore) {
 	n := newSession("first")
 	made := createSession(t, s, n)
 	if !made.Live() || made.ID != n.ID || made.Name != "Ann" || made.PrincipalID != n.PrincipalID || made.Kind != access.KindJWT ||
-		made.Issuer != n.Issuer || made.Subject != "ann" || !slices.Equal(made.Grants, n.Grants) || made.Idle != time.Hour ||
+		made.Issuer != n.Issuer || made.Subject != "ann" || !slices.Equal(made.Grants, n.Grants) || !slices.Equal(made.Basis, n.Basis) || made.Idle != time.Hour ||
 		made.ExpiresAt.Sub(made.CreatedAt) != n.Life || !made.UsedAt.Equal(made.CreatedAt) || made.TokenStored {
 		t.Errorf("made %+v", made)
 	}
 
 	same := func(a access.Session, err error) bool {
-		return err == nil && a.ID == made.ID && a.CreatedAt.Equal(made.CreatedAt) && a.ExpiresAt.Equal(made.ExpiresAt) && slices.Equal(a.Grants, made.Grants)
+		return err == nil && a.ID == made.ID && a.CreatedAt.Equal(made.CreatedAt) && a.ExpiresAt.Equal(made.ExpiresAt) && slices.Equal(a.Grants, made.Grants) && slices.Equal(a.Basis, made.Basis)
 	}
 	if found, err := s.FindSession(t.Context(), n.Digest); !same(found, err) {
 		t.Errorf("found %+v, %v; want %+v", found, err, made)
@@ -401,8 +401,9 @@ func testSessionAliasing(t *testing.T, s SessionStore) {
 	made := createSession(t, s, n)
 	n.Grants[0].Role = access.RoleSystem
 	made.Grants[0].Role = access.RoleSystem
-	if got, err := s.FindSession(t.Context(), n.Digest); err != nil || got.Grants[0].Role != access.RoleViewer {
-		t.Errorf("the grants are %v, %v", got.Grants, err)
+	n.Basis[0], made.Basis[1] = "changed", "changed"
+	if got, err := s.FindSession(t.Context(), n.Digest); err != nil || got.Grants[0].Role != access.RoleViewer || slices.Contains(got.Basis, "changed") {
+		t.Errorf("the session is %+v, %v", got, err)
 	}
 }
 

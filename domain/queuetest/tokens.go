@@ -21,19 +21,20 @@ type TokenStore struct {
 // TestTokens holds the stores that open returns, each empty, to the contract of [access.Tokens].
 func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 	for name, test := range map[string]func(*testing.T, TokenStore){
-		"a token is found by its digest and by its id":                testTokenFind,
-		"an expired token is found, and is not live":                  testTokenExpiry,
-		"a revoked token stays revoked":                               testTokenRevoke,
-		"a rotation ends the former token after the overlap":          testTokenRotate,
-		"a rotation of an ended or unknown token stores nothing":      testTokenRotateRefused,
-		"an id or a digest exists once":                               testTokenTwice,
-		"the list has the newest token first":                         testTokenList,
-		"a token is there until it is revoked, though it expires":     testTokenThere,
-		"a use is recorded":                                           testTokenTouch,
-		"a change by the caller after a call is not stored":           testTokenAliasing,
-		"an ended context answers KindCanceled and changes nothing":   testTokenCanceled,
-		"of many rotations of one token at once exactly one succeeds": testTokenRotateRace,
-		"each change of tokens is reported to each watcher":           testTokenWatch,
+		"a token is found by its digest and by its id":                 testTokenFind,
+		"an expired token is found, and is not live":                   testTokenExpiry,
+		"a revoked token stays revoked":                                testTokenRevoke,
+		"a rotation ends the former token after the overlap":           testTokenRotate,
+		"a rotation of an ended or unknown token stores nothing":       testTokenRotateRefused,
+		"a rotation with a lost answer is repeated within the overlap": testTokenRotateAgain,
+		"an id or a digest exists once":                                testTokenTwice,
+		"the list has the newest token first":                          testTokenList,
+		"a token is there until it is revoked, though it expires":      testTokenThere,
+		"a use is recorded":                                            testTokenTouch,
+		"a change by the caller after a call is not stored":            testTokenAliasing,
+		"an ended context answers KindCanceled and changes nothing":    testTokenCanceled,
+		"of many rotations of one token at once exactly one succeeds":  testTokenRotateRace,
+		"each change of tokens is reported to each watcher":            testTokenWatch,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -238,6 +239,29 @@ func testTokenRotate(t *testing.T, s TokenStore) {
 	createToken(t, s, n)
 	if former, err = s.GetToken(t.Context(), short.ID); err != nil || !former.ExpiresAt.Equal(short.ExpiresAt) {
 		t.Errorf("a token with an earlier end is %+v, %v", former, err)
+	}
+}
+
+func testTokenRotateAgain(t *testing.T, s TokenStore) {
+	old := createToken(t, s, issueToken(t, "old", 0, "viewer@billing"))
+	rotate := func(name string) (next, former access.Token) {
+		n := issueToken(t, name, 0, "viewer@billing")
+		n.Replaces, n.Overlap = old.ID, time.Hour
+		next = createToken(t, s, n)
+		former, err := s.GetToken(t.Context(), old.ID)
+		if err != nil || !former.Live() || !next.Live() {
+			t.Fatalf("the former token is %+v, the next %+v, %v", former, next, err)
+		}
+		return next, former
+	}
+
+	lost, first := rotate("lost")
+	s.Advance(10 * time.Minute)
+	if _, second := rotate("again"); !second.ExpiresAt.Equal(first.ExpiresAt) {
+		t.Errorf("a second rotation moves the end of the former token from %v to %v", first.ExpiresAt, second.ExpiresAt)
+	}
+	if revoked, err := s.RevokeToken(t.Context(), lost.ID); err != nil || revoked.Live() {
+		t.Errorf("the token without an owner is %+v, %v", revoked, err)
 	}
 }
 

@@ -102,26 +102,34 @@ func (l *slotPool) boundWait(wait time.Duration, now time.Time) time.Duration {
 	return min(wait, left)
 }
 
+// isEmptyFor reports whether the queues of the pool have been empty for so long. A pool with failed retains counts as empty; err is
+// their failure. The caller holds run.mu.
+func (l *slotPool) isEmptyFor(idle time.Duration, now time.Time) (isEmpty bool, err error) {
+	if l.hasFailed(now) {
+		return true, l.failure
+	}
+	return !l.emptySince.IsZero() && now.Sub(l.emptySince) >= idle, nil
+}
+
 // checkEnd ends the run when it has accepted all the tasks it may, or when each queue has been empty for long enough or its
 // retains have failed. Nothing is under way then. The caller holds mu.
 func (r *run) checkEnd() {
 	if r.cfg.maxTasks == 0 && !r.cfg.untilEmpty || r.running > 0 {
 		return
 	}
-	now := time.Now()
 
-	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
 	var failure error
+	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
 	for _, l := range r.pools {
 		if l.countReady() > 0 || l.starting > 0 {
 			return
 		}
 		asked += l.asked
-		if l.hasFailed(now) {
-			failure = l.failure
-			continue
+		isEmpty, err := l.isEmptyFor(r.cfg.idle, time.Now())
+		empty = empty && isEmpty
+		if err != nil {
+			failure = err
 		}
-		empty = empty && !l.emptySince.IsZero() && now.Sub(l.emptySince) >= r.cfg.idle
 	}
 
 	if empty {

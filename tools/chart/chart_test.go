@@ -3,6 +3,8 @@ package chart
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,8 +24,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	sigsyaml "sigs.k8s.io/yaml"
 )
@@ -67,7 +74,10 @@ serviceMonitor: {enabled: true, labels: {release: prometheus}}
 `
 
 // render returns the objects of the chart by kind and name. It decodes the kinds of Kubernetes strictly.
-func render(t *testing.T, values string) (map[string]any, error) {
+func render(t *testing.T, values string) (map[string]any, error) { return renderIn(t, values, nil) }
+
+// renderIn is render for an upgrade of a cluster with secrets, by their names; nil renders without a cluster.
+func renderIn(t *testing.T, values string, secrets map[string]map[string]any) (map[string]any, error) {
 	t.Helper()
 	chart, err := loader.Load("../../deploy/helm/pgqueue")
 	if err != nil {
@@ -81,7 +91,12 @@ func render(t *testing.T, values string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Render(chart, top)
+	var files map[string]string
+	if secrets == nil {
+		files, err = engine.Render(chart, top)
+	} else {
+		files, err = engine.RenderWithClientProvider(chart, top, cluster{secrets: secrets})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +131,68 @@ func render(t *testing.T, values string) (map[string]any, error) {
 		}
 	}
 	return objects, nil
+}
+
+// cluster answers the look-ups of secrets.
+type cluster struct {
+	dynamic.NamespaceableResourceInterface
+	secrets map[string]map[string]any
+}
+
+func (c cluster) GetClientFor(string, string) (dynamic.NamespaceableResourceInterface, bool, error) {
+	return c, true, nil
+}
+
+func (c cluster) Namespace(string) dynamic.ResourceInterface { return c }
+
+func (c cluster) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
+	data, ok := c.secrets[name]
+	if !ok {
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+	}
+	return &unstructured.Unstructured{Object: map[string]any{"data": data}}, nil
+}
+
+// TestUpgradeKeepsTokens: an upgrade keeps the tokens that the cluster has, makes the ones that are new in this version, and refuses a
+// secret of the user without the token of the definitions.
+func TestUpgradeKeepsTokens(t *testing.T) {
+	const values = least + "definitions: {file: 'queues: {}'}\n"
+	installed, err := render(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := installed["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
+	data := map[string]any{}
+	for key, text := range former {
+		if key != "definitions" { // as of a version without it
+			data[key] = base64.StdEncoding.EncodeToString([]byte(text))
+		}
+	}
+	upgraded, err := renderIn(t, values, map[string]map[string]any{"jobs-pgqueue-tokens": data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := upgraded["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
+	for _, key := range []string{"admin", "worker", "metrics"} {
+		if secret[key] != former[key] || !strings.Contains(secret["tokens"], former[key]) {
+			t.Errorf("the upgrade changes the token %s", key)
+		}
+	}
+	if !strings.Contains(secret["tokens"], secret["definitions"]+" admin@default") {
+		t.Errorf("the upgrade makes no token of the definitions: %q", secret["tokens"])
+	}
+
+	const own = values + "auth: {existingSecret: mine}\n"
+	if _, err := renderIn(t, own, map[string]map[string]any{"mine": data}); err == nil || !strings.Contains(err.Error(), `auth.existingSecret: must have the key definitions beside definitions.file, got "mine" without it`) {
+		t.Errorf("a secret without the token of the definitions: %v", err)
+	}
+	data["definitions"] = base64.StdEncoding.EncodeToString([]byte("pgq_x"))
+	if _, err := renderIn(t, own, map[string]map[string]any{"mine": data}); err != nil {
+		t.Errorf("a secret with the token: %v", err)
+	}
+	if _, err := renderIn(t, own, map[string]map[string]any{}); err != nil {
+		t.Errorf("a secret that comes later: %v", err)
+	}
 }
 
 // custom lists the kinds that do not belong to Kubernetes itself.
@@ -196,12 +273,12 @@ func TestChart(t *testing.T) {
 		}
 		secret := got["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
 		form := regexp.MustCompile(`^pgq_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}$`)
-		for _, key := range []string{"admin", "worker", "metrics"} {
+		for _, key := range []string{"admin", "worker", "metrics", "definitions"} {
 			if !form.MatchString(secret[key]) {
 				t.Errorf("%s: %q", key, secret[key])
 			}
 		}
-		if want := secret["admin"] + "\n" + secret["worker"] + " worker@default\n" + secret["metrics"] + " metrics@*\n"; secret["tokens"] != want {
+		if want := secret["admin"] + "\n" + secret["worker"] + " worker@default\n" + secret["metrics"] + " metrics@*\n" + secret["definitions"] + " admin@default\n"; secret["tokens"] != want {
 			t.Errorf("the file has %q, want %q", secret["tokens"], want)
 		}
 

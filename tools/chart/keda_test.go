@@ -14,6 +14,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -304,7 +305,7 @@ func testDefinitions(t *testing.T) {
 			t.Errorf("no %s in %v", arg, pod.Containers[0].Args)
 		}
 	}
-	if items := pod.Volumes[1].Secret.Items; len(items) != 1 || items[0].Key != "admin" {
+	if items := pod.Volumes[1].Secret.Items; len(items) != 1 || items[0].Key != "definitions" {
 		t.Errorf("the job mounts %v", items)
 	}
 	if on := job.Annotations["helm.sh/hook"]; on != "post-install,post-upgrade,post-rollback" {
@@ -312,5 +313,40 @@ func testDefinitions(t *testing.T) {
 	}
 	if rule := job.Spec.PodFailurePolicy.Rules[0]; rule.Action != batchv1.PodFailurePolicyActionFailJob || !slices.Equal(rule.OnExitCodes.Values, []int32{2}) || *rule.OnExitCodes.ContainerName != pod.Containers[0].Name {
 		t.Errorf("a file at fault is tried again: %+v", rule)
+	}
+}
+
+// TestDefinitionsToken: the job of the definitions has a token that is admin of the namespaces of its file, and of nothing else. A
+// file at fault makes no wrong line for the servers.
+func TestDefinitionsToken(t *testing.T) {
+	for file, want := range map[string]string{
+		"queues: {mail: {}}": " admin@prod",
+		"queues: {mail: {}}\n---\nnamespace: b\nqueues: {x: {}}\n--- # third\n{namespace: ' C ', queues: {}}\n": " admin@prod admin@b admin@c",
+		`{"namespace": "shop", "queues": {}}`:                       " admin@shop",
+		"namespace: shop\nqueues: {}\n---\nnamespace: shop\n":       " admin@shop",
+		"namespace: \"a b\"\nqueues: {}\n":                          "",
+		"namespace: \"*\"\n":                                        "",
+		"namespace: [a]\n---\nnamespace: {system: '*'}\n":           "",
+		"namespace: |\n  a\n  pgq_x system@*\n":                     "",
+		"namespace: shop\ntickers: {t: {payload: \"\n  ---\n\"}}\n": " admin@shop",
+		"queues: {": " admin@prod",
+	} {
+		text, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := render(t, least+"server: {namespace: prod}\ndefinitions: {file: "+string(text)+"}\n")
+		if err != nil {
+			t.Errorf("%q: %v", file, err)
+			continue
+		}
+		secret := got["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
+		lines := strings.Split(strings.TrimSuffix(secret["tokens"], "\n"), "\n")
+		if want == "" && len(lines) == 3 {
+			continue
+		}
+		if last := strings.Replace(lines[len(lines)-1], secret["definitions"], "", 1); len(lines) != 4 || last != want {
+			t.Errorf("%q: the servers read %q, want %q", file, lines, want)
+		}
 	}
 }

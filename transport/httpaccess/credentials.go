@@ -197,10 +197,11 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 	return token, nil
 }
 
-// TooManyRefusals is the reason of a refusal beyond the limit; field names the credential.
+// TooManyRefusals is the reason of a refusal beyond the limit; field names the credential. It has the kind of the refusals before,
+// so that clients do not repeat the request.
 func TooManyRefusals(field string) *queue.Error {
 	return &queue.Error{
-		Kind: queue.KindUnavailable, Field: field,
+		Kind: queue.KindUnauthenticated, Field: field,
 		Msg: fmt.Sprintf("must be valid, got another one, as in more than %d requests of this minute from this address; give the client a valid one, which always passes", refusedPerMinute),
 	}
 }
@@ -233,6 +234,22 @@ func (l *Refusals) Count(remote, kind string, now time.Time) (wait time.Duration
 	from := refusalSource{networkOf(remote), kind}
 	l.counts[from]++
 	return time.Minute - now.Sub(l.start), l.counts[from] > refusedPerMinute
+}
+
+// Exceeds reports whether an address has exceeded a limit of this minute with any kind of credential.
+func (l *Refusals) Exceeds(remote string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.start) >= time.Minute {
+		return false
+	}
+	network := networkOf(remote)
+	for _, kind := range []string{"Authorization", "Cookie", RefusedSignIn} {
+		if l.counts[refusalSource{network, kind}] > refusedPerMinute {
+			return true
+		}
+	}
+	return false
 }
 
 // networkOf returns the address of a connection without its port, for IPv6 its /64: a network that one owner usually has.

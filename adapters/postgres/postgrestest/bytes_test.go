@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -122,58 +124,72 @@ func TestMovesReadNoContent(t *testing.T) {
 }
 
 // TestSurplusGoesBackAfterAFault: the first hand-back of tasks beyond the limit in bytes fails, and a later one succeeds long
-// before the leases lapse. A lapsed lease would spend a retry.
+// before the leases lapse. A lapsed lease would spend a retry. The repeat of a request gets what its first answer had.
 func TestSurplusGoesBackAfterAFault(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
-	dsn := postgrestest.URL(t)
-	s, conn := open(t, dsn), connect(t, dsn)
-	makeQueue(t, s, "acme", "mail")
+	for _, id := range []string{"", "request"} {
+		t.Run("request id "+strconv.Quote(id), func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn := open(t, dsn), connect(t, dsn)
+			makeQueue(t, s, "acme", "mail")
 
-	create := func(bytes int) {
-		t.Helper()
-		c := queue.Create{Namespace: "acme", Atomic: true}
-		for range 10 {
-			c.Tasks = append(c.Tasks, queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"` + strings.Repeat("x", bytes) + `"`)}})
-		}
-		if _, err := s.CreateTasks(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	retain := func() int {
-		t.Helper()
-		out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "acme", Queues: []string{"mail"}, Requests: []queue.RetainShare{
-			{Worker: "w", Lease: time.Hour, Limit: 10, MaxBytes: 250_000},
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(out[0])
-	}
+			create := func(bytes int) {
+				t.Helper()
+				c := queue.Create{Namespace: "acme", Atomic: true}
+				for range 10 {
+					c.Tasks = append(c.Tasks, queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"` + strings.Repeat("x", bytes) + `"`)}})
+				}
+				if _, err := s.CreateTasks(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			retain := func(id string) (ids []int64) {
+				t.Helper()
+				out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "acme", Queues: []string{"mail"}, Requests: []queue.RetainShare{
+					{Worker: "w", RequestID: id, Lease: time.Hour, Limit: 10, MaxBytes: 250_000},
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, task := range out[0] {
+					ids = append(ids, task.ID)
+				}
+				return ids
+			}
 
-	// Ten small tasks make the store predict that the large ones fit.
-	create(10)
-	if n := retain(); n != 10 {
-		t.Fatalf("retained %d small tasks, want 10", n)
-	}
-	create(100_000)
-	sql(t, conn,
-		"create table pgqueue.stopped ()",
-		`create function pgqueue.stop() returns trigger language plpgsql as $$begin
-			if exists (select from pgqueue.stopped) then raise exception 'stopped' using errcode = 'query_canceled'; end if;
-			return coalesce(new, old); end$$`,
-		"create trigger stop before update or delete on pgqueue.lease for each row execute function pgqueue.stop()",
-		"insert into pgqueue.stopped default values")
-	if n := retain(); n != 2 {
-		t.Fatalf("retained %d large tasks, want 2", n)
-	}
-	if n := value[int](t, conn, "select count(*) from pgqueue.ready"); n != 0 {
-		t.Fatalf("%d tasks are ready: the hand-back did not fail", n)
-	}
+			// Ten small tasks make the store predict that the large ones fit.
+			create(10)
+			if got := retain(""); len(got) != 10 {
+				t.Fatalf("retained %d small tasks, want 10", len(got))
+			}
+			create(100_000)
+			sql(t, conn,
+				"create table pgqueue.stopped ()",
+				`create function pgqueue.stop() returns trigger language plpgsql as $$begin
+					if exists (select from pgqueue.stopped) then raise exception 'stopped' using errcode = 'query_canceled'; end if;
+					return coalesce(new, old); end$$`,
+				"create trigger stop before update or delete on pgqueue.lease for each row execute function pgqueue.stop()",
+				"insert into pgqueue.stopped default values")
+			first := retain(id)
+			if len(first) != 2 {
+				t.Fatalf("retained %d large tasks, want 2", len(first))
+			}
+			if n := value[int](t, conn, "select count(*) from pgqueue.ready"); n != 0 {
+				t.Fatalf("%d tasks are ready: the hand-back did not fail", n)
+			}
+			if id != "" {
+				if again := retain(id); !slices.Equal(again, first) {
+					t.Errorf("the repeat of the request gets the tasks %v, want %v", again, first)
+				}
+			}
 
-	sql(t, conn, "delete from pgqueue.stopped")
-	waitFor(t, func() (bool, string) {
-		n := value[int](t, conn, "select coalesce(sum(n), 0)::int from pgqueue.ready where attempt = 0")
-		return n == 8, fmt.Sprintf("%d tasks are ready without a failed attempt", n)
-	})
+			sql(t, conn, "delete from pgqueue.stopped")
+			waitFor(t, func() (bool, string) {
+				n := value[int](t, conn, "select coalesce(sum(n), 0)::int from pgqueue.ready where attempt = 0")
+				return n == 8, fmt.Sprintf("%d tasks are ready without a failed attempt", n)
+			})
+		})
+	}
 }

@@ -70,9 +70,14 @@ func advance(ctx context.Context, t testing.TB, conn *pgx.Conn, schema string, d
 			}
 			offset += before
 		}
-		_, err = tx.Exec(ctx, fmt.Sprintf("create or replace function %s.clock() returns timestamptz language plpgsql stable parallel safe "+
-			"as $$begin return pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %d / 1000000.0); end$$", quote(schema), offset))
-		return err
+		for _, name := range []string{"clock", "clock_inlined"} {
+			_, err := tx.Exec(ctx, fmt.Sprintf("create or replace function %s.%s() returns timestamptz language plpgsql stable parallel safe "+
+				"as $$begin return pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %d / 1000000.0); end$$", quote(schema), name, offset))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatalf("advancing the clock: %v", err)

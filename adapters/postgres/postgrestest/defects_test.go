@@ -336,9 +336,9 @@ func TestPlansOfAnOlderSchema(t *testing.T) {
 			if err := call(); err != nil && queue.KindOf(err) != queue.KindUnavailable {
 				t.Errorf("%v is of kind %s", err, queue.KindOf(err))
 			}
-		}
-		if err := call(); err != nil {
-			t.Errorf("the next call: %v", err)
+			if err := call(); err != nil {
+				t.Errorf("the next call: %v", err)
+			}
 		}
 	})
 }

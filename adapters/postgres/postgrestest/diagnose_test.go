@@ -56,7 +56,7 @@ func TestDiagnose(t *testing.T) {
 		found := diagnose(t, postgrestest.Open(t))
 		for _, name := range []string{
 			"server_version", "autovacuum", "pooler", "schema", "clock", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"partitions", "listen", "tickers", "background_work", "times_ahead", "tokens",
+			"partitions", "listen", "tickers", "background_work", "times_ahead", "triggers", "tokens",
 		} {
 			wantFinding(t, found, name, queue.LevelOK)
 		}
@@ -80,6 +80,18 @@ func TestDiagnose(t *testing.T) {
 		postgrestest.Advance(t, s, access.DefaultTokenLife-access.ExpiryWarning)
 		found := diagnose(t, s)
 		wantFinding(t, found, "tokens", queue.LevelWarn, issued.ID, "rotate-token")
+	})
+
+	t.Run("a foreign trigger and a foreign rule are named once", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		s, conn := open(t, dsn), connect(t, dsn)
+		mustQueue(t, s, "mail")
+		createMail(t, s, "") // makes a partition, which has its own copy of the trigger
+		sql(t, conn, "create function pgqueue.spy() returns trigger language plpgsql as $$ begin return new; end $$",
+			"create trigger spy before insert on pgqueue.task for each row execute function pgqueue.spy()",
+			"create rule gone as on delete to pgqueue.audit do instead nothing")
+		wantFinding(t, diagnose(t, s), "triggers", queue.LevelWarn, "triggers or rules: gone of audit, spy of task", "rights")
 	})
 
 	t.Run("durability is what the settings say", func(t *testing.T) {
@@ -279,7 +291,7 @@ func TestDiagnose(t *testing.T) {
 		want := []string{
 			"server_version", "fsync", "full_page_writes", "synchronous_commit", "pooler", "encoding", "autovacuum", "damaged_pages",
 			"role_settings", "schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"connections", "partitions", "tickers", "background_work", "times_ahead", "groups", "contradictions", "tokens", "listen",
+			"connections", "partitions", "tickers", "background_work", "times_ahead", "groups", "triggers", "contradictions", "tokens", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

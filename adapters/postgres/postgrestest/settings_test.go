@@ -359,6 +359,27 @@ func TestQueueChangedByHand(t *testing.T) {
 		}
 	}
 
+	// Two changes in one transaction have one xmin.
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, retries := range []int{3, 4} {
+		if _, err := tx.Exec(t.Context(), fmt.Sprintf("update pgqueue.queue set retries = %d", retries)); err != nil {
+			t.Fatal(err)
+		}
+		in, err := s.InTx(tx, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made, err := in.CreateTask(t.Context(), "mail", queue.TaskMeta{}); err != nil || made.Retries != retries {
+			t.Fatalf("a create in the transaction with %d retries: %+v, %v", retries, made, err)
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
 	held, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "acme", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Lease: time.Hour, Limit: 2}}})
 	if err != nil || len(held[0]) != 2 {
 		t.Fatal(held, err)

@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest/internal/sqlcorders"
 	"github.com/pgqueue/pgqueue/adapters/sqltx"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -50,6 +51,9 @@ func TestSQLDrivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	byBun := bun.NewDB(byPgx, pgdialect.New())
+	if _, err := byPgx.ExecContext(t.Context(), "create table orders (id bigint generated always as identity, email text not null)"); err != nil {
+		t.Fatal(err)
+	}
 
 	for name, in := range map[string]inTransaction{
 		"pgx":    plain(byPgx),
@@ -85,6 +89,17 @@ func TestSQLDrivers(t *testing.T) {
 		},
 		"bun": func(ctx context.Context, f func(q sqltx.Querier) error) error {
 			return byBun.RunInTx(ctx, nil, func(_ context.Context, tx bun.Tx) error { return f(tx.Tx) })
+		},
+		"sqlc": func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			tx, err := byPgx.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			var q sqlcorders.DBTX = tx
+			if err := errors.Join(sqlcorders.New(q).InsertOrder(ctx, "ann@example.org"), f(q)); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
 		},
 	} {
 		t.Run(name, func(t *testing.T) { testSQLDriver(t, s, in) })

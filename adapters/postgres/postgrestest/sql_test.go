@@ -259,6 +259,10 @@ func TestCreateTaskForms(t *testing.T) {
 		{"create_tasks('mail', array['1']::json[])", nil, `1`},
 		{"create_tasks('mail', array['1']::jsonb[], priority => -3)", nil, `1`},
 		{"create_tasks($1, $2::text[])", []any{"mail", []string{"[2]"}}, `[2]`},
+		{"create_task('mail'::varchar, '[3]'::varchar, priority => 5::smallint, delay => '5 min')", nil, `[3]`}, // as JDBC sends texts
+		{"create_task('mail', row_to_json((select x from (select 1 as a) x)), headers => jsonb_build_object('a', 'b')::json)", nil, `{"a":1}`},
+		{"create_tasks('mail', '[0:1]={4,5}'::json[])", nil, `4`},
+		{"create_tasks('mail', array[null, '6']::json[])", nil, `{}`},
 	} {
 		var id int64
 		if err := conn.QueryRow(t.Context(), "select pgqueue."+form.call, form.args...).Scan(&id); err != nil {

@@ -2,7 +2,7 @@
 
 -- name: create.begin
 -- Takes @count ids before the rows are written. One sequence serves ids and turns
-select pgqueue.clock(), array(select nextval('pgqueue.turn') from generate_series(1, @count::integer))
+select pgqueue.clock_inlined(), array(select nextval('pgqueue.turn') from generate_series(1, @count::integer))
 
 -- name: create.task
 insert into pgqueue.task (created_at, {{new_task}})

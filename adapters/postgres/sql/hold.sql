@@ -2,33 +2,39 @@
 -- finds no row of its token and changes nothing.
 
 -- name: hold.lock
--- Locks lease rows. It waits for rows that another transaction has locked
-select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
+-- Locks lease rows, in the order of @tokens, which is theirs, and of their parts. It waits for rows that another transaction has locked
+select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
-    select l.ctid, l.* from pgqueue.lease l
+    select l.ctid, l.*, q.id, q.xmin as queue_xmin, q.ctid as queue_ctid, q.version
+    from pgqueue.lease l
+    cross join lateral (
+        select q.id, q.xmin, q.ctid, q.version from pgqueue.queue q
+        where q.id = l.queue_id and q.namespace = @namespace and q.deleted_at is null offset 0
+    ) q
     where l.token = i.token
-      and (select q.namespace = @namespace and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
     order by l.part offset 0
-    for update
+    for update of l
 ) l
-join pgqueue.queue q on q.id = l.queue_id
-order by l.token, l.part
+cross join lateral (select l.id, l.queue_xmin as xmin, l.queue_ctid as ctid, l.version) q
 
 -- name: hold.lock.free
 -- Locks lease rows for calls that many callers share. It leaves out rows that another transaction has locked, so that no caller
 -- waits for another; hold.seen reads those
-select pgqueue.clock(), {{lease l}}, {{queue_mark q}}
+select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
-    select l.ctid, l.* from pgqueue.lease l
+    select l.ctid, l.*, q.id, q.xmin as queue_xmin, q.ctid as queue_ctid, q.version
+    from pgqueue.lease l
+    cross join lateral (
+        select q.id, q.xmin, q.ctid, q.version from pgqueue.queue q
+        where q.id = l.queue_id and q.namespace = @namespace and q.deleted_at is null offset 0
+    ) q
     where l.token = i.token
-      and (select q.namespace = @namespace and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
     order by l.part offset 0
-    for update skip locked
+    for update of l skip locked
 ) l
-join pgqueue.queue q on q.id = l.queue_id
-order by l.token, l.part
+cross join lateral (select l.id, l.queue_xmin as xmin, l.queue_ctid as ctid, l.version) q
 
 -- name: hold.seen
 -- Reads leases of tasks (@token and @id side by side) without a lock, for rows that another transaction has locked

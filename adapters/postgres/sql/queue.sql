@@ -14,7 +14,7 @@ from pgqueue.queue q
 where q.deleted_at is null and q.namespace = @namespace and q.name = any (@names::text[])
 
 -- name: queue.read
-select {{queue q}}, q.xmin from pgqueue.queue q where q.id = any (@ids::integer[])
+select {{queue q}}, {{queue_mark q}} from pgqueue.queue q where q.id = any (@ids::integer[])
 
 -- name: queue.page
 select {{queue q}}, count(*) over ()

@@ -8,12 +8,16 @@
 -- @queue_id: queues in the order to serve. @quota: most rows of each. @cursor_…: start of each lane. @limit: most rows in all.
 -- Here and in the other files "lateral … offset 0" and "ctid = any (array(…))" fence what must be a look-up a row: without
 -- them a plan that was made while a table was small reads all of it when it has grown (plans_test.go).
-with now as materialized (select pgqueue.clock() as t),
+with now as materialized (select pgqueue.clock_inlined() as t),
 serving as materialized ( -- in order: it is what keeps the picked in order, and the limit from locking more
     select u.queue_id, u.quota
     from unnest(@queue_id::integer[], @quota::integer[]) with ordinality u (queue_id, quota, ord)
-    join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
-        and (not q.gated or q.id = any (@gated::integer[])) and (q.paused_until is null or q.paused_until <= (select t from now))
+    cross join lateral (
+        select from pgqueue.queue q
+        where q.id = u.queue_id and not q.paused and q.deleted_at is null
+          and (not q.gated or q.id = any (@gated::integer[])) and (q.paused_until is null or q.paused_until <= (select t from now))
+        offset 0
+    ) q
     order by u.ord
 )
 select {{ready r}}, r.at, (select t from now)

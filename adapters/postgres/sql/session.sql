@@ -29,8 +29,8 @@ where s.principal_id = @principal_id and s.kind = @kind
 -- name: session.insert
 -- @life and @within ns; @within 0 for a credential without an end
 with made as (
-    insert into pgqueue.session as s (id, digest, is_code, principal_id, kind, name, grants, issuer, subject, created_at, expires_at, ends_at, idle, used_at)
-    select @id, @digest, @is_code, @principal_id, @kind, @name, @grants, @issuer, @subject, c.now, c.now + pgqueue.nanos(@life),
+    insert into pgqueue.session as s (id, digest, is_code, principal_id, kind, name, grants, basis, issuer, subject, created_at, expires_at, ends_at, idle, used_at)
+    select @id, @digest, @is_code, @principal_id, @kind, @name, @grants, @basis, @issuer, @subject, c.now, c.now + pgqueue.nanos(@life),
            case when @within::bigint > 0 then c.now + pgqueue.nanos(@within) end, @idle, c.now
     from (select pgqueue.clock() as now offset 0) c
     on conflict do nothing

@@ -91,6 +91,26 @@ var rules = []rule{
 		otherwise: "it proves identities and knows nothing of tasks",
 	},
 	{
+		who: "adapters/jsonschema/...", may: []string{std, thirdParty, same, "domain/schema", "domain/queue"},
+		otherwise: "it checks bytes against bytes and knows nothing of tasks",
+	},
+	{
+		who: "...", except: []string{"adapters/jsonschema/..."}, never: []string{"github.com/santhosh-tekuri/jsonschema/..."},
+		otherwise: "the library has ways to read files and to panic, which one place closes",
+	},
+	{
+		who: "domain/schema", may: []string{std, "domain/queue"},
+		otherwise: "the port to a library knows the words of the queue alone",
+	},
+	{
+		who: "domain/seal", never: []string{"net/...", "os/...", "database/sql/...", "log/...", "domain/manager"},
+		otherwise: "keys come through a port, and sealing works over a remote service as over a local one",
+	},
+	{
+		who: "domain/schema", never: []string{"net/...", "os/...", "database/sql/...", "log/..."},
+		otherwise: "nouns, rules and ports do no input and output: that is behind a port",
+	},
+	{
 		who: "...", except: []string{"adapters/oidc/..."}, never: []string{"github.com/go-jose/..."},
 		otherwise: "the signatures of JWTs are checked in one place",
 	},

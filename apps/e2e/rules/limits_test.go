@@ -74,6 +74,10 @@ var otherLimits = []struct{ why, names string }{
 		"the part of an error that decides about its fingerprint, or is shown; nothing is refused",
 		"queue.maxSampleBytes general.*",
 	},
+	{"a cache, which forgets beyond it, and its estimate", "schema.DefaultCacheBytes jsonschema.partBytes jsonschema.instructionBytes"},
+	{"a data key, which is replaced beyond it, and the sizes of ciphers", "seal.DefaultKeyUses seal.DataKeyBytes seal.nonceBytes"},
+	{"a buffer, which is not kept beyond it", "seal.maxPooled"},
+	{"a part of the count of steps, which refuses as the page says", "jsonschema.bytesPerStep"},
 }
 
 // TestLimitsAreKnown holds every constant that limits time or size to a row of the page of limits, with its value, or to a

@@ -3,6 +3,7 @@ package program
 import (
 	"crypto/tls"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -167,12 +168,19 @@ func clientOptions[Option any](
 	return opts
 }
 
-// parseToken returns the bearer token of the setting called field without the line end that a file adds. The error never
-// contains the token.
+// parseToken returns the bearer token of the setting called field without the line end that a file adds. It refuses a text that no
+// server accepts: a part of a token, or another secret of pgqueue. The error never contains the token.
 func parseToken(field, setting string) (string, error) {
 	token := strings.TrimSpace(setting)
 	if strings.ContainsFunc(token, func(r rune) bool { return r < '!' || r > '~' }) {
-		return "", queue.Invalid(field, "must be visible ASCII alone; it holds a blank, a line end or another character")
+		return "", queue.Invalid(field, "must be visible ASCII alone, got a blank, a line end or another character; copy the token alone")
+	}
+	if _, err := access.ParseStaticSecret(token); err != nil && ownSecret.MatchString(token) {
+		return "", queue.Invalid(field, fmt.Sprintf("must have the form of a token, pgq_…, got another one of %d letters; copy the whole token", len(token)))
 	}
 	return token, nil
 }
+
+// ownSecret matches the beginning of the secrets of pgqueue: of tokens, of sessions and of one-time codes. A token of another form may
+// be a JWT, or one for a proxy in front.
+var ownSecret = regexp.MustCompile("^pg[qsc]_")

@@ -110,6 +110,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen,
 		hasClientCA: s.cfg.TLSClientCAFile != "",
 	}
+	g.auth.Doubt(func(ctx context.Context) bool { return g.refusals.Exceeds(access.CallerFrom(ctx).Remote, time.Now()) })
 	g.proofs = oidc.New(s.log)
 	g.jwts = access.NewJWTAuthenticator(g.proofs, &g.mapping)
 	s.prependStep("end requests to issuers", func(context.Context) error {
@@ -149,7 +150,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	s.control = g
 	if s.tls != nil {
 		// Open streams of a removed authority end.
-		s.tls.changed = func() { g.mapping.Replace(g.rules) }
+		s.tls.changed = func() { s.replaceRules(g, g.rules) }
 	}
 	s.watchAccess(ctx)
 	return s.tel.WatchTokens(tokens)
@@ -270,12 +271,23 @@ func (s *Server) readRules(g *accessControl) error {
 		}
 		g.issuers.Store(&file.issuers)
 		g.proofs.Replace(file.issuers)
-		g.mapping.Replace(file.rules)
-		g.rules = file.rules
+		s.replaceRules(g, file.rules)
 		present = content
 		isRead = true
 		return true, nil
 	})
+}
+
+// replaceRules makes rules and the present authorities of certificates the ones of principals.
+func (s *Server) replaceRules(g *accessControl, rules []access.Rule) {
+	var authorities []string
+	if s.tls != nil {
+		if clients := s.tls.clients.Load(); clients != nil {
+			authorities = clients.digests
+		}
+	}
+	g.rules = rules
+	g.mapping.Replace(rules, authorities...)
 }
 
 // acceptStatic makes the static tokens valid in place of the former ones.

@@ -3,17 +3,21 @@ package run
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
@@ -387,6 +391,29 @@ func TestRefusedStreamsSayWhy(t *testing.T) {
 	}
 }
 
+// TestTooManyRefusalsKeepTheirKind: beyond the limit of its address a wrong credential is refused as one before it, at once, so that
+// no client and no worker repeats it as after an outage.
+func TestTooManyRefusalsKeepTheirKind(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminTokenFile = writeTokens(t, access.NewSecret().Reveal())
+	s := start(t, cfg)
+	token := access.NewSecret().Reveal()
+	for status := http.StatusUnauthorized; status != http.StatusTooManyRequests; {
+		status, _ = doAs(t, token, "GET", s.URL()+"/api/queue", "")
+	}
+	for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+		svc := dialAs(t, s, way, token)
+		begin := time.Now()
+		_, err := svc.GetQueue(t.Context(), "mail")
+		if took := time.Since(begin); queue.KindOf(err) != queue.KindUnauthenticated || !strings.Contains(err.Error(), "must be valid, got another one") || took > time.Second {
+			t.Errorf("over %s: %v after %v", way, err, took)
+		}
+		checkStreamsRefused(t, svc, way, queue.KindUnauthenticated, "must be valid, got another one")
+	}
+}
+
 // issueThrough makes a token of a viewer through the server.
 func issueThrough(t *testing.T, s *Server, admin string) access.IssuedToken {
 	t.Helper()
@@ -715,4 +742,91 @@ func TestChangesOfTokensReachOtherServersAtOnce(t *testing.T) {
 			t.Fatalf("a revoked token gets %v through the other server", err)
 		}
 	}
+}
+
+// heldTokens is a store in which the look-up of a made-up token waits for the end of held.
+type heldTokens struct {
+	*memory.Store
+	known   sync.Map // of digests
+	entered chan struct{}
+	held    chan struct{}
+}
+
+func (h *heldTokens) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	if _, known := h.known.Load(digest); !known {
+		h.entered <- struct{}{}
+		<-h.held
+	}
+	return h.Store.FindToken(ctx, digest)
+}
+
+// TestAFloodOfMadeUpTokensDelaysNoOthers: while one address floods a server with made-up tokens, a token that it has seen passes
+// also from that address, and one that it has not seen passes from another one.
+func TestAFloodOfMadeUpTokensDelaysNoOthers(t *testing.T) {
+	const flooding, quiet = "127.0.0.2", "127.0.0.1"
+	if probe, err := net.Listen("tcp", flooding+":0"); err != nil {
+		t.Skip("this system has one loopback address: " + err.Error())
+	} else {
+		_ = probe.Close()
+	}
+
+	store := newSlow()
+	close(store.leave)
+	held := &heldTokens{Store: store.Store.(*memory.Store), entered: make(chan struct{}, 1000), held: make(chan struct{})}
+	cfg := store.config(io.Discard)
+	cfg.AdminToken = access.NewSecret().Reveal()
+	cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+		return held, func(context.Context) error { return nil }, nil
+	}
+	s := start(t, cfg)
+	issue := func() string {
+		t.Helper()
+		var issued restapi.IssuedToken
+		if _, text := doAs(t, cfg.AdminToken, "POST", s.URL()+"/api/token", `{"name":"w","grants":["viewer@default"]}`); json.Unmarshal([]byte(text), &issued) != nil {
+			t.Fatal(text)
+		}
+		held.known.Store(sha256.Sum256([]byte(issued.Secret)), true)
+		return issued.Secret
+	}
+
+	ask := func(address, token string) int {
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		transport := &http.Transport{DialContext: dialer.DialContext}
+		defer transport.CloseIdleConnections()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/api/queue", http.NoBody)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Do(r)
+		if err != nil {
+			t.Logf("from %s: %v", address, err)
+			return 0
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	seen, unseen := issue(), issue()
+	if status := ask(quiet, seen); status != http.StatusOK {
+		t.Fatal("the token gets", status)
+	}
+	for want := http.StatusUnauthorized; want == http.StatusUnauthorized; {
+		want = ask(flooding, "wrong") // until the address has exceeded its limit
+	}
+
+	var flood sync.WaitGroup
+	for range 60 {
+		flood.Go(func() { ask(flooding, access.NewSecret().Reveal()) })
+	}
+	<-held.entered
+	s.control.auth.Forget() // so that the seen one is read again
+	if status := ask(flooding, seen); status != http.StatusOK {
+		t.Errorf("a seen token from the address of the flood gets %d", status)
+	}
+	if status := ask(quiet, unseen); status != http.StatusOK {
+		t.Errorf("a new token from another address gets %d", status)
+	}
+	close(held.held)
+	flood.Wait()
 }

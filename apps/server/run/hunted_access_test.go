@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"strings"
@@ -43,6 +44,55 @@ func TestFailedSignInsDoNotFillTheAudit(t *testing.T) {
 	if n := len(found.Entries); n < 3 || n > most || changed.Operation != "create_queue" {
 		t.Errorf("500 refusals make %d entries, want at most %d, and the first entry is %+v", n, most, changed)
 	}
+}
+
+// TestWrongTokensWithAKnownIDHinderNoHolder: the id of a token is public. Wrong tokens with that id, also beyond the limit of their
+// address, neither hold up the calls and the stream of the holder nor end its sessions.
+func TestWrongTokensWithAKnownIDHinderNoHolder(t *testing.T) {
+	admin := access.NewSecret()
+	cfg, store := auditedConfig(io.Discard, admin)
+	s := start(t, cfg)
+	issued := issueThrough(t, s, admin.Reveal())
+	holder := &page{T: t, url: s.URL()}
+	holder.signIn(issued.Secret.Reveal())
+
+	for range 100 {
+		if status, text := doAs(t, forgeToken(issued.ID), http.MethodGet, s.URL()+"/api/queue", ""); status != http.StatusTooManyRequests && (status != http.StatusUnauthorized || !strings.Contains(text, "unknown, expired or revoked")) {
+			t.Fatalf("a wrong token gets %d %s", status, text)
+		}
+	}
+	s.control.auth.Forget()
+	if status, text := doAs(t, issued.Secret.Reveal(), http.MethodGet, s.URL()+"/api/queue", ""); status != http.StatusOK {
+		t.Errorf("the holder gets %d %s", status, text)
+	}
+	holder.want(http.StatusOK, "GET", "/api/queue", "")
+	p, err := s.control.auth.Authenticate(t.Context(), issued.Secret.Reveal())
+	if err != nil || s.control.confirm(t.Context(), p) != nil {
+		t.Errorf("the stream of the holder ends: %v", err)
+	}
+
+	// The audit shows the refusals as such: the id is a claim.
+	found, err := store.ListAudit(t.Context(), access.AuditFilter{Limit: queue.MaxPage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range found.Entries {
+		if e.PrincipalID == issued.ID && e.Operation != "open_session" && e.Outcome != "unauthenticated" {
+			t.Errorf("a refusal is an entry of the holder: %+v", e)
+		}
+	}
+}
+
+// forgeToken returns a made-up token with an id and the right checksum.
+func forgeToken(id string) string {
+	text := "pgq_" + id + access.NewSecret().Reveal()[12:45]
+	sum := crc32.ChecksumIEEE([]byte(text))
+	letters := make([]byte, 6)
+	for i := range letters {
+		letters[len(letters)-1-i] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[sum%62]
+		sum /= 62
+	}
+	return text + string(letters)
 }
 
 // TestAuditOfAManualFireNamesItsTask: the audit leads from a task that a user has caused to that user.

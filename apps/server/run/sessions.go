@@ -22,7 +22,7 @@ func (s *Server) startSessions(g *accessControl, store access.SessionStore) erro
 		return err
 	}
 	g.cookie = httpaccess.Cookie{PublicURL: public}
-	g.auth.AcceptSessions(store)
+	g.auth.AcceptSessions(store, &g.mapping)
 	g.sessions = access.NewSessionKeeper(access.SessionSettings{
 		Store: store, Authenticate: g.authenticate, Life: s.cfg.SessionLife, Idle: s.cfg.SessionIdle, Ended: g.auth.Forget, Audit: s.audit,
 	})

@@ -42,7 +42,10 @@ type portTLS struct {
 }
 
 // clientAuthorities vouch for client certificates. Its address is its identity.
-type clientAuthorities struct{ pool *x509.CertPool }
+type clientAuthorities struct {
+	pool    *x509.CertPool
+	digests []string
+}
 
 // checkTLS reports the first wrong setting of TLS.
 func (c *Config) checkTLS() error {
@@ -109,6 +112,7 @@ func (s *Server) readClientAuthorities() (changed bool, err error) {
 	next := &clientAuthorities{pool: x509.NewCertPool()}
 	for _, authority := range authorities {
 		next.pool.AddCert(authority)
+		next.digests = append(next.digests, access.AuthorityDigest(authority.Raw))
 	}
 	if present := s.tls.clients.Load(); present != nil && present.pool.Equal(next.pool) {
 		return false, nil
@@ -213,7 +217,9 @@ func (s *Server) certificatePrincipal(r *http.Request) (*access.Principal, error
 	if name == "" {
 		return nil, nil
 	}
-	return s.control.mapping.Principal(access.Proof{Kind: access.KindCertificate, Subject: name, Expires: earliestEnd(chain)})
+	return s.control.mapping.Principal(access.Proof{
+		Kind: access.KindCertificate, Subject: name, Expires: earliestEnd(chain), Authority: access.AuthorityDigest(chain[len(chain)-1].Raw),
+	})
 }
 
 // hasCertificate reports whether r comes over a connection with a client certificate, where the server has authorities for it.

@@ -145,6 +145,19 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 		return brokenConnection(err)
 	}
 
+	if fault := translateForeignCode(req, c); fault != nil {
+		return fault
+	}
+	if strings.Contains(err.Error(), "http2: frame too large") {
+		// The server sent an HTTP/1 answer, which was read as HTTP/2.
+		return queue.Invalid("url", "must be a server with HTTP/2 without TLS, got HTTP/1.1; use https or REST")
+	}
+	return brokenConnection(err)
+}
+
+// translateForeignCode returns the error for a code that the client library, a proxy or another server gave; nil for a code that
+// means a broken connection.
+func translateForeignCode(req proto.Message, c *connect.Error) error {
 	switch code := c.Code(); code { //nolint:exhaustive // all other codes mean a broken connection
 	case connect.CodeResourceExhausted:
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
@@ -158,13 +171,7 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 	case connect.CodeUnimplemented, connect.CodeNotFound:
 		return &queue.Error{Kind: queue.KindInternal, Msg: "the answer is not one of pgqueue; is this the URL of its root? " + c.Message()}
 	}
-
-	if strings.Contains(err.Error(), "http2: frame too large") {
-		// The server sent an HTTP/1 answer, which was read as HTTP/2.
-		return queue.Invalid("url", "must be a server with HTTP/2 without TLS, got HTTP/1.1; use https or REST")
-	}
-
-	return brokenConnection(err)
+	return nil
 }
 
 // refusedHandshake returns the error of a TLS handshake that one side refused, or nil. The server has not acted on the call.

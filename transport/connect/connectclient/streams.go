@@ -137,6 +137,22 @@ func closeAtEnd(ctx context.Context, shut func() error) func() {
 	}
 }
 
+// sendSignsOfLife calls send at each interval, until it fails or ctx ends. The receiving side returns the reason of a failure.
+func sendSignsOfLife(ctx context.Context, interval time.Duration, send func() error) {
+	alive := time.NewTicker(interval)
+	defer alive.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-alive.C:
+			if send() != nil {
+				return
+			}
+		}
+	}
+}
+
 // handleTicks handles the ticks of one stream and returns its error.
 func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(context.Context, queue.Tick) error) error {
 	ctx, info := connect.NewClientContext(ctx)
@@ -168,21 +184,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 		return translateError(ctx, &pb.HandleTicksRequest{}, err)
 	}
 
-	wg.Go(func() {
-		alive := time.NewTicker(c.silence / 6)
-		defer alive.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-alive.C:
-				if send(&pb.HandleTicksRequest{}) != nil {
-					// Receive returns the reason.
-					return
-				}
-			}
-		}
-	})
+	wg.Go(func() { sendSignsOfLife(ctx, c.silence/6, func() error { return send(&pb.HandleTicksRequest{}) }) })
 
 	for {
 		m, err := receiveWithin(ctx, c.silence, stream.Close, stream.Receive)

@@ -124,3 +124,15 @@ left join lateral (
     select true as marked from pgqueue.ready r where r.queue_id = h.queue_id and r.lane = 2147483647 and r.task_id = h.id limit 1
 ) r on true
 where r.marked is null and coalesce(n.status > 3 and not (n.status = 5 and q.blocks), true)
+
+-- name: diagnose.triggers
+-- Triggers and rules of the tables of the schema, each once, without those of constraints and extensions
+select format('%s of %s', name, relation) from (
+    select t.tgname as name, c.relname as relation from pg_trigger t join pg_class c on c.oid = t.tgrelid
+    where c.relnamespace = (select n.oid from pg_namespace n where n.nspname = @schema) and not t.tgisinternal and t.tgparentid = 0
+    union all
+    select r.rulename, c.relname from pg_rewrite r join pg_class c on c.oid = r.ev_class
+    where c.relnamespace = (select n.oid from pg_namespace n where n.nspname = @schema) and r.rulename <> '_RETURN'
+) own
+order by 1
+limit @limit

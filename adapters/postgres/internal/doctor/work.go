@@ -31,6 +31,7 @@ var (
 	readLateness    = Statements.Named("diagnose.background")
 	countAhead      = Statements.Named("diagnose.ahead")
 	countLostPlaces = Statements.Named("diagnose.groups")
+	listTriggers    = Statements.Named("diagnose.triggers")
 )
 
 // hotTables lists the tables in which dead rows slow down the work.
@@ -219,5 +220,30 @@ func (d *diagnosis) groups(ctx context.Context) error {
 
 	d.report(name, queue.LevelWarn, fmt.Sprintf("%d tasks that have ended keep places of their groups, as after changes by hand", lost),
 		"see that a server or manager runs its background work, which frees them within minutes")
+	return nil
+}
+
+// triggersNamed bounds the triggers that a finding names.
+const triggersNamed = 5
+
+// triggers warns of triggers and rules on the tables: pgqueue has none, and each runs with the rights of the statement.
+func (d *diagnosis) triggers(ctx context.Context) error {
+	const name = "triggers"
+	var trigger string
+	var named []string
+	ok, err := d.readRows(ctx, name, listTriggers, []any{&trigger}, func() error {
+		named = append(named, trigger)
+		return nil
+	}, arg("schema", d.Schema), arg("limit", triggersNamed))
+	if !ok {
+		return err
+	}
+	if len(named) == 0 {
+		d.report(name, queue.LevelOK, "the tables have none", "")
+		return nil
+	}
+
+	d.report(name, queue.LevelWarn, "the tables have triggers or rules: "+strings.Join(named, ", "),
+		"each runs with the rights of the role that writes the table, slows writes and can lose tasks; drop those that you did not make, and read Triggers in security.md")
 	return nil
 }

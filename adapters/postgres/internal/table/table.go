@@ -49,6 +49,7 @@ func (c column) value(row unsafe.Pointer) any {
 type sqlType struct {
 	name  string
 	value func(field unsafe.Pointer) any
+	null  func(field unsafe.Pointer) bool // nil: no field is null
 	// array copies the field at an offset of n rows. first is the address of the first row, and size the size of a row.
 	array func(first unsafe.Pointer, offset, size uintptr, n int) any
 }
@@ -56,7 +57,7 @@ type sqlType struct {
 // sqlTypeOf returns the SQL type called name for fields of the type V. A field without a value is null when null says so; a nil
 // null means that V has no such value.
 func sqlTypeOf[V any](name string, null func(V) bool) sqlType {
-	return sqlType{
+	t := sqlType{
 		name:  name,
 		value: func(field unsafe.Pointer) any { return *(*V)(field) },
 		array: func(first unsafe.Pointer, offset, size uintptr, n int) any {
@@ -78,6 +79,10 @@ func sqlTypeOf[V any](name string, null func(V) bool) sqlType {
 			return values
 		},
 	}
+	if null != nil {
+		t.null = func(field unsafe.Pointer) bool { return null(*(*V)(field)) }
+	}
+	return t
 }
 
 // nullableTypeOf returns the SQL type called name for fields of the type *V.
@@ -231,6 +236,22 @@ func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
 		args = append(args, sqltext.Arg{Name: c.name, Value: c.sql.array(first, c.offset, size, len(rows))})
 	}
 	return args
+}
+
+// WithValues returns the table without the columns that are null in all rows. A COPY leaves them out.
+func (t Table[R]) WithValues(rows []R) Table[R] {
+	isEmpty := func(c column) bool {
+		if c.sql.null == nil {
+			return false
+		}
+		for i := range rows {
+			if !c.sql.null(unsafe.Add(unsafe.Pointer(&rows[i]), c.offset)) {
+				return false
+			}
+		}
+		return true
+	}
+	return Table[R]{slices.DeleteFunc(slices.Clone(t.columns), isEmpty)}
 }
 
 // CopySource returns rows for COPY into columns of [Table.Names]. Each row is valid until the next one is read.

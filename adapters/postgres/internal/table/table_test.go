@@ -84,6 +84,21 @@ func TestTable(t *testing.T) {
 		}
 	})
 
+	t.Run("columns that are null in all rows can be left out", func(t *testing.T) {
+		type row struct {
+			id    int64
+			group *string
+			body  []byte
+		}
+		name := "a"
+		if got := table.Of[row]().WithValues([]row{{id: 0}, {body: []byte("{}")}}).List(""); got != "id, body" {
+			t.Errorf("got %s", got)
+		}
+		if got := table.Of[row]().WithValues([]row{{}, {group: &name}}).List(""); got != "id, group" {
+			t.Errorf("got %s", got)
+		}
+	})
+
 	t.Run("no rows give empty arrays", func(t *testing.T) {
 		got := leases.Only("part").Arrays(nil, nil)
 		if want := []sqltext.Arg{{Name: "part", Value: []int16{}}}; !reflect.DeepEqual(got, want) {

@@ -67,20 +67,28 @@ func (c *Connector) Prepare(cfg *pgx.ConnConfig, pooler bool) {
 		if err := EncodingFault(conn); err != nil {
 			return err
 		}
-
-		major := majorVersion(conn)
-		for _, s := range later {
-			if major >= s.since {
-				if err := conn.Exec(ctx, "set "+s.name+" = "+s.value).Close(); err != nil {
-					return err
-				}
-			}
+		if err := stateNewerSettings(ctx, conn, later); err != nil {
+			return err
 		}
-		if err := conn.Exec(ctx, planOnCitus).Close(); err != nil {
+		if err := conn.Exec(ctx, planOnCitus+"; "+keepHeap).Close(); err != nil {
 			return err
 		}
 		return c.checkHome(ctx, conn)
 	}
+}
+
+// stateNewerSettings states the settings that the server of conn is new enough for.
+func stateNewerSettings(ctx context.Context, conn *pgconn.PgConn, settings []statedSetting) error {
+	major := majorVersion(conn)
+	for _, s := range settings {
+		if major < s.since {
+			continue
+		}
+		if err := conn.Exec(ctx, "set "+s.name+" = "+s.value).Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readServer identifies the server. A standby has the identity of its primary, and keeps it when it takes over.
@@ -107,6 +115,11 @@ func (c *Connector) checkHome(ctx context.Context, conn *pgconn.PgConn) error {
 // planOnCitus restores the default of plan_cache_mode where the server has loaded Citus: it cannot plan an insert of rows from
 // arrays for all arguments. The setting of Citus shows it without a look at the catalog.
 const planOnCitus = "select set_config('plan_cache_mode', 'auto', false) where current_setting('citus.version', true) is not null"
+
+// keepHeap lets the server's process keep the memory that a statement frees, up to 2 MiB. With the defaults of glibc some processes
+// give it back at the end of each statement and fetch it again for the next one, by page faults: an insert then takes three times
+// as long. glibc raises the bound when a process frees a large block, as that of this text.
+const keepHeap = "select octet_length(repeat(' ', 1048576))"
 
 // majorVersion returns the major version that the server reported at connect: 17 for "17.2 (Debian 17.2-1)". It
 // returns 0 when the server reported none.

@@ -110,6 +110,7 @@ func (d *Database) TryOn(ctx context.Context, conn *pgx.Conn, do func(ctx contex
 		if conn.PgConn().TxStatus() != 'I' {
 			rollBack(ctx, conn)
 		}
+		forgetStatements(ctx, conn, err)
 		return err
 	}
 	return d.commitOn(ctx, conn, t)
@@ -141,6 +142,7 @@ func (d *Database) commitOn(ctx context.Context, conn *pgx.Conn, t *Tx) error {
 
 	d.noteFault(err)
 	// The transaction has ended, or the connection broke with the commit on its way.
+	defer forgetStatements(ctx, conn, err)
 	if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
 		return commitFault(conn, err)
 	}
@@ -153,6 +155,19 @@ func rollBack(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	if _, err := conn.Exec(ctx, "rollback"); err != nil {
+		_ = conn.Close(ctx)
+	}
+}
+
+// forgetStatements forgets the prepared statements of conn when the server has lost one, because it may have lost all. Else each of
+// the following calls would meet another lost one. It closes a connection that it cannot clear.
+func forgetStatements(ctx context.Context, conn *pgx.Conn, err error) {
+	if sent, ok := errors.AsType[*pgconn.PgError](err); !ok || sent.Code != "26000" || conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	if conn.DeallocateAll(ctx) != nil {
 		_ = conn.Close(ctx)
 	}
 }

@@ -164,7 +164,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 			"Each has a second name, noun first: pgqueue task list is pgqueue tasks.\n" +
 			"The environment names the server and the credentials: PGQUEUE_URL, _NAMESPACE, _PROTOCOL, _AUTH_TOKEN, _TIMEOUT and\n" +
 			"_OUTPUT. Arguments alone decide what a command changes; only pgqueue run has a variable for every flag, as PGQUEUE_ADDR.\n" +
-			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
+			"Exit codes: 0 done, 1 failed or refused for want of a right, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,
 

@@ -7,11 +7,12 @@ ip link set lo up
 # The lists of dpkg, of the manual and of the users change with each package.
 list_files() {
 	find /etc /usr /var /opt /srv /home -xdev -not -path '/usr/local/*' -not -path '/var/lib/dpkg/*' -not -path '/var/cache/*' \
-		-not -path '/var/log/*' -not -path '/etc/*-' | sort
+		-not -path '/var/log/*' -not -path '/var/lib/rpm/*' -not -path '/etc/*-' | sort
 	getent passwd
 	getent group
 	systemctl list-unit-files --no-legend --state=enabled
 }
+mkdir -p /usr/share/zsh/site-functions # distributions with rpm have it
 list_files >/tmp/before
 
 # In an image that is being built, systemd does not run.
@@ -60,6 +61,33 @@ systemctl is-active pgqueue-server pgqueue-worker
 test "$(pgqueue task "$id" --jq .status)" = released
 
 dpkg --purge pgqueue
+list_files >/tmp/after
+diff /tmp/before /tmp/after
+
+# The rpm has other arguments for the same scripts. Its database of packages is that of root, and knows no package of Debian.
+rpm=(rpm --nodeps --force-debian --nosignature)
+"${rpm[@]}" -i /tmp/try/pgqueue.rpm
+test "$(stat -c '%U:%G %a' /etc/pgqueue /etc/pgqueue/server.env | xargs)" = 'root:pgqueue 750 root:pgqueue 640'
+systemd-analyze verify /usr/lib/systemd/system/pgqueue-server.service /usr/lib/systemd/system/pgqueue-worker.service
+runuser -u pgqueue -- pgqueue-worker --version
+echo 'PGQUEUE_DATABASE_URL=postgres:///pgqueue?host=/run/pg' >>/etc/pgqueue/server.env
+systemctl enable --now pgqueue-server
+test "$(pgqueue task "$id" --jq .status)" = released
+before=$(systemctl show -P MainPID pgqueue-server)
+"${rpm[@]}" -U --replacepkgs /tmp/try/pgqueue.rpm
+test "$(systemctl show -P MainPID pgqueue-server)" != "$before"
+grep -q PGQUEUE_DATABASE_URL=postgres /etc/pgqueue/server.env
+test "$(stat -c '%U:%G %a' /etc/pgqueue/server.env /etc/pgqueue/worker.env | xargs)" = 'root:pgqueue 640 root:pgqueue 640'
+# Of an upgrade to a newer version, the scripts of the older one run last.
+sh /tmp/try/preremove.sh 1
+sh /tmp/try/postremove.sh 1
+systemctl is-active pgqueue-server
+systemctl is-enabled pgqueue-server
+getent passwd pgqueue
+"${rpm[@]}" -e pgqueue
+if systemctl is-active pgqueue-server; then exit 1; fi
+rm /etc/pgqueue/server.env.rpmsave # what was edited stays
+rmdir /etc/pgqueue
 list_files >/tmp/after
 diff /tmp/before /tmp/after
 echo purged without a trace

@@ -45,7 +45,20 @@ imagePullSecrets:
 {{- mulf (trimSuffix $unit . | float64) (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit) | ceil | int }}
 {{- end }}
 
-{{- /* The secret with the tokens: keys admin, worker, metrics, and tokens, which is the server's file of them. */}}
+{{- /* The namespaces of the documents of definitions.file, as a JSON list. A name at fault is left out: the job says what is wrong
+with it, and a grant of it would be a wrong line in the servers' file of tokens. */}}
+{{- define "pgqueue.definedNamespaces" -}}
+{{- $names := list }}
+{{- if .Values.definitions.file }}
+{{- range regexSplit "(?m)^---(?:[ \t].*)?$" .Values.definitions.file -1 }}
+{{- $name := get (fromYaml .) "namespace" | default $.Values.server.namespace | toString | trim | lower }}
+{{- if regexMatch "^[a-z][a-z0-9_-]{0,62}$" $name }}{{ $names = append $names $name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- uniq $names | toJson }}
+{{- end }}
+
+{{- /* The secret with the tokens: keys admin, worker, metrics, definitions, and tokens, which is the server's file of them. */}}
 {{- define "pgqueue.tokens" -}}
 {{- .Values.auth.existingSecret | default (printf "%s-tokens" (include "pgqueue.name" .)) }}
 {{- end }}

@@ -4,4 +4,4 @@ drop table pgqueue.home, pgqueue.place, pgqueue.cell, pgqueue.audit, pgqueue.ses
     pgqueue.task_error, pgqueue.request, pgqueue.state, pgqueue.lease_beat, pgqueue.lease, pgqueue.group_wake, pgqueue.group_policy, pgqueue.group_state, pgqueue.group_waiting, pgqueue.delayed, pgqueue.ready, pgqueue.part, pgqueue.done,
     pgqueue.task, pgqueue.lane, pgqueue.queue;
 drop sequence pgqueue.turn, pgqueue.token, pgqueue.number, pgqueue.marker;
-drop function pgqueue.stay(bigint, bigint), pgqueue.nanos(bigint), pgqueue.clock();
+drop function pgqueue.stay(bigint, bigint), pgqueue.nanos(bigint), pgqueue.clock_inlined(), pgqueue.clock();

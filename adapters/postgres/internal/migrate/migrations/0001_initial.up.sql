@@ -21,10 +21,21 @@
 
 -- These files, and all statements, keep to the dialect that also runs on Citus: TestDialect has its rules.
 
--- The one clock. Tests of time replace this function; nothing else asks for the time. It is stable, because Citus refuses
--- volatile functions in updates, and in PL/pgSQL, because PostgreSQL plans a stable SQL function anew in each statement (10 us).
+-- The one clock. Tests of time replace this function and clock_inlined; nothing else asks for the time. It is stable, because Citus
+-- refuses volatile functions in updates, and in PL/pgSQL, because PostgreSQL plans a stable SQL function anew in each statement (10 us).
 create function pgqueue.clock() returns timestamptz
     language plpgsql stable parallel safe as 'begin return pg_catalog.clock_timestamp(); end';
+
+-- The same clock for the statements of creates, retains, heartbeats and releases: a part of their expressions. The first call of
+-- PL/pgSQL in a transaction costs 10 us.
+create function pgqueue.clock_inlined() returns timestamptz
+    language sql volatile parallel safe as 'select pg_catalog.clock_timestamp()';
+do $$ begin
+    if exists (select from pg_catalog.pg_extension where extname = 'citus') then
+        create or replace function pgqueue.clock_inlined() returns timestamptz
+            language plpgsql stable parallel safe as 'begin return pg_catalog.clock_timestamp(); end';
+    end if;
+end $$;
 
 create function pgqueue.nanos(n bigint) returns interval
     language sql immutable parallel safe return pg_catalog.make_interval(secs => n / 1000000000.0::float8);
@@ -470,6 +481,7 @@ create table pgqueue.session (
     kind         text        not null,
     name         text        not null,
     grants       text[]      not null,         -- those of the sign-in
+    basis        text[]      not null,         -- digests of the rules that gave them, and of an authority; empty for a token
     issuer       text        not null,
     subject      text        not null,
     created_at   timestamptz not null,
@@ -638,7 +650,8 @@ select q.id, q.namespace, q.name, q.paused, q.concurrency, array[0, -- no status
            coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
            coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
            coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[] as by_status,
-       (coalesce(c.group_waiting, 0) + coalesce(n.by[8], 0))::bigint as group_waiting,
+       -- The marker of a FIFO group counts as one of its tasks: until it is read, a cancel of that task counts one too few.
+       greatest(coalesce(c.group_waiting, 0) + coalesce(n.by[8], 0), 0)::bigint as group_waiting,
        (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint as delayed,
        -- next_at moves every 30 s while tasks move: when it is older, the last minute has only events that are not folded
        case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8 as created,

@@ -8,8 +8,8 @@ drop function pgqueue.create_task(text, json, text, interval, timestamptz, integ
     pgqueue.complete_task(bigint, bigint, json, jsonb), pgqueue.complete_task(bigint, bigint, text, jsonb),
     pgqueue.complete_task(bigint, bigint, jsonb, jsonb), pgqueue.check_completed(bigint, bigint),
     pgqueue.insert_tasks(text, json[], text, interval, timestamptz, integer, json, text, jsonb),
-    pgqueue.insert_event(integer, boolean, timestamptz, smallint, smallint, smallint, boolean, text, bigint[]),
+    pgqueue.insert_events(integer, boolean, timestamptz, boolean, bigint[]),
     pgqueue.refuse_queue(text, text), pgqueue.check_headers(json), pgqueue.check_options(jsonb, text[]), pgqueue.read_key_rule(jsonb, text, boolean),
     pgqueue.read_duration(jsonb, text), pgqueue.in_seconds(interval), pgqueue.answer_key(integer, text, bigint, bytea, text, text, timestamptz), pgqueue.hash_group(text), pgqueue.parse_json(text, text),
-    pgqueue.json_fault(text), pgqueue.brackets_of(text), pgqueue.has_lone_surrogate(text), pgqueue.payload_print(text),
+    pgqueue.json_fault(text), pgqueue.find_json_fault(text), pgqueue.brackets_of(text), pgqueue.has_lone_surrogate(text), pgqueue.payload_print(text),
     pgqueue.channel(), pgqueue.api_version();

@@ -33,18 +33,8 @@ create function pgqueue.brackets_of(value text) returns text
     language sql immutable strict parallel safe
     return regexp_replace(regexp_replace(value, '"(?:[^"\\]|\\.)*"', '', 'g'), '[^][{}]', '', 'g');
 
--- The NOTIFY channel of this schema. PL/pgSQL keeps the plan for the session; a function in SQL would be planned in each call.
-create function pgqueue.channel() returns text
-    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
-begin
-    return (
-        select case n.nspname when 'pgqueue' then 'pgqueue'
-                    else 'pgqueue_' || left(encode(sha256(convert_to(n.nspname::text, 'UTF8')), 'hex'), 32) end
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'pgqueue.queue'::regclass);
-end $$;
-
--- The fault of a JSON text that the type json has accepted; null without one.
-create function pgqueue.json_fault(value text) returns text
+-- The fault of a JSON text that has escapes or many brackets; null without one.
+create function pgqueue.find_json_fault(value text) returns text
     language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
 declare
     rest text;
@@ -53,11 +43,7 @@ begin
         return 'must have no lone surrogate escape; write surrogates in pairs';
     end if;
 
-    -- Most texts have too few brackets for a depth of 128. Each pass of the loop removes the innermost level.
-    if length(value) - length(translate(value, '[{', '')) <= 128 then
-        return null;
-    end if;
-
+    -- Each pass of the loop removes the innermost level.
     rest := pgqueue.brackets_of(value);
     for level in 1..128 loop
         exit when rest = '';
@@ -68,6 +54,21 @@ begin
     end if;
     return null;
 end $$;
+
+-- The NOTIFY channel of this schema: a constant, so that a create looks up no catalog.
+do $$
+declare
+    space text := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'pgqueue.queue'::regclass);
+begin
+    execute format('create function pgqueue.channel() returns text language sql immutable parallel safe return %L::text',
+        case space when 'pgqueue' then 'pgqueue' else 'pgqueue_' || left(encode(sha256(convert_to(space, 'UTF8')), 'hex'), 32) end);
+end $$;
+
+-- The fault of a JSON text that the type json has accepted; null without one. Most texts have no such escape, and too few
+-- brackets for a depth of 128: this test becomes a part of its caller's expression.
+create function pgqueue.json_fault(value text) returns text
+    language sql immutable parallel safe
+    return case when strpos(value, '\u') > 0 or length(value) - length(translate(value, '[{', '')) > 128 then pgqueue.find_json_fault(value) end;
 
 -- The number of a group in narrow rows, as queue.HashGroup has it: the first 64 bits of its SHA-256, and never 0.
 create function pgqueue.hash_group(group_name text) returns bigint
@@ -309,17 +310,19 @@ create function pgqueue.insert_tasks(
 ) returns bigint[]
     language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
-    q pgqueue.queue;
+    q record;
     space text := lower(btrim(coalesce(namespace, 'default'), E' \t\n\r\v\f') collate "C");
     wanted text := lower(btrim(queue, E' \t\n\r\v\f') collate "C");
     born_at timestamptz := pgqueue.clock();
     due timestamptz;
     end_at timestamptz;
     late boolean;
+    item json;
+    place integer := 0; -- of an item among the payloads
+    fault text;
     ids bigint[];
     print bytea;
     owner record;
-    fault record;
     task_group text;
     task_grp bigint; -- the number of the group; null = none
     task_bucket smallint;
@@ -330,18 +333,25 @@ declare
     answer text;
     since timestamptz;
     waiting bigint;
+    task_lane integer;
 begin
-    task_group := pgqueue.check_options(options, array['group', 'on_conflict', 'unique_until', 'debounce', 'debounce_max']);
-    if options ?| array['on_conflict', 'unique_until', 'debounce', 'debounce_max'] then
-        select r.* into on_conflict, unique_until, debounce, debounce_max
-        from pgqueue.read_key_rule(options, key, delay is not null or insert_tasks.delayed_at is not null) r;
-        delay := coalesce(debounce, delay);
+    if options <> '{}' then
+        task_group := pgqueue.check_options(options, array['group', 'on_conflict', 'unique_until', 'debounce', 'debounce_max']);
+        if options ?| array['on_conflict', 'unique_until', 'debounce', 'debounce_max'] then
+            select r.* into on_conflict, unique_until, debounce, debounce_max
+            from pgqueue.read_key_rule(options, key, delay is not null or insert_tasks.delayed_at is not null) r;
+            delay := coalesce(debounce, delay);
+        end if;
     end if;
-    select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
+    select x.id, x.namespace, x.name, x.retries, x.ttl, x.events, x.fair, x."order", x.max_waiting,
+           (select p.upper from pgqueue.part p order by p.lower desc limit 1) as upper
+    into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
     if not found then
         perform pgqueue.refuse_queue(space, wanted);
     end if;
-    headers := pgqueue.check_headers(headers);
+    if headers is not null then
+        headers := pgqueue.check_headers(headers);
+    end if;
     priority := coalesce(priority, 0);
     if priority not between -32768 and 32767 then
         raise exception using errcode = 'PQ422', message = format('priority: must be a number from -32768 to 32767, got %s', priority);
@@ -383,21 +393,23 @@ begin
     if cardinality(payloads) > 10000 then
         raise exception using errcode = 'PQ422', message = format('payloads: must be at most 10000 tasks, got %s; split them', cardinality(payloads));
     end if;
-    select i.place - 1 as place, octet_length(i.payload::text) as bytes, f as text into fault
-    from unnest(payloads) with ordinality i (payload, place)
-    cross join lateral (
-        select case when octet_length(i.payload::text) > 1048576 then 'must have at most 1048576 bytes' else pgqueue.json_fault(i.payload::text) end
-    ) x (f)
-    where f is not null limit 1;
-    if found then
-        raise exception using errcode = case when fault.bytes > 1048576 then 'PQ413' else 'PQ422' end,
-            message = format('%s: %s%s', case cardinality(payloads) when 1 then 'payload' else format('payloads[%s]', fault.place) end,
-                fault.text, case when fault.bytes > 1048576 then format(', got %s', fault.bytes) else '' end);
-    end if;
+    foreach item in array payloads loop
+        fault := case when octet_length(item::text) > 1048576 then 'must have at most 1048576 bytes, got ' || octet_length(item::text)
+                      else pgqueue.json_fault(item::text) end;
+        if fault is not null then
+            raise exception using errcode = case when octet_length(item::text) > 1048576 then 'PQ413' else 'PQ422' end,
+                message = format('%s: %s', case cardinality(payloads) when 1 then 'payload' else format('payloads[%s]', place) end, fault);
+        end if;
+        place := place + 1;
+    end loop;
 
     -- One sequence serves ids and turns. Background work and each create of a server make partitions ahead of need.
-    ids := array(select nextval('pgqueue.turn') from generate_series(1, cardinality(payloads)));
-    if ids[cardinality(ids)] >= coalesce((select p.upper from pgqueue.part p order by p.lower desc limit 1), 0) then
+    if cardinality(payloads) = 1 then
+        ids := array[nextval('pgqueue.turn')];
+    else
+        ids := array(select nextval('pgqueue.turn') from generate_series(1, cardinality(payloads)));
+    end if;
+    if ids[cardinality(ids)] >= coalesce(q.upper, 0) then
         raise exception using errcode = 'PQ503', message = 'partition: must exist for the next tasks, got none; repeat the transaction',
             hint = 'A server with background work makes partitions ahead of need. One transaction may create at most 524288 tasks.';
     end if;
@@ -456,9 +468,10 @@ begin
            insert_tasks.headers, coalesce(i.payload, '{}'), task_bucket, task_group
     from unnest(ids, payloads) i (id, payload);
 
-    insert into pgqueue.lane (queue_id, lane)
-    select q.id, insert_tasks.priority * 65536 + coalesce(task_bucket, 0)
-    where not exists (select 1 from pgqueue.lane l where l.queue_id = q.id and l.lane = insert_tasks.priority * 65536 + coalesce(task_bucket, 0));
+    task_lane := priority * 65536 + coalesce(task_bucket, 0);
+    if not exists (select 1 from pgqueue.lane l where l.queue_id = q.id and l.lane = task_lane) then
+        insert into pgqueue.lane (queue_id, lane) values (q.id, task_lane);
+    end if;
 
     if late then
         insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at, bucket, grp)
@@ -466,15 +479,18 @@ begin
     elsif q."order" = 'fifo' then
         -- The tasks wait for their group, and a marker names the group to the next retain.
         insert into pgqueue.group_waiting (turn, task_id, queue_id, lane, attempt, dies_at, grp)
-        select i, i, q.id, coalesce(task_bucket, 0), 0, end_at, task_grp from unnest(ids) i;
-        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp) values (ids[1], ids[1], q.id, coalesce(task_bucket, 0), 0, 0, task_grp);
+        select i, i, q.id, task_lane, 0, end_at, task_grp from unnest(ids) i;
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp) values (ids[1], ids[1], q.id, task_lane, 0, 0, task_grp);
         if cardinality(ids) > 1 then
             insert into pgqueue.event (at, queue_id, kind, was, "is", n) values (born_at, q.id, 0, 0, 8, cardinality(ids) - 1);
         end if;
+    elsif cardinality(ids) = 1 then
+        insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, dies_at, grp)
+        values (ids[1], ids[1], q.id, task_lane, 0, 1, end_at, task_grp);
     else
         -- Rows stand for runs of at most 32 consecutive ids: other sessions take ids in between.
         insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, dies_at, grp)
-        select min(r.id), min(r.id), q.id, insert_tasks.priority * 65536 + coalesce(task_bucket, 0), 0, count(*), end_at, task_grp
+        select min(r.id), min(r.id), q.id, task_lane, 0, count(*), end_at, task_grp
         from (
             select r.id, r.island, (row_number() over (partition by r.island order by r.id) - 1) / 32 as chunk
             from (select i as id, i - row_number() over (order by i) as island from unnest(ids) i) r
@@ -482,7 +498,12 @@ begin
         group by r.island, r.chunk;
     end if;
 
-    perform pgqueue.insert_event(q.id, q.events, born_at, 1::smallint, 0::smallint, 1::smallint, late, null, ids);
+    if cardinality(ids) = 1 then
+        insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
+        values (born_at, q.id, 1, 0, 1, 1, late::integer, case when q.events then ids end);
+    else
+        perform pgqueue.insert_events(q.id, q.events, born_at, late, ids);
+    end if;
 
     -- NOTIFY leaves with the commit. A loader of many tasks mutes it: set local pgqueue.notify = off.
     if not late and coalesce(current_setting('pgqueue' || '.notify', true), '') <> 'off' then
@@ -491,23 +512,20 @@ begin
     return ids;
 end $$;
 
--- Adds the event of tasks with the same change: the feed and the counts. A row lists at most 100 runs of ids, so that
--- PostgreSQL stores it inline.
-create function pgqueue.insert_event(
-    queue_id integer, events boolean, at timestamptz, kind smallint, was smallint, "is" smallint, late boolean, worker text, ids bigint[]
-) returns void
+-- Adds the event of several creates: the feed and the counts. A row lists at most 100 runs of ids, so that PostgreSQL stores it
+-- inline.
+create function pgqueue.insert_events(queue_id integer, events boolean, at timestamptz, late boolean, ids bigint[]) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
-    if not insert_event.events or cardinality(ids) = 1 then
-        insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
-        values (insert_event.at, insert_event.queue_id, insert_event.kind, insert_event.was, insert_event."is", cardinality(ids),
-                case when late then cardinality(ids) else 0 end, insert_event.worker, case when insert_event.events then ids end);
+    if not insert_events.events then
+        insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
+        values (insert_events.at, insert_events.queue_id, 1, 0, 1, cardinality(ids), case when late then cardinality(ids) else 0 end);
         return;
     end if;
 
-    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
-    select insert_event.at, insert_event.queue_id, insert_event.kind, insert_event.was, insert_event."is", sum(r.n), case when late then sum(r.n) else 0 end,
-           insert_event.worker, (select array_agg(v order by abs(v)) from unnest(array_agg(r.first) || (array_agg(-r.last) filter (where r.n > 1))) v)
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
+    select insert_events.at, insert_events.queue_id, 1, 0, 1, sum(r.n), case when late then sum(r.n) else 0 end,
+           (select array_agg(v order by abs(v)) from unnest(array_agg(r.first) || (array_agg(-r.last) filter (where r.n > 1))) v)
     from (
         select r.*, (row_number() over (order by r.first) - 1) / 100 as chunk
         from (
@@ -651,7 +669,8 @@ begin
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     values (complete_task.id, ended_at, l.retained_at, complete_task.token, q.id, outcome,
             coalesce(l.attempts[place], 1) & 8191, l.worker, complete_task.result);
-    perform pgqueue.insert_event(q.id, q.events, ended_at, case outcome when 7 then 7 else 3 end::smallint, 3::smallint, outcome, false, l.worker, array[id]);
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, worker, task_ids)
+    values (ended_at, q.id, case outcome when 7 then 7 else 3 end, 3, outcome, 1, l.worker, case when q.events then array[complete_task.id] end);
 end $$;
 
 create function pgqueue.complete_task(id bigint, token bigint, result text, options jsonb default '{}') returns void

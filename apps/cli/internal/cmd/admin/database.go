@@ -56,7 +56,11 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 		return nil, cmdutil.Usage("--data-dir: must not come with a URL; leave one out")
 	case d.URL == "" && (d.dataDir != "" || d.embedded):
 		var err error
-		if d.URL, err = embedded.Running(d.dataDir); err != nil {
+		d.URL, err = embedded.Running(d.dataDir)
+		switch {
+		case err != nil && d.dataDir != "":
+			return nil, cmdutil.Usage("--data-dir: must be the folder of a running pgqueue run, got %.64q: %v; start it, or give --database-url", d.dataDir, err)
+		case err != nil:
 			return nil, cmdutil.Usage(needed+"; or name the folder of pgqueue run's own PostgreSQL by --data-dir: %v", err)
 		}
 

@@ -31,13 +31,14 @@ func Command(f *factory.Factory) *cobra.Command {
 
   namespace: shop              # else that of --namespace
   queues:
-    mail: {retries: 5, lease: 10m}
+    mail: {retries: 5, lease: 10m, fair: true, groups: {tenant-7: {weight: 4, concurrency: 2}}}
     reports: {}
   tickers:
     nightly: {cron: "0 3 * * *", timezone: Europe/Berlin, queue: reports, payload: {kind: nightly}}
 
-The fields have the names of REST. A field that is left out gets its default; only paused stays as it is. Documents for several
-namespaces are separated by a line of three dashes. The whole file is checked before the first change. A change fails when
+The fields have the names of REST. A field that is left out gets its default; only paused, and paused_until of a group, stay as
+they are. --prune deletes what the file leaves out: queues where it has the field queues, even an empty one, tickers where it has
+tickers, and the settings of groups of a queue with groups. Documents for several namespaces are separated by a line of three dashes. The whole file is checked before the first change. A change fails when
 something else has changed the same queue or ticker meanwhile; run the command again then.`,
 		Example: "  pgqueue apply -f queues.yaml --dry-run --diff\n  pgqueue apply -f queues.yaml\n  pgqueue apply -f queues.yaml --prune",
 		Args:    cmdutil.Args(0, 0, "", "-f"),
@@ -47,7 +48,7 @@ something else has changed the same queue or ticker meanwhile; run the command a
 			if err != nil {
 				return err
 			}
-			plan, err := planChanges(ctx, svc, all, prune)
+			plan, err := planChanges(ctx, svc, all, prune, f.Now())
 			if err != nil {
 				return err
 			}
@@ -70,7 +71,7 @@ something else has changed the same queue or ticker meanwhile; run the command a
 	fs.StringVarP(&file, "file", "f", "", "`file` of definitions; - = standard input")
 	fs.BoolVar(&dryRun, "dry-run", false, "show the changes and make none")
 	fs.BoolVar(&diff, "diff", false, "show the values before and after")
-	fs.BoolVar(&prune, "prune", false, "delete queues and tickers of the namespaces that the file leaves out; a queue with unfinished tasks is refused")
+	fs.BoolVar(&prune, "prune", false, "delete the queues and tickers that the file leaves out; a queue with unfinished tasks is refused")
 	_ = cmd.MarkFlagRequired("file")
 	_ = cmd.MarkFlagFilename("file", "yaml", "yml", "json")
 	return cmd

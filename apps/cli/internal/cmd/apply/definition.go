@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,11 +21,13 @@ const maxFileBytes = 1 << 20
 // definition is what a file says of one namespace.
 type definition struct {
 	namespace string
+	named     map[string]bool // queues, tickers: a kind that is not named stays as it is
 	queues    []defined[queue.Queue]
+	groups    map[string][]defined[queue.GroupPolicy] // by queue, for each queue that names groups
 	tickers   []defined[queue.Ticker]
 }
 
-// defined is a queue or a ticker of the file.
+// defined is a queue, a group or a ticker of the file.
 type defined[V any] struct {
 	at    place
 	name  string
@@ -110,7 +113,7 @@ func readDefinitions(file string, from io.Reader, namespace string) ([]definitio
 
 // readDefinition reads one document.
 func readDefinition(at place, n *yaml.Node, namespace string) (definition, error) {
-	d := definition{namespace: namespace}
+	d := definition{namespace: namespace, named: map[string]bool{}}
 	// Names of the namespace are checked with it, so it comes first.
 	parts, err := readMapping(at, n, []string{"namespace", "queues", "tickers"})
 	if err != nil {
@@ -130,23 +133,51 @@ func readDefinition(at place, n *yaml.Node, namespace string) (definition, error
 	}
 
 	for _, p := range parts {
+		d.named[p.name] = true
 		switch p.name {
 		case "queues":
-			d.queues, err = readAll(p, queueFields, queue.QueueName, func(name string, m queue.QueueMeta) (queue.Queue, error) {
-				m.Name = name
-				return queue.NewQueue(d.namespace, m)
-			})
+			err = d.readQueues(p)
 		case "tickers":
 			d.tickers, err = readAll(p, tickerFields, queue.TickerName, func(name string, m queue.TickerMeta) (queue.Ticker, error) {
 				m.Name = name
 				return queue.NewTicker(d.namespace, m, queue.DefaultMaxPayloadBytes)
-			})
+			}, nil)
 		}
 		if err != nil {
 			return d, err
 		}
 	}
 	return d, nil
+}
+
+// groupsField is the setting of a queue that has the settings of its groups.
+const groupsField = "groups"
+
+// readQueues reads the queues of a document with their groups.
+func (d *definition) readQueues(all part) (err error) {
+	d.groups = map[string][]defined[queue.GroupPolicy]{}
+	d.queues, err = readAll(all, queueFields, queue.QueueName, func(name string, m queue.QueueMeta) (queue.Queue, error) {
+		m.Name = name
+		return queue.NewQueue(d.namespace, m)
+	}, map[string]func(string, part) error{groupsField: func(name string, p part) (err error) {
+		d.groups[name], err = readAll(p, groupFields, queue.GroupName, func(_ string, m queue.GroupMeta) (queue.GroupPolicy, error) {
+			return queue.GroupPolicy{}.With(m)
+		}, nil)
+		return err
+	}})
+	if err != nil {
+		return err
+	}
+
+	// A rule of both the queue and the group needs all settings of the queue.
+	for _, q := range d.queues {
+		for _, g := range d.groups[q.name] {
+			if err := q.want.CheckGroupPolicy(g.want); err != nil {
+				return g.at.locate(err)
+			}
+		}
+	}
+	return nil
 }
 
 // part is a key of a mapping with its value.
@@ -181,12 +212,15 @@ func readMapping(at place, n *yaml.Node, known []string) ([]part, error) {
 	return parts, nil
 }
 
-// readAll reads the queues or the tickers of a document.
-func readAll[M, V any](all part, fields []field[M, V], check func(string) (string, error), build func(string, M) (V, error)) ([]defined[V], error) {
+// readAll reads the queues, groups or tickers of a mapping. nested reads the settings that are mappings, by their names.
+func readAll[M, V any](
+	all part, fields []field[M, V], check func(string) (string, error), build func(string, M) (V, error), nested map[string]func(string, part) error,
+) ([]defined[V], error) {
 	known := make([]string, len(fields))
 	for i, f := range fields {
 		known[i] = f.name
 	}
+	known = slices.AppendSeq(known, maps.Keys(nested))
 
 	entries, err := readMapping(all.at, all.node, nil)
 	if err != nil {
@@ -208,6 +242,12 @@ func readAll[M, V any](all part, fields []field[M, V], check func(string) (strin
 		}
 		var meta M
 		for _, s := range settings {
+			if read := nested[s.name]; read != nil {
+				if err := read(d.name, s); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			f := fields[slices.Index(known, s.name)]
 			if err := f.read(&meta, s.node); err != nil {
 				return nil, s.at.fault(err.Error())

@@ -65,6 +65,14 @@ func parseBool(n *yaml.Node) (bool, error) {
 	return b, nil
 }
 
+func parseTime(n *yaml.Node) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, n.Value)
+	if err != nil || n.Kind != yaml.ScalarNode {
+		return t, fmt.Errorf("must be a time such as 2026-01-02T15:04:05Z, got %.80s", describeNode(n))
+	}
+	return t, nil
+}
+
 func parseText[T ~string](n *yaml.Node) (T, error) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return "", fmt.Errorf("must be a text, got %.80s; put it in quotes", describeNode(n))
@@ -100,6 +108,13 @@ func describeNode(n *yaml.Node) string {
 	return fmt.Sprintf("%.64q", n.Value)
 }
 
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
 func formatText[T ~string](v T) string { return string(v) }
 
 // queueFields are the settings of a queue, by their names in REST.
@@ -131,6 +146,16 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 
+// groupFields are the settings of one group of a queue, by their names in REST.
+var groupFields = []field[queue.GroupMeta, queue.GroupPolicy]{
+	newField("weight", func(m *queue.GroupMeta) **int { return &m.Weight }, func(p *queue.GroupPolicy) *int { return &p.Weight }, parseInt, strconv.Itoa),
+	newField("concurrency", func(m *queue.GroupMeta) **int { return &m.Concurrency }, func(p *queue.GroupPolicy) *int { return &p.Concurrency }, parseInt, strconv.Itoa),
+	newField("rate_limit", func(m *queue.GroupMeta) **int { return &m.RateLimit }, func(p *queue.GroupPolicy) *int { return &p.RateLimit }, parseInt, strconv.Itoa),
+	newField("rate_period", func(m *queue.GroupMeta) **time.Duration { return &m.RatePeriod }, func(p *queue.GroupPolicy) *time.Duration { return &p.RatePeriod }, parseDuration, time.Duration.String),
+	newField("rate_burst", func(m *queue.GroupMeta) **int { return &m.RateBurst }, func(p *queue.GroupPolicy) *int { return &p.RateBurst }, parseInt, strconv.Itoa),
+	newField(pausedUntilField, func(m *queue.GroupMeta) **time.Time { return &m.PausedUntil }, func(p *queue.GroupPolicy) *time.Time { return &p.PausedUntil }, parseTime, formatTime),
+}
+
 // tickerFields are the settings of a ticker, by their names in REST.
 var tickerFields = []field[queue.TickerMeta, queue.Ticker]{
 	newField("period", func(m *queue.TickerMeta) **time.Duration { return &m.Period }, func(t *queue.Ticker) *time.Duration { return &t.Period }, parseDuration, time.Duration.String),
@@ -152,8 +177,11 @@ var tickerFields = []field[queue.TickerMeta, queue.Ticker]{
 	newField(pausedField, func(m *queue.TickerMeta) **bool { return &m.Paused }, func(t *queue.Ticker) *bool { return &t.Paused }, parseBool, strconv.FormatBool),
 }
 
-// pausedField is the field that keeps its value when the file does not name it: operators pause queues in an incident.
-const pausedField = "paused"
+// These fields keep their values when the file does not name them: operators pause queues and groups in an incident.
+const (
+	pausedField      = "paused"
+	pausedUntilField = "paused_until"
+)
 
 // deadLetterField names a queue that must be there first.
 const deadLetterField = "dead_letter"

@@ -1,9 +1,12 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -20,8 +23,8 @@ const (
 // change is what the file asks of one queue or ticker.
 type change struct {
 	Namespace string        `json:"namespace"`
-	Kind      string        `json:"kind"` // queue or ticker
-	Name      string        `json:"name"`
+	Kind      string        `json:"kind"` // queue, group or ticker
+	Name      string        `json:"name"` // QUEUE/GROUP of a group
 	Action    string        `json:"action"`
 	Fields    []fieldChange `json:"fields,omitempty"`
 
@@ -37,14 +40,14 @@ type fieldChange struct {
 
 // planChanges compares the definitions with the server. It changes nothing. The changes are in an order in which each can be
 // made: queues come before the tickers that use them, and leave after them.
-func planChanges(ctx context.Context, root queue.Service, all []definition, prune bool) ([]change, error) {
+func planChanges(ctx context.Context, root queue.Service, all []definition, prune bool, now time.Time) ([]change, error) {
 	var plan []change
 	for _, d := range all {
 		svc, err := root.In(d.namespace)
 		if err != nil {
 			return nil, err
 		}
-		some, err := planNamespace(ctx, svc, d, prune)
+		some, err := planNamespace(ctx, svc, d, prune, now)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +56,7 @@ func planChanges(ctx context.Context, root queue.Service, all []definition, prun
 	return plan, nil
 }
 
-func planNamespace(ctx context.Context, svc queue.Service, d definition, prune bool) ([]change, error) {
+func planNamespace(ctx context.Context, svc queue.Service, d definition, prune bool, now time.Time) ([]change, error) {
 	queues, _, err := cmdutil.All(queue.Page{}, func(p queue.Page) ([]*queue.Queue, int64, error) {
 		page, err := svc.ListQueues(ctx, p)
 		return page.Queues, page.Count, err
@@ -70,7 +73,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		return slices.ContainsFunc(d.queues, func(q defined[queue.Queue]) bool { return q.name == name })
 	}
 	remains := func(name string) bool {
-		return isDefined(name) || !prune && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
+		return isDefined(name) || !(prune && d.named["queues"]) && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
 	}
 	for _, t := range d.tickers {
 		if t.want.Queue != "" && !remains(t.want.Queue) {
@@ -79,13 +82,25 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 	}
 
 	plan := planQueues(svc, d.queues, queues)
+	for _, q := range d.queues {
+		groups, named := d.groups[q.name]
+		if !named {
+			continue
+		}
+		exists := slices.ContainsFunc(queues, func(other *queue.Queue) bool { return other.Name == q.name })
+		some, err := planGroups(ctx, svc, q, groups, exists, prune, now)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, some...)
+	}
 	plan = append(plan, planTickers(svc, d.tickers, tickers)...)
 	if !prune {
 		return plan, nil
 	}
 
 	for _, t := range tickers {
-		if !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
+		if d.named["tickers"] && !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
 			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, func(ctx context.Context) error {
 				_, err := svc.DeleteTicker(ctx, t.Name, queue.IfVersion(t.Version))
 				return err
@@ -94,7 +109,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 	}
 	targets := orderTargets(queues, func(q *queue.Queue) (string, string) { return q.Name, q.DeadLetter })
 	for _, q := range slices.Backward(targets) {
-		if isDefined(q.Name) {
+		if isDefined(q.Name) || !d.named["queues"] {
 			continue
 		}
 		if err := checkEmpty(ctx, svc, q); err != nil {
@@ -196,6 +211,58 @@ func orderTargets[T any](all []T, of func(T) (name, target string)) []T {
 	return out
 }
 
+// planGroups compares the groups of a queue that names them. With prune the settings of its other groups go.
+func planGroups(
+	ctx context.Context, svc queue.Service, q defined[queue.Queue], all []defined[queue.GroupPolicy], exists, prune bool, now time.Time,
+) ([]change, error) {
+	present := map[string]queue.GroupPolicy{}
+	if exists {
+		for query := (queue.GroupQuery{Limit: queue.MaxPage}); ; {
+			page, err := svc.ListGroups(ctx, q.name, query)
+			if err != nil {
+				return nil, err
+			}
+			for _, g := range page.Groups {
+				present[g.Name] = g.GroupPolicy
+			}
+			if query.Cursor = page.Next; query.Cursor == "" {
+				break
+			}
+		}
+	}
+	if prune {
+		for _, name := range slices.Sorted(maps.Keys(present)) {
+			if !slices.ContainsFunc(all, func(g defined[queue.GroupPolicy]) bool { return g.name == name }) {
+				all = append(all, defined[queue.GroupPolicy]{name: name})
+			}
+		}
+	}
+
+	plan := make([]change, 0, len(all))
+	for _, g := range all {
+		is := withDefaults(present[g.name], now)
+		want := withDefaults(g.want, now)
+		fields := compareFields(groupFields, &is, &want, g.given)
+		var meta queue.GroupMeta
+		copyFields(groupFields, &meta, &want, isChanged(fields))
+		plan = append(plan, newUpdate(q.want.Namespace, "group", q.name+"/"+g.name, fields, func(ctx context.Context) error {
+			_, err := svc.UpdateGroup(ctx, q.name, g.name, meta)
+			return err
+		}))
+	}
+	return plan, nil
+}
+
+// withDefaults writes out the values that unset settings have. A pause that is over is none.
+func withDefaults(p queue.GroupPolicy, now time.Time) queue.GroupPolicy {
+	p.Weight = max(p.Weight, 1)
+	p.RatePeriod = cmp.Or(p.RatePeriod, queue.DefaultRatePeriod)
+	if !now.Before(p.PausedUntil) {
+		p.PausedUntil = time.Time{}
+	}
+	return p
+}
+
 func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queue.Ticker) []change {
 	var plan []change
 	for _, d := range all {
@@ -231,11 +298,11 @@ func newUpdate(namespace, kind, name string, fields []fieldChange, do func(conte
 }
 
 // compareFields returns the fields with another value than the file wants. A field that the file leaves out gets its
-// default, except paused, which stays as it is.
+// default, except a pause, which stays as it is.
 func compareFields[M, V any](fields []field[M, V], is, want *V, given map[string]bool) []fieldChange {
 	var out []fieldChange
 	for _, f := range fields {
-		if f.name == pausedField && !given[f.name] {
+		if (f.name == pausedField || f.name == pausedUntilField) && !given[f.name] {
 			continue
 		}
 		if from, to := f.show(is), f.show(want); from != to {

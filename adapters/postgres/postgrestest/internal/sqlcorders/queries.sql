@@ -1,0 +1,2 @@
+-- name: InsertOrder :exec
+insert into orders (email) values ($1);

@@ -1,0 +1,1 @@
+create table orders (id bigint generated always as identity, email text not null);
