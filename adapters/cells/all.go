@@ -238,6 +238,7 @@ func addStep(sum *queue.Maintained, m queue.Maintained) {
 		sum.Moves[status] += n
 	}
 	sum.Tallies.Merge(m.Tallies)
+	sum.Quarantined.Merge(m.Quarantined)
 	sum.Ticks = append(sum.Ticks, m.Ticks...)
 	sum.Faults = append(sum.Faults, m.Faults...)
 }

@@ -34,7 +34,9 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		st.done.Moves = map[queue.Status]int{}
 		s.expireRequests(st)
 		s.forEachDue(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
-			s.rescueTask(r, now)
+			if s.rescueTask(r, now) == queue.EventQuarantined {
+				st.done.Quarantined.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
+			}
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
 			if r.lane.ready.countItems() > 0 && r.lane.isRetainable(now) {
@@ -100,13 +102,19 @@ func (st *step) recordWakeUp(l *queueState) {
 	st.done.Woken = append(st.done.Woken, w)
 }
 
-// rescueTask takes a task back from a worker with a lapsed lease.
-func (s *Store) rescueTask(r *record, now time.Time) {
-	result := queue.ErrorJSON(queue.LeaseExpired)
-	r.appendAttemptError(result, now)
-	r.task.Result = result
+// rescueTask takes a task back from a worker with a lapsed lease. It returns the kind of the event.
+func (s *Store) rescueTask(r *record, now time.Time) queue.EventKind {
+	failed := queue.AttemptError{Error: queue.ErrorJSON(queue.LeaseExpired)}
+	r.task.Result = failed.Error
 	s.moveAllowed(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
-	s.recordEvent(r, queue.EventKind(r.task.Status), "", now)
+	after := r.task.Life()
+	after.Losses = r.losses
+	failed.Kind = r.lane.queue.KindOfLoss(after)
+	r.appendAttemptError(failed, now)
+	kind := r.lane.queue.EventOfLoss(after)
+	s.recordEvent(r, kind, "", now)
+	s.writeDeadLetter(r, failed.Kind, now)
+	return kind
 }
 
 func (s *Store) expireTask(r *record, now time.Time) {

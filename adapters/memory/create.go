@@ -98,7 +98,7 @@ func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now t
 	r.since = since
 
 	_ = s.moveTask(owner, queue.MoveCancel, queue.Circumstances{Now: now}) // allowed: the task waits
-	owner.appendAttemptError(queue.Superseded(r.task.ID), now)
+	owner.appendAttemptError(queue.AttemptError{Error: queue.Superseded(r.task.ID)}, now)
 	s.recordEvent(owner, queue.EventCancelled, "", now)
 	return queue.Created{Task: r.copyTask(), Superseded: owner.task.ID, WasStatus: was}
 }

@@ -26,7 +26,8 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queu
 		}
 		f := queue.Failure{Task: r.task.ID, At: r.task.FinishedAt}
 		if n := len(r.errors); n > 0 {
-			f.Error = r.errors[n-1].Error
+			last := &r.errors[n-1]
+			f.Error, f.Kind, f.Fingerprint = last.Error, last.Kind, last.Fingerprint
 		}
 		if !g.Add(f) {
 			break

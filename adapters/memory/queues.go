@@ -22,6 +22,9 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists; choose another name or update it"}
 	}
 
+	if err := q.CheckDeadLetter(sp.readQueue); err != nil {
+		return nil, err
+	}
 	q.CreatedAt, q.UpdatedAt = now, now
 	sp.queues[q.Name] = newQueueState(q, sp)
 	sp.names = insertSorted(sp.names, q.Name)
@@ -40,6 +43,15 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 	}
 	q := l.queue
 	return &q, nil
+}
+
+// readQueue returns the settings of the queue called name.
+func (sp *namespaceState) readQueue(name string) (*queue.Queue, error) {
+	l, err := sp.findQueue(name)
+	if err != nil {
+		return nil, err
+	}
+	return &l.queue, nil
 }
 
 // findQueue returns the queue called name, if it has the required version.
@@ -94,6 +106,9 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	}
 
 	q, err := l.queue.With(meta)
+	if err == nil {
+		err = q.CheckDeadLetter(l.space.readQueue)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +177,12 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	l, err := sp.findQueue(name, only...)
 	if err != nil {
 		return nil, err
+	}
+
+	for _, other := range sp.names {
+		if sp.queues[other].queue.DeadLetter == name {
+			return nil, queue.IsDeadLetterTarget(name, other)
+		}
 	}
 
 	l.gone = true

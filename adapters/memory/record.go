@@ -15,6 +15,7 @@ type record struct {
 	lane   *queueState
 	errors []queue.AttemptError
 	lease  queue.Lease // while retained
+	losses int16       // of queue.Life
 	// settled is the token of the last accepted release, until the task is retained again.
 	settled int64
 	order   int64 // by which it became ready
@@ -38,6 +39,7 @@ type queueState struct {
 	ready  heap[*record] // by priority, then by when they became ready
 	oldest heap[*record] // the same tasks by when they became ready alone
 	late   heap[*record] // were ready when their ttl ran out
+	aside  []*record     // ready tasks that the present search may not take
 	done   heap[*record] // by when they finished
 	counts map[queue.Status]int64
 	served int64 // when it was last served, in turns
@@ -136,7 +138,9 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 
 // moveTask makes one move of r's life, or changes nothing.
 func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
-	life, err := r.lane.queue.Moved(r.task.Life(), m, c)
+	before := r.task.Life()
+	before.Losses = r.losses
+	life, err := r.lane.queue.Moved(before, m, c)
 	if err != nil {
 		e := &queue.Error{}
 		if errors.As(err, &e) {
@@ -146,7 +150,9 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	}
 
 	s.unplaceTask(r)
+	s.holdSuspect(r, life)
 	r.task.SetLife(life)
+	r.losses = life.Losses
 	s.placeTask(r, c.Now)
 	s.endPlace(r, c.Now)
 	r.lane.history.countMove(m, life.Status)
@@ -227,6 +233,7 @@ func (s *Store) unplaceTask(r *record) {
 
 // removeTask deletes r for good.
 func (s *Store) removeTask(r *record) {
+	s.holdSuspect(r, queue.Life{})
 	s.unplaceTask(r)
 	delete(s.tasks, r.task.ID)
 	if l := r.lane; r.task.Key != "" && l.keys[r.task.Key] == r {
@@ -241,6 +248,17 @@ func (s *Store) removeTask(r *record) {
 	}
 }
 
+// writeDeadLetter creates the dead letter of r, if r has failed for good in a queue with a queue for them.
+func (s *Store) writeDeadLetter(r *record, kind string, now time.Time) {
+	q := &r.lane.queue
+	if r.task.Status != queue.StatusFailed || q.DeadLetter == "" {
+		return
+	}
+	if to := r.lane.space.queues[q.DeadLetter]; to != nil {
+		s.insertTask(to, q.MakeDeadLetter(&r.task, kind), now)
+	}
+}
+
 // copyTask is the task as a caller gets it.
 func (r *record) copyTask() *queue.Task { return r.task.Clone() }
 
@@ -251,12 +269,11 @@ func (r *record) copyTaskWithErrors() *queue.Task {
 	return t.Clone()
 }
 
-// appendAttemptError keeps the error of r's present attempt, bounded.
-func (r *record) appendAttemptError(result []byte, now time.Time) {
-	r.errors = append(r.errors, queue.AttemptError{
-		Attempt: r.task.Attempt, At: now, Worker: r.task.Worker,
-		Error: bytes.Clone(queue.CleanJSON(result, queue.MaxErrorBytes)),
-	})
+// appendAttemptError keeps the error of r's present attempt, bounded. failed has the error, its kind and its fingerprint.
+func (r *record) appendAttemptError(failed queue.AttemptError, now time.Time) {
+	failed.Attempt, failed.At, failed.Worker = r.task.Attempt, now, r.task.Worker
+	failed.Error = bytes.Clone(queue.CleanJSON(failed.Error, queue.MaxErrorBytes))
+	r.errors = append(r.errors, failed)
 	if extra := len(r.errors) - queue.MaxErrors; extra > 0 {
 		r.errors = slices.Delete(r.errors, 0, extra)
 	}

@@ -106,7 +106,8 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	}
 
 	err = s.moveTask(r, rel.Outcome.Move(), queue.Circumstances{
-		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
+		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, ErrorKind: rel.ErrorKind,
+		Delay: rel.Delay, Jitter: s.jitter(),
 	})
 	if err != nil {
 		return nil, false, err
@@ -121,7 +122,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	kind := queue.EventReturned
 	switch rel.Outcome {
 	case queue.OutcomeFailure, queue.OutcomePermanent:
-		r.appendAttemptError(rel.Result, now)
+		r.appendAttemptError(queue.AttemptError{Error: rel.Result, Kind: rel.ErrorKind, Fingerprint: rel.Fingerprint}, now)
 		fallthrough
 	case queue.OutcomeSuccess:
 		r.task.Result = nil
@@ -136,6 +137,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	}
 
 	s.recordEvent(r, kind, r.task.Worker, now)
+	s.writeDeadLetter(r, rel.ErrorKind, now)
 	return r, false, nil
 }
 

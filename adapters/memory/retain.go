@@ -77,6 +77,11 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now time.Time) []*queue.Task {
 	tasks := []*queue.Task{}
 	bytes := 0
+	defer func() {
+		for _, l := range lanes {
+			l.returnAside()
+		}
+	}()
 	for taken := true; taken; {
 		taken = false
 		for _, l := range lanes {
@@ -84,7 +89,7 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 			if left <= 0 {
 				return tasks
 			}
-			for _, r := range s.nextReadyTasks(l, now, left) {
+			for _, r := range s.nextReadyTasks(l, share.Worker, now, left) {
 				size := r.task.Bytes()
 				if !share.TakesBytes(len(tasks), bytes, size) {
 					return tasks
@@ -101,15 +106,19 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 
 // nextReadyTasks returns the first task of l that may be retained now, or in a FIFO queue the first ones of its group, at most
 // most. Tasks past their ttl are skipped; ChoreExpire ends them.
-func (s *Store) nextReadyTasks(l *queueState, now time.Time, most int) []*record {
+func (s *Store) nextReadyTasks(l *queueState, worker string, now time.Time, most int) []*record {
 	for l.isRetainable(now) {
 		r := l.firstReadyTask()
 		if r == nil {
 			return nil
 		}
 		if !queue.Expired(r.task.Life(), now) {
+			if !s.takesSuspect(r, worker) {
+				s.setAside(l, r, now)
+				continue
+			}
 			if starts := s.chooseStarts(r, now, min(most, l.countFreeStarts(now, most))); len(starts) > 0 {
-				return starts
+				return s.cutSuspects(starts, worker)
 			}
 			continue
 		}
@@ -147,6 +156,9 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 
 	r.settled = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
+	if r.losses > 0 {
+		s.suspects[workerKey{r.lane.space.name, share.Worker}] = r
+	}
 	s.turns++
 	r.lane.served = s.turns
 	s.recordEvent(r, queue.EventRetained, share.Worker, now)

@@ -19,16 +19,17 @@ type Store struct {
 	clock  func() time.Time
 	jitter func() float64
 
-	mu      sync.Mutex
-	spaces  map[string]*namespaceState
-	tasks   map[int64]*record
-	delayed heap[*record]     // by when they are due
-	leased  heap[*record]     // by when their lease runs out
-	dying   heap[*record]     // waiting tasks with a ttl, by when they expire
-	firing  heap[*ticker]     // tickers with a queue, by their next nominal time
-	waking  heap[*groupState] // groups that a limit of time holds up, by its end
-	dropped []*queueState     // deleted queues that still have tasks
-	feed    feed
+	mu       sync.Mutex
+	spaces   map[string]*namespaceState
+	suspects map[workerKey]*record // held by the workers
+	tasks    map[int64]*record
+	delayed  heap[*record]     // by when they are due
+	leased   heap[*record]     // by when their lease runs out
+	dying    heap[*record]     // waiting tasks with a ttl, by when they expire
+	firing   heap[*ticker]     // tickers with a queue, by their next nominal time
+	waking   heap[*groupState] // groups that a limit of time holds up, by its end
+	dropped  []*queueState     // deleted queues that still have tasks
+	feed     feed
 
 	lastID    int64
 	lastToken int64
@@ -80,6 +81,7 @@ func New(opts ...Option) *Store {
 		clock:     time.Now,
 		jitter:    rand.Float64,
 		spaces:    map[string]*namespaceState{},
+		suspects:  map[workerKey]*record{},
 		tasks:     map[int64]*record{},
 		feed:      feed{most: DefaultMaxEvents},
 		listeners: map[*listener]struct{}{},

@@ -174,6 +174,7 @@ func addStep(total *queue.Maintained, one queue.Maintained) {
 	total.Ticks = append(total.Ticks, one.Ticks...)
 	total.Faults = append(total.Faults, one.Faults...)
 	total.Tallies.Merge(one.Tallies)
+	total.Quarantined.Merge(one.Quarantined)
 	for status, n := range one.Moves {
 		if total.Moves == nil {
 			total.Moves = map[queue.Status]int{}

@@ -16,6 +16,8 @@
 //	done      the end of a task                          partitioned as task; a row is a run of up to 32 successes
 //	state     values that changed since the create       only for tasks that were retried, snoozed or report progress
 //
+// A bit of the attempt in the rows of waiting and retained tasks marks suspects, which have lost their lease: see suspects.go.
+//
 // Around them: queue, lane (the priorities of a queue), task_key, task_error, request (retains that may repeat),
 // lease_beat (heartbeats beside a locked lease row), part (the partitions), ticker and tick. The table event is the only
 // source of the feed and of the counts; fold, queue_count, queue_history and event_snapshot belong to it. The view task_now joins

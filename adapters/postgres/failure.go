@@ -21,7 +21,9 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queu
 	g := queue.NewFailureGrouper(namespace, name)
 	err = s.db.Query(ctx, "list failures", listFailures, func(rows pgx.Rows) error {
 		var f queue.Failure
-		err := rows.Scan(&f.Task, &f.At, &f.Error)
+		var kind, fingerprint *string
+		err := rows.Scan(&f.Task, &f.At, &f.Error, &kind, &fingerprint)
+		f.Kind, f.Fingerprint = textFromPointer(kind), textFromPointer(fingerprint)
 		f.At = f.At.UTC()
 		g.Add(f)
 		return err

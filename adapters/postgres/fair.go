@@ -20,8 +20,9 @@ const (
 )
 
 var (
-	listFairLanes = statement("group.lanes")
-	pickFairRuns  = statement("retain.pick.fair")
+	listFairLanes       = statement("group.lanes")
+	pickFairRuns        = statement("retain.pick.fair")
+	pickHealthyFairRuns = statement("retain.pick.fair" + healthy)
 )
 
 // fairShares holds the virtual times of the lanes of one fair queue. The lock of queueLanes guards it.
@@ -70,7 +71,7 @@ func (p *claim) readFairRuns(ctx context.Context, q *pickQueue, level level, mos
 		}
 
 		n := 0
-		err := p.tx.Query(ctx, pickFairRuns, func(rows pgx.Rows) error {
+		err := p.tx.Query(ctx, p.choosePick(pickFairRuns, pickHealthyFairRuns), func(rows pgx.Rows) error {
 			lane, tasks, err := scan(rows)
 			f := found[lane]
 			found[lane] = foundInLane{f.rows + 1, f.tasks + tasks}

@@ -102,6 +102,9 @@ func (p *claim) pickFromLimitedGroups(ctx context.Context, q pickQueue, quota in
 		if err := g.loadNewGroups(ctx); err != nil {
 			return err
 		}
+		if err := g.findSuspects(ctx); err != nil {
+			return err
+		}
 		g.admit()
 	}
 	return nil
@@ -175,7 +178,7 @@ func (g *groupPick) readRuns(ctx context.Context, level level, most int) (resume
 	cursors = slices.DeleteFunc(cursors, func(c laneCursor) bool { return c.lane == frontLane })
 	args := cursorColumns.Arrays(nil, cursors)
 	args = append(args, arg("queue_id", []int32{g.q.id}), arg("quota", []int32{int32(most)}), arg("gated", g.gated), arg("limit", int32(most))) //nolint:gosec // at most maxGroupRows
-	return resumed, g.tx.Query(ctx, pickRuns, func(rows pgx.Rows) error {
+	return resumed, g.tx.Query(ctx, g.choosePick(pickRuns, pickHealthyRuns), func(rows pgx.Rows) error {
 		_, _, err := scan(rows)
 		return err
 	}, args...)
@@ -369,6 +372,9 @@ func (g *groupPick) admit() {
 			continue
 		}
 		group.admitted = g.admitWaiting(group, g.want)
+		if g.q.IsFIFO() {
+			group.admitted = g.cutSuspects(group.admitted, byID)
+		}
 		for _, id := range group.admitted {
 			chosen = append(chosen, byID[id])
 		}
@@ -409,7 +415,9 @@ func (g *groupPick) listCandidates() (byID map[int64]candidate, free []candidate
 		for k := range int64(m.n) {
 			c := candidate{id: m.taskID + k, turn: m.turn + k, lane: m.lane, attempt: m.attempt, grp: grp, group: groupFromPointer(m.grp), run: i}
 			if grp == 0 {
-				free = append(free, c)
+				if g.admitsSuspect(c) {
+					free = append(free, c)
+				}
 				continue
 			}
 			if g.q.IsFIFO() {
@@ -425,6 +433,9 @@ func (g *groupPick) listCandidates() (byID map[int64]candidate, free []candidate
 			x, y := byID[a], byID[b]
 			return cmp.Or(cmp.Compare(priorityOfLane(x.lane), priorityOfLane(y.lane)), cmp.Compare(x.turn, y.turn))
 		})
+		if !g.q.IsFIFO() {
+			g.putOffSuspects(group, byID)
+		}
 	}
 	return byID, free
 }
@@ -451,7 +462,7 @@ func (g *groupPick) startCandidate(c candidate) {
 	g.took[g.q.id]++
 	g.runs++
 	task := &queue.Task{
-		ID: c.id, Status: queue.StatusRetained, Namespace: g.q.Namespace, Queue: g.q.Name, Priority: priorityOfLane(c.lane), Attempt: int(c.attempt) + 1,
+		ID: c.id, Status: queue.StatusRetained, Namespace: g.q.Namespace, Queue: g.q.Name, Priority: priorityOfLane(c.lane), Attempt: attemptOfRow(leaseAttempt(c.attempt)),
 	}
 	g.out = append(g.out, pickedTask{
 		q: g.q.storedQueue, rank: g.q.rank, lane: c.lane, turn: c.turn, attempt: c.attempt, run: g.runs, grp: c.group, task: task,
@@ -603,6 +614,7 @@ func (p *claim) changesGroups() bool {
 // finishEmpty ends a retain that starts no task. The work on groups is to last.
 func (p *claim) finishEmpty(t *txn.Tx) error {
 	if !p.changesGroups() {
+		p.keepSuspects()
 		return txn.ErrNothing
 	}
 	p.rememberRemainders()

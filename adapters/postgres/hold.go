@@ -88,7 +88,7 @@ func (p heldTask) attemptOfTask() int {
 	if p.attempts == nil {
 		return 1
 	}
-	return int(p.attempts[p.place])
+	return attemptOfRow(p.attempts[p.place])
 }
 
 // groupOfTask returns the hash of the group; 0 = none.
@@ -492,10 +492,11 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 		stated            bool
 		delayedAt, diesAt *time.Time
 		retries           *int16
+		losses            int16
 		result, progress  []byte
 	)
 
-	targets := append(columns.Targets(nil, &r), &stated, &delayedAt, &diesAt, &retries, &result, &progress)
+	targets := append(columns.Targets(nil, &r), &stated, &delayedAt, &diesAt, &retries, &losses, &result, &progress)
 	return func(rows pgx.Rows) error {
 		if err := rows.Scan(targets...); err != nil {
 			return err
@@ -508,7 +509,8 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 
 		t := &queue.Task{ID: r.id, Priority: r.priority, Result: result, Progress: progress}
 		err := r.fillTask(t)
-		f[t.ID] = taskRecord{t, r.bucket, queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}}
+		life := queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries, Losses: losses}
+		f[t.ID] = taskRecord{t, r.bucket, life}
 		return err
 	}
 }

@@ -94,15 +94,27 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	}
 
 	answers := make([]queue.Released, len(sound))
-	err := x.runStep(ctx, op, func(ctx context.Context, t *txn.Tx) ([]queue.Wake, error) {
-		m, err := x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false)
-		if err != nil {
+	var m *moves
+	write := func(ctx context.Context, t *txn.Tx) (woken []queue.Wake, err error) {
+		clear(answers)
+		if m, err = x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false); err != nil {
 			return nil, err
 		}
 		return m.woken, nil
-	})
+	}
+	err := x.runStep(ctx, op, write)
+	// The step fails before it writes a row, so it can run again in the same transaction.
+	for learned := false; errors.Is(err, errNeedPartition); learned = true {
+		if err := x.needPartition(ctx, m.lastLetter(), learned); err != nil {
+			return nil, err
+		}
+		err = x.runStep(ctx, op, write)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if len(m.letters) > 0 {
+		x.store.extendSoon(m.lastLetter())
 	}
 	for i, at := range places {
 		out[at] = answers[i]

@@ -179,7 +179,7 @@ func (r *keyRuling) replaceTask(t *txn.Tx, k lockedKey, n *nowRow) error {
 		q: row.q, id: n.task.ID, priority: n.task.Priority, bucket: n.bucket, group: n.task.Group, move: queue.MoveCancel, was: n.task.Status,
 		wasLate: n.token == wasDelayed, life: next, startedAt: n.task.StartedAt, worker: n.task.Worker, keep: true,
 	})
-	r.moves.addFailure(n.queue, n.task.ID, n.task.Attempt, n.task.Worker, queue.Superseded(row.task.ID))
+	r.moves.addFailure(n.queue, n.task.ID, queue.AttemptError{Attempt: n.task.Attempt, Worker: n.task.Worker, Error: queue.Superseded(row.task.ID)})
 	return nil
 }
 

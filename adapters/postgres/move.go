@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
@@ -36,6 +37,8 @@ type moves struct {
 	groupWaiting map[int32]int
 	pausedQueues map[int32]time.Time
 	pausedGroups []pausedGroupRow
+	dead         []deadTask
+	letters      []*insertBatch
 }
 
 // makeMoves returns an empty collection for the time now of the database.
@@ -67,6 +70,7 @@ type taskMove struct {
 	worker    string
 	result    json.RawMessage
 	keep      bool // the last result stays; it was not read
+	errorKind string
 }
 
 // addMove adds the rows, the event and the tallies of one task with a new state.
@@ -79,6 +83,7 @@ func (m *moves) addMove(d taskMove) {
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	m.addEndOfPlace(d.q, d.q.hashGroup(d.group), d.id, d.life.Status)
 	if d.life.Status.Finished() {
+		m.addDeadTask(d)
 		m.addDoneRow(d)
 	} else {
 		late := d.life.DelayedAt.After(m.now)
@@ -90,8 +95,12 @@ func (m *moves) addMove(d taskMove) {
 		}
 	}
 
+	kind := eventOfMove(d.move, d.life.Status)
+	if d.move == queue.MoveLeaseLost {
+		kind = feed.CodeOf(d.q.EventOfLoss(d.life))
+	}
 	m.events.appendIDs(eventChange{
-		queue: d.q.id, keep: d.q.Events, kind: eventOfMove(d.move, d.life.Status), was: statusCodes[d.was],
+		queue: d.q.id, keep: d.q.Events, kind: kind, was: statusCodes[d.was],
 		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed,
 	}, d.id)
 }
@@ -238,6 +247,7 @@ type waitingRow struct {
 	keep      bool // the last result stays
 	bucket    *int16
 	grp       *int64
+	losses    int16
 }
 
 var backColumns = table.Of[waitingRow]()
@@ -247,7 +257,7 @@ func (m *moves) addWaitingRow(d taskMove, late bool) {
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
 		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
 		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
-		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)),
+		result: nullableJSON(d.result), keep: d.keep, bucket: d.bucket, grp: groupPointer(d.q.hashGroup(d.group)), losses: d.life.Losses,
 	})
 }
 
@@ -259,6 +269,9 @@ type errorRow struct {
 	at      time.Time
 	worker  string
 	error   []byte
+	kind    *string
+	// fingerprint is the one that the worker gave.
+	fingerprint *string
 }
 
 var errorColumns = table.Of[errorRow]()
@@ -267,13 +280,17 @@ var errorColumns = table.Of[errorRow]()
 var attemptErrorColumns = errorColumns.Without("queue_id")
 
 // addFailure adds the error of one attempt. It cuts a long error to queue.MaxErrorBytes and stores an empty one as null.
-func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
+func (m *moves) addFailure(q int32, id int64, failed queue.AttemptError) {
+	err := failed.Error
 	if len(err) == 0 {
 		err = json.RawMessage("null")
 	} else if len(err) > queue.MaxErrorBytes {
 		err = queue.CleanJSON(err, queue.MaxErrorBytes)
 	}
-	m.errs = append(m.errs, errorRow{queueID: q, taskID: id, attempt: int16(attempt), at: m.now, worker: worker, error: err})
+	m.errs = append(m.errs, errorRow{
+		queueID: q, taskID: id, attempt: int16(failed.Attempt), at: m.now, worker: failed.Worker, error: err, //nolint:gosec // at most MaxRetries and one
+		kind: textPointer(failed.Kind), fingerprint: textPointer(failed.Fingerprint),
+	})
 }
 
 // insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.

@@ -27,7 +27,7 @@ var queueColumns = table.Of[storedQueue]()
 // queueSettings are the columns that a caller sets.
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
 	"paused", "events", "paused_until", "fair", "rate_limit", "rate_period", "rate_burst", "group_concurrency", "group_rate_limit",
-	"group_rate_period", "group_rate_burst", "order", "fifo_batch", "group_on_failure", "max_waiting")
+	"group_rate_period", "group_rate_burst", "order", "fifo_batch", "group_on_failure", "max_waiting", "non_retryable", "max_lease_losses", "dead_letter")
 
 // scanQueueRow reads the columns of a queue, followed by the columns of more.
 func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {
@@ -49,6 +49,7 @@ var (
 	insertQueue    = statement("queue.insert")
 	updateQueue    = statement("queue.update")
 	deleteQueue    = statement("queue.delete")
+	findSource     = statement("queue.sources")
 	listNamespaces = statement("queue.namespaces")
 )
 
@@ -58,6 +59,9 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	made := false
 	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = false
+		if err := checkDeadLetter(ctx, t, &q); err != nil {
+			return err
+		}
 		args := []sqltext.Arg{arg("namespace", q.Namespace), arg("name", q.Name)}
 
 		return t.Query(ctx, insertQueue, func(rows pgx.Rows) error {
@@ -137,6 +141,9 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		}
 
 		next, err := q.With(meta)
+		if err == nil && next.DeadLetter != q.DeadLetter {
+			err = checkDeadLetter(ctx, t, &next)
+		}
 		if err != nil {
 			return err
 		}
@@ -169,6 +176,13 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 		}
 		if err := queue.CheckVersion("queue "+name, q.Version, only...); err != nil {
 			return err
+		}
+		source := ""
+		if err := t.Query(ctx, findSource, scanEach(func(of string) { source = of }), arg("namespace", namespace), arg("name", name)); err != nil {
+			return err
+		}
+		if source != "" {
+			return queue.IsDeadLetterTarget(name, source)
 		}
 		out = &q.Queue
 		t.Queue(deleteQueue, arg("id", q.id))

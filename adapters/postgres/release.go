@@ -40,14 +40,21 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 		answers = make([]queue.Released, len(places))
 	}
 	var m *moves
-	err := s.db.Run(ctx, "release tasks", func(ctx context.Context, t *txn.Tx) (err error) {
+	release := func(ctx context.Context, t *txn.Tx) (err error) {
 		clear(answers)
 		m, err = s.releaseTasksIn(ctx, t, namespace, selectPlaces(releases, places), answers, true)
 		return err
-	})
+	}
+	err := s.db.Run(ctx, "release tasks", release)
+	for m != nil && m.needsPartition(err) {
+		if err = s.extendTo(ctx, m.lastLetter()); err == nil {
+			err = s.db.Run(ctx, "release tasks", release)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
+	s.settleDeadLetters(m)
 	if len(m.pausedQueues)+len(m.pausedGroups) > 0 {
 		s.catalog.forgetNamespace(namespace)
 	}
@@ -102,6 +109,9 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 		}
 	}
 
+	if err := s.writeDeadLetters(ctx, t, m); err != nil {
+		return m, err
+	}
 	h.shrinkLeases(t)
 	m.writeAllRows(t)
 	if err := m.queuePauses(ctx, t); err != nil {
@@ -122,6 +132,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 // success needs no rule of the domain, and then the record f need not be known.
 func (m *moves) endHeldTask(p heldTask, f taskRecord, known bool, r *queue.Release) queue.Released {
 	p.endLease()
+	m.wakeForSuspects(p)
 	out := queue.Released{Queue: p.q.Name, Status: queue.StatusReleased, Held: m.now.Sub(p.retainedAt)}
 	if !known {
 		m.addSuccess(p, r.Result)
@@ -191,15 +202,17 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
 	move := r.Outcome.Move()
 	next, err := p.q.Moved(life, move, queue.Circumstances{
-		Now: m.now, Permanent: r.Outcome == queue.OutcomePermanent, Delay: r.Delay, Jitter: rand.Float64(),
+		Now: m.now, Permanent: r.Outcome == queue.OutcomePermanent, ErrorKind: r.ErrorKind, Delay: r.Delay, Jitter: rand.Float64(),
 	})
 	if err != nil {
 		return life, err
 	}
 	m.addPause(p.q, f.task.Group, r)
-	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), r.Result)
+	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), queue.AttemptError{Error: r.Result, Kind: r.ErrorKind})
 	if move == queue.MoveFail {
-		m.addFailure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
+		m.addFailure(p.q.id, r.ID, queue.AttemptError{
+			Attempt: life.Attempt, Worker: p.worker, Error: r.Result, Kind: r.ErrorKind, Fingerprint: r.Fingerprint,
+		})
 	}
 	return next, nil
 }
@@ -248,11 +261,11 @@ func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tok
 }
 
 // addLeaseEnd adds the end of a lease. A hand-back or a snooze keeps the last result of the task.
-func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, result []byte) {
+func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, end queue.AttemptError) {
 	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
 	m.addMove(taskMove{
 		q: p.q, id: f.task.ID, priority: f.task.Priority, bucket: f.bucket, group: f.task.Group, move: move, was: queue.StatusRetained, life: next,
-		startedAt: p.retainedAt, token: token, worker: p.worker, result: result, keep: keep,
+		startedAt: p.retainedAt, token: token, worker: p.worker, result: end.Error, keep: keep, errorKind: end.Kind,
 	})
 }
 

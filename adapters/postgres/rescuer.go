@@ -124,7 +124,7 @@ type rescued struct {
 // their lease.
 func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(pgx.Rows) error, out *queue.Maintained)) (rescued, error) {
 	var r rescued
-	err := s.db.Run(ctx, opRescue, func(ctx context.Context, t *txn.Tx) error {
+	rescue := func(ctx context.Context, t *txn.Tx) error {
 		r = rescued{out: queue.Maintained{Moves: map[queue.Status]int{}}}
 		h := lockedLeases{known: &s.known}
 		lock(t, h.scanLease, &r.out)
@@ -150,16 +150,26 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 			return err
 		}
 
+		if err := s.writeDeadLetters(ctx, t, r.moves); err != nil {
+			return err
+		}
 		h.shrinkLeases(t)
 		taken.writeLeaseRows(t, &h)
 		h.queueBeatDeletion(t, merged)
 		r.moves.writeAllRows(t)
 		return nil
-	})
+	}
+	err := s.db.Run(ctx, opRescue, rescue)
+	for r.moves != nil && r.moves.needsPartition(err) {
+		if err = s.extendTo(ctx, r.moves.lastLetter()); err == nil {
+			err = s.db.Run(ctx, opRescue, rescue)
+		}
+	}
 	if txn.IgnoreNothing(err) != nil {
 		return r, err
 	}
 
+	s.settleDeadLetters(r.moves)
 	r.out.Woken, r.out.Tallies = r.moves.woken, r.moves.tallies
 	s.notify.NotifyReady(r.moves.woken)
 	return r, nil
@@ -219,6 +229,9 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 			}
 			r.out.Moved++
 			r.out.Moves[next.Status]++
+			if l.q.EventOfLoss(next) == queue.EventQuarantined {
+				r.out.Quarantined.Add(l.q.Namespace, l.q.Name, queue.StatusRetained, next.Status, 1)
+			}
 		}
 
 		if l.newEnds.group != nil {
@@ -237,8 +250,9 @@ func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
 	if err != nil {
 		return life, err
 	}
-	result := queue.ErrorJSON(queue.LeaseExpired)
-	m.addLeaseEnd(p, f, next, queue.MoveLeaseLost, 0, result)
-	m.addFailure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
+	m.wakeForSuspects(p)
+	failed := queue.AttemptError{Attempt: life.Attempt, Worker: p.worker, Error: queue.ErrorJSON(queue.LeaseExpired), Kind: p.q.KindOfLoss(next)}
+	m.addLeaseEnd(p, f, next, queue.MoveLeaseLost, 0, failed)
+	m.addFailure(p.q.id, f.task.ID, failed)
 	return next, nil
 }

@@ -21,6 +21,7 @@ import (
 // The statements of retains.
 var (
 	pickRuns         = statement("retain.pick")
+	pickHealthyRuns  = statement("retain.pick" + healthy)
 	seeSplitting     = statement("retain.splitting")
 	deleteRuns       = statement("retain.take")
 	shortenRun       = statement("retain.split")
@@ -181,7 +182,7 @@ func (k *pickedTask) groupKey() groupKey { return groupKey{k.q.id, k.grp} }
 // runs that other retains split.
 func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, limits pickLimits) (*claim, error) {
 	total := limits.total
-	p := &claim{store: s, tx: t, most: total, mostOfGroup: limits.request}
+	p := &claim{store: s, tx: t, most: total, mostOfGroup: limits.request, namespace: queues[0].Namespace, requests: limits.requests[:limits.served]}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
@@ -298,6 +299,9 @@ type claim struct {
 	place     pgtype.TID   // of run
 	targets   []any        // of a row, in run, place and now
 	answered  int          // number of requests that get an answer
+	namespace string
+	requests  []queue.RetainShare
+	suspect   pickedSuspect
 	// restored are picked tasks that go back.
 	restored []pickedTask
 	// splitting is set if the pick found only runs that other retains hold.
@@ -437,10 +441,16 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
 	args = cursorColumns.Arrays(args, cursors)
 	args = append(args, arg("limit", int32(allRows)))
-	err := p.tx.Query(ctx, pickRuns, func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
+	err := p.tx.Query(ctx, p.choosePick(pickRuns, pickHealthyRuns), func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
 	cost := time.Since(began)
 	for _, l := range sweeps {
 		l.recordSweep(start, began, cost)
+	}
+
+	if err == nil && p.suspect.met {
+		if err = p.findFreeWorkers(ctx); err == nil && !p.suspect.isAllowed() {
+			p.leaveSuspect()
+		}
 	}
 
 	if len(p.whole) > 0 { // the next search must not find them again: our own locks do not hide rows from us
@@ -502,6 +512,9 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	}
 
 	n := min(int(run.n), q.want, p.most-len(p.out))
+	if n > 0 && q.isSuspect(run.attempt) && !p.takeSuspect(run.taskID, p.place) {
+		n = 0
+	}
 	if n <= 0 { // locked but not needed: a concurrent pick passes over it meanwhile
 		p.rests = append(p.rests, remainder{lanes: q.lanes, lane: run.lane, turn: run.turn})
 		return nil
@@ -518,7 +531,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	for i := range n {
 		t := &tasks[i]
 		t.ID, t.Status = run.taskID+int64(i), queue.StatusRetained
-		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priorityOfLane(run.lane), int(run.attempt)+1
+		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priorityOfLane(run.lane), attemptOfRow(leaseAttempt(run.attempt))
 		p.out = append(p.out, pickedTask{
 			q: q.storedQueue, rank: q.rank, lane: run.lane, turn: run.turn + int64(i), attempt: run.attempt, run: p.runs, task: t,
 			grp: groupFromPointer(run.grp),
@@ -682,7 +695,7 @@ type grantedLease struct {
 // addTask adds a picked task behind the others.
 func (l *grantedLease) addTask(k *pickedTask) {
 	l.tasks = append(l.tasks, k.task)
-	l.attempts = append(l.attempts, k.attempt+1)
+	l.attempts = append(l.attempts, leaseAttempt(k.attempt))
 	l.again = l.again || k.attempt > 0
 	if k.grp != 0 || l.grps != nil {
 		for len(l.grps) < len(l.tasks)-1 { // those before have no group

@@ -95,6 +95,9 @@ func parseStatements() *sqltext.Set {
 	for _, name := range []string{"take.ready", "take.delayed", "take.waiting"} {
 		set.Derive(name+waiting, name, " for update skip locked", "")
 	}
+	for _, name := range []string{"retain.pick", "retain.pick.fair"} {
+		set.Derive(name+healthy, name, "and (r.dies_at is null", "and r.attempt < 8192 and (r.dies_at is null")
+	}
 	return set
 }
 

@@ -114,7 +114,10 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 
 	return out, s.db.Query(ctx, op, readTaskErrors, scanRows(attemptErrorColumns, func(r errorRow) {
 		t := byID[r.taskID]
-		t.Errors = append(t.Errors, queue.AttemptError{Attempt: int(r.attempt), At: r.at.UTC(), Worker: r.worker, Error: r.error})
+		t.Errors = append(t.Errors, queue.AttemptError{
+			Attempt: int(r.attempt), At: r.at.UTC(), Worker: r.worker, Error: r.error,
+			Kind: textFromPointer(r.kind), Fingerprint: textFromPointer(r.fingerprint),
+		})
 	}), placeColumns.Arrays(nil, places)...)
 }
 

@@ -76,15 +76,18 @@ type pickLimits struct {
 	total   int // tasks
 	request int // tasks of the request that asks for the most
 	served  int // requests, the first ones
+	// requests name the workers that get the tasks.
+	requests []queue.RetainShare
 }
 
 // limitTasks returns the number of tasks to pick, and for how many of the requests. For each request it is at most about
 // twice the number that fits by the recent sizes. Requests behind MaxRetainBytes wait for the next call.
 func (s *Store) limitTasks(r queue.Retain, queues []*storedQueue) (n pickLimits) {
 	if len(r.Requests) == 1 && r.Requests[0].Limit <= 1 {
-		return pickLimits{total: r.Requests[0].Limit, request: 1, served: 1}
+		return pickLimits{total: r.Requests[0].Limit, request: 1, served: 1, requests: r.Requests}
 	}
 
+	n.requests = r.Requests
 	size := s.leastSize(queues)
 	bytes := 0
 	for i, share := range r.Requests {
@@ -298,6 +301,7 @@ func (p *claim) shareOutTasks(requests []queue.RetainShare) {
 
 // settleShares puts the picked tasks back that no request got: some of the first fit ones, and all behind them.
 func (p *claim) settleShares(s *sharing, fit int) {
+	p.giveSuspect(s.Requests, fit)
 	if fit < len(p.out) || s.back > 0 && len(p.out) == p.most { // more tasks may be ready for the requests behind
 		p.answered = s.countServed()
 	}

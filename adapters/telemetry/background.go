@@ -57,6 +57,9 @@ func (m *meters) countMaintained(chore queue.Chore, done queue.Maintained) {
 			of.rescued.Add(float64(t.N))
 			of.countMoved(t)
 		}
+		for _, t := range done.Quarantined {
+			m.tasks.metersOf(t.Namespace, t.Queue).quarantined.Add(float64(t.N))
+		}
 	case queue.ChoreExpire:
 		for _, t := range talliesOf(done, queue.StatusNew, map[queue.Status]int{queue.StatusExpired: done.Moved}) {
 			m.tasks.metersOf(t.Namespace, t.Queue).countMoved(t)

@@ -56,7 +56,7 @@ type meters struct {
 // taskMeters count the tasks of one queue.
 type taskMeters struct {
 	created, refused, retained, released, failed, retried, returned prometheus.Counter
-	expired, rescued, cancelled, revived, deleted                   prometheus.Counter
+	expired, rescued, quarantined, cancelled, revived, deleted      prometheus.Counter
 	wait, endToEnd                                                  prometheus.Observer
 	run                                                             struct{ released, failed, cancelled prometheus.Observer }
 }
@@ -173,18 +173,19 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 	}
 
 	var (
-		created   = count("created", "Tasks created, those of ticks too.")
-		refused   = count("refused", "Tasks that were not created because max_waiting of the queue was reached.")
-		retained  = count("retained", "Times a task was retained.")
-		released  = count("released", "Tasks that succeeded.")
-		failed    = count("failed", "Tasks that failed for good.")
-		retried   = count("retried", "Failed attempts, or expired leases, after which the task is tried again.")
-		returned  = count("returned", "Times a task was handed back or snoozed.")
-		expired   = count("expired", "Tasks that ended at their ttl.")
-		rescued   = count("rescued", "Tasks taken back after their lease lapsed.")
-		cancelled = count("cancelled", "Tasks that ended cancelled.")
-		revived   = count("revived", "Finished tasks that an operator made new again.")
-		deleted   = count("deleted", "Tasks that an operator deleted.")
+		created     = count("created", "Tasks created, those of ticks too.")
+		refused     = count("refused", "Tasks that were not created because max_waiting of the queue was reached.")
+		retained    = count("retained", "Times a task was retained.")
+		released    = count("released", "Tasks that succeeded.")
+		failed      = count("failed", "Tasks that failed for good.")
+		retried     = count("retried", "Failed attempts, or expired leases, after which the task is tried again.")
+		returned    = count("returned", "Times a task was handed back or snoozed.")
+		expired     = count("expired", "Tasks that ended at their ttl.")
+		rescued     = count("rescued", "Tasks taken back after their lease lapsed.")
+		quarantined = count("quarantined", "Tasks that failed by lost leases alone; they are among the failed ones.")
+		cancelled   = count("cancelled", "Tasks that ended cancelled.")
+		revived     = count("revived", "Finished tasks that an operator made new again.")
+		deleted     = count("deleted", "Tasks that an operator deleted.")
 
 		wait = mk.newHistograms("pgqueue_task_wait_seconds", "From when a task was created or due, whichever was later, until it was retained.",
 			taskBuckets, "namespace", "queue")
@@ -199,7 +200,8 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 			released: released.WithLabelValues(namespace, name), failed: failed.WithLabelValues(namespace, name),
 			retried: retried.WithLabelValues(namespace, name), returned: returned.WithLabelValues(namespace, name),
 			expired: expired.WithLabelValues(namespace, name), rescued: rescued.WithLabelValues(namespace, name),
-			cancelled: cancelled.WithLabelValues(namespace, name), revived: revived.WithLabelValues(namespace, name),
+			quarantined: quarantined.WithLabelValues(namespace, name),
+			cancelled:   cancelled.WithLabelValues(namespace, name), revived: revived.WithLabelValues(namespace, name),
 			deleted: deleted.WithLabelValues(namespace, name),
 			wait:    wait.WithLabelValues(namespace, name), endToEnd: endToEnd.WithLabelValues(namespace, name),
 		}
@@ -209,7 +211,7 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 		return t
 	}, func(namespace, name string) {
 		for _, v := range []*prometheus.CounterVec{
-			created, refused, retained, released, failed, retried, returned, expired, rescued, cancelled, revived, deleted,
+			created, refused, retained, released, failed, retried, returned, expired, rescued, quarantined, cancelled, revived, deleted,
 		} {
 			v.DeleteLabelValues(namespace, name)
 		}

@@ -49,6 +49,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_tasks_returned_total":    {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_expired_total":     {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_rescued_total":     {dto.MetricType_COUNTER, "namespace queue"},
+	"pgqueue_tasks_quarantined_total": {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_cancelled_total":   {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_revived_total":     {dto.MetricType_COUNTER, "namespace queue"},
 	"pgqueue_tasks_deleted_total":     {dto.MetricType_COUNTER, "namespace queue"},

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -67,7 +66,7 @@ func settingOf[T any](object *T, name string) (reflect.Value, bool) {
 
 func equalSettings(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Slice {
-		return bytes.Equal(a.Bytes(), b.Bytes())
+		return a.Len() == b.Len() && reflect.DeepEqual(a.Interface(), b.Interface()) || a.Len()+b.Len() == 0
 	}
 	return a.Equal(b)
 }
@@ -76,6 +75,9 @@ func equalSettings(a, b reflect.Value) bool {
 func formatSetting(v reflect.Value) string {
 	if payload, ok := reflect.TypeAssert[json.RawMessage](v); ok {
 		return fmt.Sprintf("%d bytes", len(payload))
+	}
+	if texts, ok := reflect.TypeAssert[[]string](v); ok {
+		return strings.Join(texts, ",")
 	}
 	return fmt.Sprint(v.Interface())
 }

@@ -87,6 +87,8 @@ func TestAuditHasTheChanges(t *testing.T) {
 	plain.FIFOBatch, plain.Order = 1, queue.OrderNone
 	ordered := plain
 	ordered.Version, ordered.RateLimit, ordered.Order, ordered.FIFOBatch, ordered.MaxWaiting = 2, 10, queue.OrderFIFO, 5, 100
+	strict := *first
+	strict.Version, strict.NonRetryable = 2, []string{"bad", "gone"}
 	reborn := second
 	reborn.CreatedAt = born.Add(time.Hour)
 	daily := &queue.Ticker{Name: "t", Cron: "@daily", Queue: "mail", Payload: json.RawMessage(secret), Version: 1, CreatedAt: born}
@@ -163,6 +165,13 @@ func TestAuditHasTheChanges(t *testing.T) {
 				{Field: "fifo_batch", Old: "1", New: "5"},
 				{Field: "max_waiting", Old: "0", New: "100"},
 			},
+		},
+		"an update has the list of kinds of errors": {
+			changingService{queues: [2]*queue.Queue{first, &strict}},
+			func(ctx context.Context, s queue.Service) {
+				_, _ = s.UpdateQueue(ctx, "mail", queue.QueueMeta{FailurePolicyMeta: queue.FailurePolicyMeta{NonRetryable: new([]string{"gone", "bad"})}})
+			},
+			[]access.AuditChange{{Field: "non_retryable", New: "bad,gone"}},
 		},
 		"an update of a group has the given settings alone": {
 			changingService{group: &queue.Group{Name: "g", GroupPolicy: queue.GroupPolicy{Weight: 4, RatePeriod: time.Minute}}},

@@ -204,7 +204,9 @@ func (g *guard) redactTask(ctx context.Context, t *queue.Task) *queue.Task {
 	bare.Headers = nil
 	bare.Errors = slices.Clone(t.Errors)
 	for i := range bare.Errors {
-		bare.Errors[i].Error = nil
+		e := &bare.Errors[i]
+		e.Error = nil
+		e.Kind, e.Fingerprint = "", ""
 	}
 	return &bare
 }

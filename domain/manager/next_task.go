@@ -25,7 +25,7 @@ func (m *Manager) NextTask(ctx context.Context, worker string, queues ...string)
 }
 
 // ReleaseTask ends the lease of a task: success with its result, or failure with its error. result is marshalled as
-// queue.Marshal does, and a result that cannot be stored as JSON is made storable, so that it cannot keep the task from
+// queue.Marshal does, an error of a kind gives the kind of the failure, and a result that cannot be stored as JSON is made storable, so that it cannot keep the task from
 // ending. The token is that of this manager's last NextTask for the task; without one, any lease of it ends. status, when
 // not nil, is set to the new status of the task.
 //
@@ -46,6 +46,8 @@ func (m *Manager) ReleaseTask(ctx context.Context, id int64, success bool, resul
 		}
 		if success {
 			r.Outcome = queue.OutcomeSuccess
+		} else if failure, ok := result.(error); ok {
+			r.ErrorKind = queue.ErrorKindOf(failure)
 		}
 
 		outs, err := m.releaseBatched(ctx, []queue.Release{r})

@@ -9,7 +9,7 @@ import (
 // ExplainTask returns the reasons why a task is not running, or KindNotFound.
 func (m *Manager) ExplainTask(ctx context.Context, id int64) (*queue.Explanation, error) {
 	return callStoreDirectly(ctx, m, queue.OpExplainTask, func(ctx context.Context) (*queue.Explanation, error) {
-		t, err := m.readTaskByID(ctx, id, false)
+		t, err := m.readTaskByID(ctx, id, true)
 		if err != nil {
 			return nil, err
 		}

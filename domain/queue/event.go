@@ -10,7 +10,7 @@ import (
 // EventKind is what happened to a task.
 type EventKind string
 
-// The kinds of events. Rescue shows as what became of the task: retry, failed, expired or cancelled.
+// The kinds of events. Rescue shows as what became of the task: retry, failed, expired, cancelled or quarantined.
 const (
 	EventCreated   EventKind = "created"
 	EventRetained  EventKind = "retained"
@@ -22,13 +22,15 @@ const (
 	EventReturned  EventKind = "returned" // handed back or snoozed
 	EventRevived   EventKind = "revived"  // an operator's retry
 	EventProgress  EventKind = "progress" // the holder reported progress
+	// EventQuarantined: the task failed by its lost leases alone, see FailurePolicy.MaxLeaseLosses.
+	EventQuarantined EventKind = "quarantined"
 )
 
 // EventKinds lists every kind.
 func EventKinds() []EventKind {
 	return []EventKind{
 		EventCreated, EventRetained, EventReleased, EventRetry, EventFailed, EventExpired, EventCancelled,
-		EventReturned, EventRevived, EventProgress,
+		EventReturned, EventRevived, EventProgress, EventQuarantined,
 	}
 }
 
@@ -41,6 +43,8 @@ func (k EventKind) Status() Status {
 		return StatusRetained
 	case EventReleased, EventRetry, EventFailed, EventExpired, EventCancelled:
 		return Status(k)
+	case EventQuarantined:
+		return StatusFailed
 	case EventReturned, EventProgress:
 	}
 	return ""

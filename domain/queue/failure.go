@@ -23,6 +23,9 @@ type Failure struct {
 	Task  int64
 	At    time.Time
 	Error json.RawMessage
+	// Kind and Fingerprint are those of the AttemptError.
+	Kind        string
+	Fingerprint string
 }
 
 // FailureGroup has the failed tasks with one fingerprint.
@@ -56,7 +59,7 @@ type Failures struct {
 type FailureGrouper struct {
 	out      Failures
 	groups   map[string]*FailureGroup // by ID
-	byErrors map[string]*FailureGroup // by the bytes of short errors
+	byErrors map[string]*FailureGroup // by the bytes of short errors without a kind and a fingerprint of their own
 }
 
 // NewFailureGrouper returns a grouper without tasks.
@@ -76,7 +79,10 @@ func (g *FailureGrouper) Add(f Failure) bool {
 	}
 
 	g.out.Examined++
-	group := g.byErrors[string(f.Error)]
+	var group *FailureGroup
+	if f.isPlain() {
+		group = g.byErrors[string(f.Error)]
+	}
 	if group == nil {
 		group = g.findGroup(f)
 	}
@@ -92,16 +98,28 @@ func (g *FailureGrouper) Add(f Failure) bool {
 	return true
 }
 
+// isPlain reports whether the error alone gives the fingerprint of f.
+func (f *Failure) isPlain() bool { return f.Kind == "" && f.Fingerprint == "" }
+
+// fingerprint returns the one that the worker gave, or that of the error and its kind.
+func (f *Failure) fingerprint() Fingerprint {
+	made := FingerprintOfKind(f.Kind, f.Error)
+	if named, err := made.WithName(f.Fingerprint); err == nil {
+		return named
+	}
+	return made
+}
+
 // findGroup returns the group of the fingerprint of f, which f begins if it is new.
 func (g *FailureGrouper) findGroup(f Failure) *FailureGroup {
-	fingerprint := FingerprintOf(f.Error)
+	fingerprint := f.fingerprint()
 	group := g.groups[fingerprint.ID]
 	if group == nil {
-		f.Error = slices.Clone(CleanJSON(f.Error, maxSampleBytes))
-		group = &FailureGroup{Fingerprint: fingerprint, FirstAt: f.At, LastAt: f.At, Sample: f}
+		sample := Failure{Task: f.Task, At: f.At, Error: slices.Clone(CleanJSON(f.Error, maxSampleBytes))}
+		group = &FailureGroup{Fingerprint: fingerprint, FirstAt: f.At, LastAt: f.At, Sample: sample}
 		g.groups[fingerprint.ID] = group
 	}
-	if len(f.Error) <= maxCachedError {
+	if f.isPlain() && len(f.Error) <= maxCachedError {
 		g.byErrors[string(f.Error)] = group
 	}
 	return group

@@ -19,8 +19,8 @@ const FingerprintVersion = 1
 const (
 	// MaxFingerprintBytes bounds the fingerprint that a worker gives, in bytes of UTF-8.
 	MaxFingerprintBytes = 128
-	// maxKindBytes bounds the kind of an error.
-	maxKindBytes = 64
+	// MaxErrorKindBytes bounds the kind of an error, in bytes of UTF-8.
+	MaxErrorKindBytes = 64
 	// maxErrorNesting bounds the objects in which the message of an error is searched.
 	maxErrorNesting = 3
 )
@@ -49,7 +49,7 @@ func FingerprintOf(b json.RawMessage) Fingerprint { return FingerprintOfKind("",
 // FingerprintOfKind is FingerprintOf for an error of a known kind, as a worker reports it. "" is an unknown one.
 func FingerprintOfKind(kind string, b json.RawMessage) Fingerprint {
 	named, message := splitError(b)
-	kind = truncateText(strings.ToValidUTF8(cmp.Or(kind, named), "\uFFFD"), maxKindBytes)
+	kind = truncateText(strings.ToValidUTF8(cmp.Or(kind, named), "\uFFFD"), MaxErrorKindBytes)
 	message = general.Message(message)
 	return Fingerprint{
 		ID: FormatFingerprint(hashFingerprint("error", kind, message)), Kind: kind, Message: message,
@@ -63,15 +63,21 @@ func (f Fingerprint) WithName(name string) (Fingerprint, error) {
 	if name == "" {
 		return f, nil
 	}
-	if len(name) > MaxFingerprintBytes {
-		return f, Invalid("fingerprint", fmt.Sprintf("must have at most %d bytes, got %d", MaxFingerprintBytes, len(name)))
-	}
-	if err := checkStorableText("fingerprint", name); err != nil {
+	if err := CheckFingerprint(name); err != nil {
 		return f, err
 	}
 
 	f.ID = FormatFingerprint(hashFingerprint("name", name))
 	return f, nil
+}
+
+// CheckFingerprint checks the fingerprint that a worker gives: at most MaxFingerprintBytes of valid UTF-8 without NUL; empty means
+// none.
+func CheckFingerprint(name string) error {
+	if len(name) > MaxFingerprintBytes {
+		return Invalid("fingerprint", fmt.Sprintf("must have at most %d bytes, got %d", MaxFingerprintBytes, len(name)))
+	}
+	return checkStorableText("fingerprint", name)
 }
 
 // Hash returns the fingerprint as the number that rows hold. It is never 0 for a fingerprint of this package.

@@ -18,7 +18,13 @@ type Life struct {
 	FinishedAt time.Time
 	// CancelRequested: the holder was asked to stop.
 	CancelRequested bool
+	// Losses counts the lost leases in a row since a worker released the task last. Stores keep it beside the task. A small type: a
+	// life of more bytes costs the maps of stores an allocation for each task.
+	Losses int16
 }
+
+// IsSuspect reports whether the task has lost its lease and no worker has released it since.
+func (l Life) IsSuspect() bool { return l.Losses > 0 }
 
 // Life is the moving part of t.
 func (t *Task) Life() Life {
@@ -40,6 +46,8 @@ type Circumstances struct {
 	Now time.Time
 	// Permanent makes a failure final.
 	Permanent bool
+	// ErrorKind of a failure; "" = none.
+	ErrorKind string
 	// Delay of a create or a snooze; of a failure, instead of the backoff when above 0.
 	Delay time.Duration
 	// Jitter of the backoff: a random number in [0, 1).
@@ -66,10 +74,13 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 		return l, statusConflict(l.Status, move)
 	}
 
+	if move.isReport() {
+		l.Losses = 0
+	}
 	switch move {
 	case MoveRetain:
 		l.Status = StatusRetained
-		l.Attempt++
+		l.Attempt = min(l.Attempt+1, MaxAttempt)
 	case MoveRelease:
 		l = l.finishLife(StatusReleased, c.Now)
 	case MoveFail:
@@ -118,12 +129,16 @@ func (q *Queue) loseLease(l Life, c Circumstances) Life {
 	}
 
 	// No worker reported this failure, so it is neither permanent nor delayed by choice.
-	c.Permanent, c.Delay = false, 0
+	c.Permanent, c.ErrorKind, c.Delay = false, "", 0
+	if q.MaxLeaseLosses > 0 {
+		return q.countLoss(l, c)
+	}
+	l.Losses = 0
 	return q.failAttempt(l, c)
 }
 
 func (q *Queue) failAttempt(l Life, c Circumstances) Life {
-	if l.CancelRequested || c.Permanent || l.Retries == 0 {
+	if l.CancelRequested || q.isFinal(c) || l.Retries == 0 {
 		return l.finishLife(StatusFailed, c.Now)
 	}
 	delay := c.Delay

@@ -33,6 +33,7 @@ type Queue struct {
 	// Events says whether the tasks' events are kept in the feed. Counts are kept either way.
 	Events bool
 	Flow
+	FailurePolicy
 	// GroupPolicies is the number of groups with settings of their own.
 	GroupPolicies int
 	// Version grows by one with every update; it is the ETag of REST.
@@ -71,6 +72,7 @@ type QueueMeta struct {
 	Paused        *bool
 	Events        *bool
 	FlowMeta
+	FailurePolicyMeta
 	// IfVersion refuses an update with ErrPrecondition unless the queue has this version; 0 = whatever it has.
 	IfVersion int64
 }
@@ -130,11 +132,12 @@ func (q Queue) With(meta QueueMeta) (Queue, error) {
 	setIfGiven(&q.Retention, meta.Retention)
 	setIfGiven(&q.Paused, meta.Paused)
 	setIfGiven(&q.Events, meta.Events)
-	q.applyMeta(meta.FlowMeta)
+	q.Flow.applyMeta(meta.FlowMeta)
+	q.FailurePolicy.applyMeta(meta.FailurePolicyMeta)
 	if meta.Paused != nil && !*meta.Paused {
 		q.PausedUntil = time.Time{}
 	}
-	return q, cmp.Or(q.checkPolicy(), q.checkFlow())
+	return q, cmp.Or(q.checkPolicy(), q.checkFlow(), q.checkFailurePolicy())
 }
 
 // IsPaused reports whether nothing is retained from the queue at a time.

@@ -59,6 +59,11 @@ const (
 	MovePrune     Move = "prune" // retention passed
 )
 
+// isReport reports whether the holder of a task makes the move.
+func (m Move) isReport() bool {
+	return m == MoveRelease || m == MoveFail || m == MoveHandBack || m == MoveSnooze
+}
+
 // Transition is one row of the lifecycle: in From, Move may lead to To; When says under which condition.
 type Transition struct {
 	From Status // "" before create
@@ -103,7 +108,7 @@ func buildTransitions() []Transition {
 		{StatusRetained, MoveSnooze, StatusRetry, "an attempt failed before"},
 		{StatusRetained, MoveSnooze, StatusCancelled, asked},
 		{StatusRetained, MoveLeaseLost, StatusRetry, left},
-		{StatusRetained, MoveLeaseLost, StatusFailed, "no retries left"},
+		{StatusRetained, MoveLeaseLost, StatusFailed, "no retries left, or max_lease_losses reached"},
 		{StatusRetained, MoveLeaseLost, StatusExpired, ranOut},
 		{StatusRetained, MoveLeaseLost, StatusCancelled, asked},
 		{StatusNew, MoveExpire, StatusExpired, ranOut},

@@ -224,6 +224,8 @@ type Maintained struct {
 	Moves map[Status]int
 	// Tallies count, for rescue, expire and tick, the moved tasks by queue; a tick counts its new tasks.
 	Tallies Tallies
+	// Quarantined count, for rescue, those of the tallies that lost leases alone have ended.
+	Quarantined Tallies
 	// Ticks are those that a tick step fired.
 	Ticks []Tick
 	// Faults are what the step passed over, each named; the rest of the step was done.

@@ -51,6 +51,14 @@ type Task struct {
 	Replayed bool
 }
 
+// lastErrorKind returns the kind of the error of the last failed attempt.
+func (t *Task) lastErrorKind() string {
+	if len(t.Errors) == 0 {
+		return ""
+	}
+	return t.Errors[len(t.Errors)-1].Kind
+}
+
 // taskFrame is about what a task takes beside its variable parts: ids, times, names, and the framing of a transport.
 // MaxBatch tasks without a payload stay below DefaultRetainBytes.
 const taskFrame = 256
@@ -62,7 +70,7 @@ func (t *Task) Bytes() int {
 		n += TextBytes(name) + TextBytes(value) + 8
 	}
 	for _, e := range t.Errors {
-		n += len(e.Error) + TextBytes(e.Worker) + 64
+		n += len(e.Error) + TextBytes(e.Worker) + TextBytes(e.Kind) + TextBytes(e.Fingerprint) + 64
 	}
 	return n
 }
@@ -100,6 +108,10 @@ type AttemptError struct {
 	At      time.Time
 	Worker  string
 	Error   json.RawMessage
+	// Kind of the error, as the worker reported it, or as the queue set it: ErrorKindLeaseLost, ErrorKindQuarantined; "" = none.
+	Kind string
+	// Fingerprint that the worker gave; "" = none.
+	Fingerprint string
 }
 
 // TaskMeta is what a caller says of a new task.
@@ -304,6 +316,10 @@ type Release struct {
 	Outcome Outcome
 	// Result is the result of a success or the error of a failure: any JSON; nil = none.
 	Result json.RawMessage
+	// ErrorKind of a failure, as "invalid_input", at most MaxErrorKindBytes; "" = none.
+	ErrorKind string
+	// Fingerprint of a failure that the worker gives in place of that of its error, at most MaxFingerprintBytes; "" = none.
+	Fingerprint string
 	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
 	Delay time.Duration
 	// Scope says what waits for Delay: the task alone, its group, or its queue; "" = ScopeTask.
@@ -345,7 +361,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 		return Invalid("delay", "must be above 0 for a snooze, got 0")
 	}
 
-	if err := r.checkScope(); err != nil || len(r.Result) == 0 {
+	if err := cmp.Or(r.checkScope(), r.checkKind()); err != nil || len(r.Result) == 0 {
 		return err
 	}
 

@@ -12,6 +12,10 @@ type ReasonCode string
 const (
 	// ReasonFinished: the task has ended.
 	ReasonFinished ReasonCode = "finished"
+	// ReasonQuarantined: the task has ended by its lost leases alone.
+	ReasonQuarantined ReasonCode = "quarantined"
+	// ReasonSuspect: the task has lost its lease, and a worker runs one such task at a time.
+	ReasonSuspect ReasonCode = "suspect"
 	// ReasonRetained: a worker holds the task.
 	ReasonRetained ReasonCode = "retained"
 	// ReasonCancelRequested: the holder was asked to stop and holds the task still.
@@ -163,6 +167,12 @@ func (f Facts) explainEnd() Reason {
 		Code: ReasonFinished, Text: fmt.Sprintf("The task ended as %s at %s.", t.Status, formatMoment(t.FinishedAt)),
 		Since: t.FinishedAt, Until: t.FinishedAt.Add(f.Queue.FinishedStay()),
 	}
+	if t.Status == StatusFailed && t.lastErrorKind() == ErrorKindQuarantined {
+		r.Code = ReasonQuarantined
+		r.Text = fmt.Sprintf("The task was quarantined at %s: its last %d leases in a row were lost.", formatMoment(t.FinishedAt), f.Queue.MaxLeaseLosses)
+		r.Advice = "Look for a payload that ends its worker, as by a lack of memory. A retry makes the task new again."
+		return r
+	}
 	if t.Status != StatusReleased {
 		r.Advice = "Retry the task to make it new again; until then it stays as it is, and is deleted after its retention."
 	}
@@ -225,6 +235,11 @@ func (f Facts) explainWait() []Reason {
 	reasons = append(reasons, f.explainGates()...)
 	if !due || f.Unpromoted {
 		return reasons
+	}
+	if f.Queue.MaxLeaseLosses > 0 && t.lastErrorKind() == ErrorKindLeaseLost {
+		reasons = append(reasons, Reason{
+			Code: ReasonSuspect, Text: "The task has lost its lease. It may be what ended its worker, so a worker runs one such task at a time.",
+		})
 	}
 	if r, held := f.explainGroup(); held {
 		return append(reasons, r)

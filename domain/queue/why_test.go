@@ -21,6 +21,11 @@ func TestExplain(t *testing.T) {
 		return task
 	}
 	fresh := waiting(queue.Life{Status: queue.StatusNew})
+	lostBy := func(status queue.Status, kind string) *queue.Task {
+		task := waiting(queue.Life{Status: status, Attempt: 3})
+		task.Errors = []queue.AttemptError{{Kind: "other"}, {Kind: kind}}
+		return task
+	}
 
 	for name, c := range map[string]struct {
 		queue   queue.Queue
@@ -55,6 +60,17 @@ func TestExplain(t *testing.T) {
 		"a due task without background work": {
 			task: waiting(queue.Life{Status: queue.StatusNew, DelayedAt: at(-3 * time.Minute)}), store: queue.StoreFacts{Unpromoted: true},
 			want: []queue.ReasonCode{queue.ReasonPromoteLate, queue.ReasonNoBackground},
+		},
+		"a task that has lost its lease": {
+			queue: queue.Queue{FailurePolicy: queue.FailurePolicy{MaxLeaseLosses: 3}}, held: 1, task: lostBy(queue.StatusRetry, queue.ErrorKindLeaseLost),
+			store: queue.StoreFacts{Oldest: hold}, want: []queue.ReasonCode{queue.ReasonSuspect, queue.ReasonReady},
+		},
+		"a task that has lost its lease in a queue that does not care": {
+			held: 1, task: lostBy(queue.StatusRetry, queue.ErrorKindLeaseLost), store: queue.StoreFacts{Oldest: hold}, want: []queue.ReasonCode{queue.ReasonReady},
+		},
+		"a quarantined task": {
+			queue: queue.Queue{FailurePolicy: queue.FailurePolicy{MaxLeaseLosses: 3}}, task: lostBy(queue.StatusFailed, queue.ErrorKindQuarantined),
+			want: []queue.ReasonCode{queue.ReasonQuarantined}, contain: "its last 3 leases", until: time.Time{}.Add(queue.DefaultRetention),
 		},
 		"a paused queue": {queue: queue.Queue{Paused: true}, task: fresh, want: []queue.ReasonCode{queue.ReasonPaused}},
 		"a full queue": {

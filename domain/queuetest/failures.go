@@ -53,7 +53,56 @@ func testFailures(e *env) {
 	})
 }
 
+func testErrorKinds(e *env) {
+	e.it("the kind and the fingerprint of a failure stay with its attempt, and group it", func(e *env) {
+		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Duration(0))})
+		id := e.create("q", queue.TaskMeta{}).ID
+		t := e.hold("q")
+		_, err := e.tryRelease(queue.Release{
+			ID: id, Token: t.Lease.Token, Outcome: queue.OutcomeFailure, Result: json.RawMessage(`{"type":"Late"}`), ErrorKind: "busy", Fingerprint: "mine",
+		})
+		e.ok(err)
+		e.release(e.hold("q"), queue.OutcomeFailure, `{"type":"Late"}`)
+		t = e.hold("q")
+		_, err = e.tryRelease(queue.Release{ID: id, Token: t.Lease.Token, Outcome: queue.OutcomePermanent, Result: json.RawMessage(`{"type":"Late"}`), ErrorKind: "gone"})
+		e.ok(err)
+
+		var got []string
+		for _, failed := range e.get(id).Errors {
+			got = append(got, failed.Kind+"/"+failed.Fingerprint)
+		}
+		e.equal("kinds and fingerprints", got, []string{"busy/mine", "/", "gone/"})
+		f, err := e.s.ListFailures(e.ctx(), e.ns, "q")
+		e.ok(err)
+		e.equal("group", []any{len(f.Groups), f.Groups[0].Kind, f.Groups[0].ID}, []any{1, "gone", queue.FingerprintOfKind("gone", []byte(`{"type":"Late"}`)).ID})
+	})
+
+	e.it("a lost lease has an error kind of its own", func(e *env) {
+		e.queue("q", queue.QueueMeta{Lease: new(time.Second), Retries: new(0)})
+		id := e.create("q", queue.TaskMeta{}).ID
+		e.hold("q")
+		e.pass(2 * time.Second)
+		e.status(id, queue.StatusFailed)
+		e.equal("kind", e.get(id).Errors[0].Kind, queue.ErrorKindLeaseLost)
+	})
+}
+
 func serveFailures(v *svc) {
+	v.it("the kind and the fingerprint of a failure stay with its attempt, and group it", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		id := v.create("q", queue.TaskMeta{}).ID
+		held := v.hold("q")
+		_, err := v.tryRelease(queue.Release{ID: id, Token: held.Lease.Token, Outcome: queue.OutcomePermanent, ErrorKind: "busy", Fingerprint: "mine"})
+		v.ok(err)
+		failed := v.get(id).Errors
+		v.equal("kind and fingerprint", []any{len(failed), failed[0].Kind, failed[0].Fingerprint}, []any{1, "busy", "mine"})
+		f, err := v.s.ListFailures(v.ctx(), "q")
+		v.ok(err)
+		named, err := queue.FingerprintOf(nil).WithName("mine")
+		v.ok(err)
+		v.equal("group", []any{f.Groups[0].Kind, f.Groups[0].ID}, []any{"busy", named.ID})
+	})
+
 	v.it("failed tasks are grouped", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		empty, err := v.s.ListFailures(v.ctx(), "q")

@@ -48,6 +48,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"stats and workers", serveStats},
 		{"explanations", serveExplanations},
 		{"failures", serveFailures},
+		{"failure policy", serveFailurePolicy},
 		{"history", serveHistory},
 		{"tickers", serveTickers},
 		{"ticker loops", serveTickerLoops},

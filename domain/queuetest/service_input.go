@@ -150,6 +150,10 @@ func serveInput(v *svc) {
 			{ID: id, Token: token, Outcome: queue.OutcomeFailure, Delay: queue.MaxDuration + 1},
 			{ID: id, Token: token, Outcome: queue.OutcomeFailure, Delay: -1},
 			{ID: id, Token: token, Outcome: queue.OutcomeSuccess, Result: nest(queue.MaxJSONDepth + 1)},
+			{ID: id, Token: token, Outcome: queue.OutcomeSuccess, ErrorKind: "busy"},
+			{ID: id, Token: token, Outcome: queue.OutcomeFailure, ErrorKind: long(queue.MaxErrorKindBytes + 1)},
+			{ID: id, Token: token, Outcome: queue.OutcomeFailure, ErrorKind: queue.ErrorKindQuarantined},
+			{ID: id, Token: token, Outcome: queue.OutcomeFailure, Fingerprint: long(queue.MaxFingerprintBytes + 1)},
 		} {
 			_, err := v.tryRelease(r)
 			v.kind(err, queue.KindInvalid)

@@ -138,7 +138,7 @@ func (h *heldTask) callHandler(maxResult int) (v handlerOutcome) {
 		if p := recover(); p != nil {
 			err := newPanicError(p)
 			v = handlerOutcome{err: err, cause: h.endCause()}
-			v.release = queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}
+			v.release = queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult), ErrorKind: queue.ErrorKindOf(err)}
 		}
 	}()
 

@@ -92,6 +92,12 @@ type systemic struct{ err error }
 func (s *systemic) Error() string { return s.err.Error() }
 func (s *systemic) Unwrap() error { return s.err }
 
+// isEnding reports whether err sets the outcome of its task.
+func isEnding(err error) bool {
+	_, ok := errors.AsType[*ending](err)
+	return ok
+}
+
 // trouble classifies an error of a handler by its meaning for other tasks.
 type trouble int
 
@@ -178,13 +184,14 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 		rel.Outcome, rel.Delay, rel.Scope = e.outcome, e.delay, e.scope
 		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
 			rel.Result = errorJSON(err, maxResult)
+			rel.ErrorKind = queue.ErrorKindOf(err)
 		}
 		return rel, e.cancel
 	}
 	if errors.Is(cause, ErrDraining) {
 		return queue.Release{Outcome: queue.OutcomeHandBack}, false
 	}
-	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}, false
+	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult), ErrorKind: queue.ErrorKindOf(err)}, false
 }
 
 // resultJSON encodes v as JSON that can be stored, of at most maxBytes. It replaces a v that does not encode by an

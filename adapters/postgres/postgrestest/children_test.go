@@ -30,6 +30,7 @@ var roles = map[string]role{
 	"drain":  drain,
 	"groups": workGroups,
 	"hold":   hold,
+	"poison": workPoison,
 	"work":   work,
 	"ticker": keepTicking,
 }

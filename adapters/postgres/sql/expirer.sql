@@ -76,7 +76,7 @@ with i as materialized (
 ),
 _done as (
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
-    select i.id, @now, s.started_at, 0, i.queue_id, 6, i.attempt, s.worker, s.result
+    select i.id, @now, s.started_at, 0, i.queue_id, 6, i.attempt & 8191, s.worker, s.result
     from i
     left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
 ),

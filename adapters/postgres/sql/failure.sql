@@ -2,7 +2,7 @@
 
 -- name: failure.list
 -- The newest @limit failed tasks of a queue, each with its last error, which is bounded where it is kept.
-select d.task_id, d.finished_at, e.error
+select d.task_id, d.finished_at, e.error, e.kind, e.fingerprint
 from (
     select d.queue_id, d.task_id, d.finished_at from pgqueue.done d
     where d.queue_id = @queue_id::integer and d.status = 5
@@ -10,6 +10,6 @@ from (
     order by d.task_id desc limit @limit::bigint
 ) d
 left join lateral (
-    select e.error from pgqueue.task_error e where e.queue_id = d.queue_id and e.task_id = d.task_id order by e.id desc limit 1
+    select e.error, e.kind, e.fingerprint from pgqueue.task_error e where e.queue_id = d.queue_id and e.task_id = d.task_id order by e.id desc limit 1
 ) e on true
 order by d.task_id desc

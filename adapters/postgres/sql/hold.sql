@@ -77,7 +77,7 @@ where q.namespace = @namespace and q.deleted_at is null and i.id = any (@ids::bi
 -- name: hold.lives
 -- Reads the columns that a move of retained tasks needs. Payloads, headers, keys, results and progress stay unread
 select {{task_life t}},
-       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, null::json, null::json
 from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
 left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
@@ -85,7 +85,7 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id
 -- name: hold.lives.token
 -- The same by the tokens of lease rows, so that it leaves in one round trip with hold.lock
 select {{task_life t}},
-       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, null::json, null::json
 from unnest(@token::bigint[], @id::bigint[]) i (token, id)
 cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
@@ -94,7 +94,7 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id
 -- name: hold.facts.token
 -- The same with the content of the tasks
 select {{task t}},
-       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, s.result, s.progress
 from unnest(@token::bigint[], @id::bigint[]) i (token, id)
 cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
@@ -103,7 +103,7 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id
 -- name: hold.facts.small
 -- The same for the tasks with at most @most bytes of content. The sizes cost as much as the rest of a look-up
 select {{task t}},
-       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, s.result, s.progress
 from unnest(@token::bigint[], @id::bigint[], @most::integer[]) i (token, id, most)
 cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t

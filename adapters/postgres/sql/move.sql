@@ -20,27 +20,28 @@ from {{success_run_rows i}}
 with i as materialized (
     select i.*, case when i.late then null else nextval('pgqueue.turn') end as turn,
            case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id)
-                else i.given end as result
+                else i.given end as result,
+           case when i.losses > 0 then i.attempt | 8192 else i.attempt end::smallint as mark -- of a suspect
     from unnest(@id::bigint[], @queue_id::integer[], @priority::smallint[], @late::boolean[], @delayed_at::timestamptz[], @dies_at::timestamptz[], @started_at::timestamptz[],
                 @token::bigint[], @attempt::smallint[], @retries::smallint[], @worker::text[], @result::json[], @keep::boolean[],
-                @bucket::smallint[], @grp::bigint[])
-        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep, bucket, grp)
+                @bucket::smallint[], @grp::bigint[], @losses::smallint[])
+        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep, bucket, grp, losses)
     order by i.queue_id, i.id
 ),
 _state as (
-    insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result)
-    select queue_id, id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result from i
+    insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result, losses)
+    select queue_id, id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result, losses from i
     on conflict (queue_id, task_id) do update
     set turn = excluded.turn, delayed_at = excluded.delayed_at, dies_at = excluded.dies_at, started_at = excluded.started_at,
         token = excluded.token, attempt = excluded.attempt, retries = excluded.retries, worker = excluded.worker,
-        result = excluded.result
+        result = excluded.result, losses = excluded.losses
 ),
 _ready as (
     insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, dies_at, grp)
-    select turn, id, queue_id, priority * 65536 + coalesce(bucket, 0), attempt, dies_at, grp from i where not late
+    select turn, id, queue_id, priority * 65536 + coalesce(bucket, 0), mark, dies_at, grp from i where not late
 )
 insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at, bucket, grp)
-select delayed_at, id, queue_id, priority, attempt, dies_at, bucket, grp from i where late
+select delayed_at, id, queue_id, priority, mark, dies_at, bucket, grp from i where late
 
 -- name: move.error
 insert into pgqueue.task_error ({{task_error}}) select {{task_error i}} from {{task_error_rows i}}
@@ -121,3 +122,9 @@ _rest as (
     group by queue_id, task_id, island
 )
 select task_id + g from member where taken
+
+-- name: move.dead
+-- The content of tasks that failed for good, for their dead letters
+select {{picked_task t}}
+from {{place_rows i}}
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t

@@ -26,7 +26,7 @@ _ready as (
 ),
 _state as (
     insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
-    select u.queue_id, u.task_id, u.turn, u.due_at, u.dies_at, u.attempt, t.retries
+    select u.queue_id, u.task_id, u.turn, u.due_at, u.dies_at, u.attempt & 8191, t.retries
     from turned u
     cross join lateral (select t.retries from pgqueue.task t where t.queue_id = u.queue_id and t.id = u.task_id offset 0) t
     order by u.queue_id, u.task_id

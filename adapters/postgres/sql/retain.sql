@@ -115,3 +115,19 @@ select nextval('pgqueue.token'), queue_id, @now::timestamptz, @now::timestamptz 
        ids::bigint[], attempts::smallint[], grps::bigint[]
 from {{new_lease_rows i}}
 returning task_ids[1], token, expires_at
+
+-- name: retain.suspect.lock
+-- The workers for which no other retain takes a suspect at this time. The lock lasts until the transaction ends
+select w from unnest(@workers::text[]) w
+where pg_try_advisory_xact_lock('pgqueue.lease'::regclass::oid::integer, hashtext(@namespace || '/' || w))
+
+-- name: retain.suspect.workers
+-- The workers that hold a task which has lost a lease before: the bit 8192 of its attempt says so
+select distinct l.worker
+from pgqueue.queue q
+cross join lateral (
+    select l.worker, l.attempts, l.task_ids from pgqueue.lease l
+    where l.queue_id = q.id and l.attempts is not null and l.worker = any (@workers::text[]) offset 0
+) l
+where q.namespace = @namespace and q.deleted_at is null
+  and exists (select 1 from unnest(l.attempts, l.task_ids) a (attempt, task_id) where a.attempt >= 8192 and a.task_id <> 0)

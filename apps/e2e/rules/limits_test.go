@@ -72,7 +72,7 @@ var otherLimits = []struct{ why, names string }{
 	{"the time after which a job ends with the error of a service that fails", "worker.failPatience"},
 	{
 		"the part of an error that decides about its fingerprint, or is shown; nothing is refused",
-		"queue.maxKindBytes queue.maxSampleBytes general.*",
+		"queue.maxSampleBytes general.*",
 	},
 	{"a cache, which forgets beyond it, and its estimate", "schema.DefaultCacheBytes jsonschema.partBytes jsonschema.instructionBytes"},
 	{"a data key, which is replaced beyond it, and the sizes of ciphers", "seal.DefaultKeyUses seal.DataKeyBytes seal.nonceBytes"},

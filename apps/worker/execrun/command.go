@@ -40,6 +40,8 @@ type Command struct {
 	// Server and Protocol are the PGQUEUE_URL, without user and password, and the PGQUEUE_PROTOCOL for a pgqueue that
 	// the command runs; "" = the command gets neither.
 	Server, Protocol string
+	// Kinds gives the kinds of the errors of exit codes, as 65: "invalid_input"; nil = none.
+	Kinds map[int]string
 	// MaxOutput is the part of standard output in bytes that is kept; 0 = DefaultMaxOutput. The rest is read and
 	// dropped.
 	MaxOutput int
@@ -55,7 +57,12 @@ type Failure struct {
 	Code   int
 	Stderr string
 	Output json.RawMessage
+	// Kind is that of Command.Kinds for the code; "" = none.
+	Kind string
 }
+
+// ErrorKind returns the kind of the failure.
+func (f *Failure) ErrorKind() string { return f.Kind }
 
 func (f *Failure) Error() string {
 	if line := strings.TrimSpace(f.Stderr); line != "" {
@@ -108,6 +115,7 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.keptText(), Output: out.encodeJSON()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		f.Code = exit.ExitCode()
+		f.Kind = c.Kinds[f.Code]
 	}
 
 	return nil, c.judgeExitCode(f)

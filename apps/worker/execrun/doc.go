@@ -17,6 +17,8 @@
 //	126, 127  a fault of the worker if the command itself is missing: handed back; else as 75
 //	others    as 75; so does death by a signal
 //
+// Command.Kinds gives exit codes a kind of error. The outcome stays that of the table.
+//
 // A command that cannot start is a fault of the worker too.
 //
 // A failure is kept as {"error": …, "exit_code": …, "stderr": its end, "output": …}. Each line on standard error goes

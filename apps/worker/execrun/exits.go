@@ -3,8 +3,10 @@ package execrun
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -70,6 +72,28 @@ func Table() string {
 	}
 	return b.String()
 }
+
+// ParseKinds reads kinds of errors from a list such as 65=invalid_input.
+func ParseKinds(list []string) (map[int]string, error) {
+	kinds := make(map[int]string, len(list))
+	for _, s := range list {
+		code, kind, _ := strings.Cut(s, "=")
+		n, err := strconv.Atoi(strings.TrimSpace(code))
+		kind = strings.TrimSpace(kind)
+		switch {
+		case err != nil || n <= ExitDone || n > maxExit || kind == "" || queue.CleanErrorKind(kind) != kind:
+			return nil, queue.Invalid("exit-kinds", fmt.Sprintf(
+				"must be exit codes from 1 to %d with a kind of at most %d bytes, as 65=invalid_input, got %.64q; correct it", maxExit, queue.MaxErrorKindBytes, s))
+		case kinds[n] != "":
+			return nil, queue.Invalid("exit-kinds", fmt.Sprintf("must name each exit code once, got %d twice; leave one out", n))
+		}
+		kinds[n] = kind
+	}
+	return kinds, nil
+}
+
+// maxExit is the largest exit code of a process.
+const maxExit = 255
 
 // judgeExitCode wraps f in the error that its exit code stands for.
 func (c *Command) judgeExitCode(f *Failure) error {

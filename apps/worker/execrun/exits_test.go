@@ -116,3 +116,21 @@ func TestStartErrors(t *testing.T) {
 		}
 	})
 }
+
+func TestExitKinds(t *testing.T) {
+	kinds, err := execrun.ParseKinds([]string{"65=invalid_input", " 100 = gone", "255=last"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, want := range map[int]string{1: "", 65: "invalid_input", 100: "gone", 255: "last"} {
+		rel := queuetest.RunHandler(t, &execrun.Command{Line: fmt.Sprintf("exit %d", code), Kinds: kinds}, nil)
+		if permanent := rel.Outcome == queue.OutcomePermanent; rel.ErrorKind != want || permanent != (code == execrun.ExitPermanent) {
+			t.Errorf("exit %d: %q %s, want %q", code, rel.ErrorKind, rel.Outcome, want)
+		}
+	}
+	for _, bad := range []string{"", "65", "65=", "0=fine", "256=far", "x=bad", "-1=bad", "65=quarantined", "65=" + strings.Repeat("x", 65), "1=a,1=b"} {
+		if _, err := execrun.ParseKinds(strings.Split(bad, ",")); err == nil || !strings.HasPrefix(err.Error(), "exit-kinds: must ") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}

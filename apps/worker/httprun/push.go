@@ -165,7 +165,12 @@ type Failure struct {
 	// Status of the answer; 0 without an answer.
 	Status int
 	Body   string
+	// Kind is the type of the problem in the answer (RFC 9457); "" = none.
+	Kind string
 }
+
+// ErrorKind returns the kind of the failure.
+func (f *Failure) ErrorKind() string { return f.Kind }
 
 func (f *Failure) Error() string { return f.Text }
 
@@ -312,7 +317,7 @@ const maxRetryAfter = queue.DefaultRetryMaxDelay
 // rejected returns the error of an answer without success.
 func (p *Push) rejected(task *queue.Task, res *http.Response, body []byte, m meaning) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), maxFailureBody)]), "\uFFFD")
-	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text}
+	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text, Kind: problemType(res.Header, body)}
 	if res.StatusCode/100 == 3 {
 		f.Text += ": redirects are not followed"
 	}

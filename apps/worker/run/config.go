@@ -59,6 +59,7 @@ type job struct {
 	Dir            string
 	Env            []string
 	KillAfter      time.Duration
+	ExitKinds      []string
 	MaxOutput      int
 	RequestTimeout time.Duration
 	Secret         []string
@@ -79,6 +80,7 @@ func (j *job) detailFlags(f *pflag.FlagSet) {
 	f.StringVar(&j.Dir, "dir", j.Dir, "exec: working directory")
 	f.StringArrayVar(&j.Env, "env", j.Env, "exec: variable of the environment to pass (repeatable; default: all but PGQUEUE_…)")
 	program.TimeoutVar(f, &j.KillAfter, "kill-after", "exec: time between SIGTERM and SIGKILL")
+	f.StringSliceVar(&j.ExitKinds, "exit-kinds", j.ExitKinds, "exec: kinds of errors by exit code, as 65=invalid_input,75=unavailable")
 	f.IntVar(&j.MaxOutput, "max-output", j.MaxOutput, "most bytes kept of a command's output or an answer's body")
 	program.TimeoutVar(f, &j.RequestTimeout, "request-timeout", "http: time for one request")
 	f.StringArrayVar(&j.Secret, "secret", j.Secret, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
@@ -215,7 +217,7 @@ func changedFlags(f *pflag.FlagSet) map[string]bool {
 
 // The settings that have an effect on one kind of job alone.
 var (
-	execSettings = []string{"dir", "env", "kill-after"}
+	execSettings = []string{"dir", "env", "kill-after", "exit-kinds"}
 	httpSettings = []string{"request-timeout", "secret", "header", "permanent-status", "allow-private"}
 )
 
@@ -443,7 +445,11 @@ func (c *config) killAfter() (most time.Duration) {
 // handler returns the handler for the queue of j.
 func (c *config) handler(j job, version string, slots int) (worker.Handler, func(), error) {
 	if j.Exec != "" {
-		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput}
+		kinds, err := execrun.ParseKinds(j.ExitKinds)
+		if err != nil {
+			return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
+		}
+		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput, Kinds: kinds}
 		if c.database.URL == "" {
 			command.Server, command.Protocol = c.server.URL, c.server.Protocol
 		}

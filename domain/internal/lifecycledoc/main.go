@@ -70,6 +70,7 @@ func renderPage() string {
 - After a cancel request the task ends cancelled at the next move of its worker, or when its lease lapses.
 - A hand-back or a snooze does not count as an attempt. A lapsed lease does.
 - A lease that lapses after dies_at ends the task expired. Otherwise it is a failure with the error "` + queue.LeaseExpired + `".
+- In a queue with max_lease_losses a lost lease costs no retry, and so many in a row end the task failed, as quarantined.
 - dies_at never ends a task under a lease. It takes effect when the lease lapses too.
 `)
 	return b.String()

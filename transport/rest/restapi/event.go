@@ -20,7 +20,7 @@ const (
 // Event is one change of one task. It is also the data of an SSE event "task", which has the cursor as its id and not
 // in its data.
 type Event struct {
-	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"The kind of change" example:"created"`
+	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress,quarantined" doc:"The kind of change" example:"created"`
 	Task      int64     `json:"task" doc:"The task" example:"1"`
 	Queue     string    `json:"queue" doc:"The task's queue" example:"mail"`
 	Namespace string    `json:"namespace" doc:"The tenant" example:"default"`

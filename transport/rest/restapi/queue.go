@@ -21,6 +21,7 @@ type Queue struct {
 	Paused        bool   `json:"paused" doc:"Nothing is retained while true" example:"false"`
 	Events        bool   `json:"events" doc:"Whether events of the tasks are kept in the feed" example:"true"`
 	Flow
+	FailurePolicy
 	PausedUntil   time.Time `json:"paused_until,omitzero" doc:"Nothing is retained before: a worker reported that the other side asked for it" example:"2026-01-02T15:04:05Z"`
 	GroupPolicies int       `json:"group_policies" doc:"The number of groups with settings of their own" example:"0"`
 	Version       int64     `json:"version" doc:"Grows by one with every update; also the ETag" example:"1"`
@@ -34,7 +35,7 @@ func QueueOf(q *queue.Queue) Queue {
 		Queue: q.Name, TTL: int64(q.TTL), Retries: q.Retries, RetryDelay: int64(q.RetryDelay), Namespace: q.Namespace,
 		Backoff: string(q.Backoff), RetryMaxDelay: int64(q.RetryMaxDelay), Lease: int64(q.Lease),
 		Concurrency: q.Concurrency, Retention: int64(q.Retention), Paused: q.Paused, Events: q.Events,
-		Flow: flowOf(q.Flow), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
+		Flow: flowOf(q.Flow), FailurePolicy: FailurePolicy(q.FailurePolicy), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
 		Version: q.Version, CreatedAt: q.CreatedAt.UTC(), UpdatedAt: q.UpdatedAt.UTC(),
 	}
 }
@@ -46,7 +47,7 @@ func (q Queue) Domain() *queue.Queue {
 		RetryDelay: time.Duration(q.RetryDelay), Backoff: queue.Backoff(q.Backoff),
 		RetryMaxDelay: time.Duration(q.RetryMaxDelay), Lease: time.Duration(q.Lease), Concurrency: q.Concurrency,
 		Retention: time.Duration(q.Retention), Paused: q.Paused, Events: q.Events, Version: q.Version,
-		Flow: q.Flow.domain(), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
+		Flow: q.Flow.domain(), FailurePolicy: queue.FailurePolicy(q.FailurePolicy), PausedUntil: q.PausedUntil, GroupPolicies: q.GroupPolicies,
 		CreatedAt: q.CreatedAt, UpdatedAt: q.UpdatedAt,
 	}
 }
@@ -66,6 +67,7 @@ type QueueMeta struct {
 	Paused        *bool     `json:"paused,omitempty" doc:"Nothing is retained while true" example:"false"`
 	Events        *bool     `json:"events,omitempty" doc:"Whether events of the tasks are kept in the feed" example:"true"`
 	FlowMeta
+	FailurePolicyMeta
 }
 
 // QueueMetaOf converts m for the wire; the version travels as If-Match.
@@ -74,7 +76,7 @@ func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 		Queue: m.Name, TTL: durationOf(m.TTL), Retries: m.Retries, RetryDelay: durationOf(m.RetryDelay),
 		Backoff: (*string)(m.Backoff), RetryMaxDelay: durationOf(m.RetryMaxDelay), Lease: durationOf(m.Lease),
 		Concurrency: m.Concurrency, Retention: durationOf(m.Retention), Paused: m.Paused, Events: m.Events,
-		FlowMeta: flowMetaOf(m.FlowMeta),
+		FlowMeta: flowMetaOf(m.FlowMeta), FailurePolicyMeta: FailurePolicyMeta(m.FailurePolicyMeta),
 	}
 }
 
@@ -82,7 +84,7 @@ func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 func (m QueueMeta) Domain() (queue.QueueMeta, error) {
 	out := queue.QueueMeta{
 		Name: m.Queue, Retries: m.Retries, Backoff: (*queue.Backoff)(m.Backoff), Concurrency: m.Concurrency,
-		Paused: m.Paused, Events: m.Events,
+		Paused: m.Paused, Events: m.Events, FailurePolicyMeta: queue.FailurePolicyMeta(m.FailurePolicyMeta),
 	}
 	var err error
 	if out.FlowMeta, err = m.FlowMeta.domain(); err != nil {

@@ -9,14 +9,16 @@ import (
 
 // Release ends the lease of a task. Fail and result are the predecessor's.
 type Release struct {
-	ID        int64           `json:"id,omitempty" doc:"The task; of a release of many only" example:"1"`
-	Fail      *bool           `json:"fail,omitempty" doc:"True for a failure" example:"false"`
-	Result    json.RawMessage `json:"result,omitempty" doc:"The result of a success or the error of a failure, any JSON" example:"{\"sent\":true}"`
-	Token     *int64          `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
-	Permanent *bool           `json:"permanent,omitempty" doc:"Fail for good, whatever retries are left" example:"false"`
-	RetryIn   *Duration       `json:"retry_in,omitempty" doc:"The delay of the retry instead of the backoff" example:"30s"`
-	Outcome   string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
-	Scope     string          `json:"scope,omitempty" enum:"task,group,queue" doc:"What waits for retry_in: the task alone, its group, or its queue; task is the default" example:"task"`
+	ID          int64           `json:"id,omitempty" doc:"The task; of a release of many only" example:"1"`
+	Fail        *bool           `json:"fail,omitempty" doc:"True for a failure" example:"false"`
+	Result      json.RawMessage `json:"result,omitempty" doc:"The result of a success or the error of a failure, any JSON" example:"{\"sent\":true}"`
+	Token       *int64          `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
+	Permanent   *bool           `json:"permanent,omitempty" doc:"Fail for good, whatever retries are left" example:"false"`
+	RetryIn     *Duration       `json:"retry_in,omitempty" doc:"The delay of the retry instead of the backoff" example:"30s"`
+	Outcome     string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
+	ErrorKind   string          `json:"error_kind,omitempty" doc:"The kind of a failure's error, at most 64 bytes" example:"invalid_input"`
+	Fingerprint string          `json:"fingerprint,omitempty" doc:"Of a failure, a name that groups it with others in place of its error, at most 128 bytes" example:"card-declined"`
+	Scope       string          `json:"scope,omitempty" enum:"task,group,queue" doc:"What waits for retry_in: the task alone, its group, or its queue; task is the default" example:"task"`
 }
 
 // ListName is the name of a list of releases in errors.
@@ -24,7 +26,7 @@ func (Release) ListName() string { return "releases" }
 
 // ReleaseOf converts r for the wire.
 func ReleaseOf(r queue.Release) Release {
-	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome), RetryIn: durationOrNil(r.Delay), Scope: string(r.Scope)}
+	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome), RetryIn: durationOrNil(r.Delay), Scope: string(r.Scope), ErrorKind: r.ErrorKind, Fingerprint: r.Fingerprint}
 	if r.Token != 0 {
 		out.Token = &r.Token
 	}
@@ -36,7 +38,7 @@ func (r *Release) DropNulls() { dropNullValue(&r.Result) }
 
 // Domain returns the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
-	out := queue.Release{ID: r.ID, Result: r.Result, Scope: queue.Scope(r.Scope)}
+	out := queue.Release{ID: r.ID, Result: r.Result, Scope: queue.Scope(r.Scope), ErrorKind: r.ErrorKind, Fingerprint: r.Fingerprint}
 	if r.Token != nil {
 		if *r.Token == 0 {
 			return out, queue.Invalid("token", "must be above 0, got 0; leave it out for the present lease")

@@ -44,10 +44,12 @@ type Lease struct {
 
 // AttemptError is one failed attempt.
 type AttemptError struct {
-	Attempt int             `json:"attempt" doc:"Which attempt, from 1" example:"1"`
-	At      time.Time       `json:"at" doc:"When it failed" example:"2026-01-02T15:04:07Z"`
-	Worker  string          `json:"worker,omitempty" doc:"The worker that held it" example:"w1"`
-	Error   json.RawMessage `json:"error,omitempty" doc:"The error, any JSON" example:"{\"error\":\"no route to host\"}"`
+	Attempt     int             `json:"attempt" doc:"Which attempt, from 1" example:"1"`
+	At          time.Time       `json:"at" doc:"When it failed" example:"2026-01-02T15:04:07Z"`
+	Worker      string          `json:"worker,omitempty" doc:"The worker that held it" example:"w1"`
+	Error       json.RawMessage `json:"error,omitempty" doc:"The error, any JSON" example:"{\"error\":\"no route to host\"}"`
+	ErrorKind   string          `json:"error_kind,omitempty" doc:"The kind of the error, as the worker or the queue set it" example:"invalid_input"`
+	Fingerprint string          `json:"fingerprint,omitempty" doc:"The name that the worker gave to group it with others" example:"card-declined"`
 }
 
 // TaskOf converts t for the wire.
@@ -63,7 +65,7 @@ func TaskOf(t *queue.Task) Task {
 		out.Lease = &l
 	}
 	for _, e := range t.Errors {
-		out.Errors = append(out.Errors, AttemptError{Attempt: e.Attempt, At: e.At.UTC(), Worker: e.Worker, Error: e.Error})
+		out.Errors = append(out.Errors, AttemptError{Attempt: e.Attempt, At: e.At.UTC(), Worker: e.Worker, Error: e.Error, ErrorKind: e.Kind, Fingerprint: e.Fingerprint})
 	}
 	return out
 }
@@ -82,7 +84,7 @@ func (t Task) Domain() *queue.Task {
 		out.Lease = &l
 	}
 	for _, e := range t.Errors {
-		out.Errors = append(out.Errors, queue.AttemptError{Attempt: e.Attempt, At: e.At, Worker: e.Worker, Error: e.Error})
+		out.Errors = append(out.Errors, queue.AttemptError{Attempt: e.Attempt, At: e.At, Worker: e.Worker, Error: e.Error, Kind: e.ErrorKind, Fingerprint: e.Fingerprint})
 	}
 	return out
 }

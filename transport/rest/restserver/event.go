@@ -11,7 +11,7 @@ import (
 type listEventsInput struct {
 	Queue  input.Name  `query:"queue" example:"mail" doc:"Only events of this queue"`
 	Task   input.ID    `query:"task" example:"1" doc:"Only events of this task"`
-	Kind   []string    `query:"kind,explode" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" example:"created" doc:"Only events of this kind; repeat it for several"`
+	Kind   []string    `query:"kind,explode" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress,quarantined" example:"created" doc:"Only events of this kind; repeat it for several"`
 	Status []string    `query:"status,explode" enum:"new,retry,retained,released,failed,expired,cancelled" example:"new" doc:"Only events that lead to this status; repeat it for several"`
 	Worker string      `query:"worker" maxLength:"255" example:"w1" doc:"Only events of this worker, 1 to 255 bytes"`
 	Cursor string      `query:"cursor" example:"42" doc:"The cursor of the last event seen"`

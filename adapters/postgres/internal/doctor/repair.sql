@@ -58,7 +58,7 @@ stays as materialized (
 ),
 _state as (
     insert into pgqueue.state as s (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
-    select @queue_id, r.id, r.turn, t.delayed_at, t.dies_at, r.attempt, t.retries
+    select @queue_id, r.id, r.turn, t.delayed_at, t.dies_at, r.attempt & 8191, t.retries
     from stays r join pgqueue.task t on t.queue_id = @queue_id and t.id = r.id
     where r.odd
     on conflict (queue_id, task_id) do update set turn = excluded.turn
@@ -143,7 +143,7 @@ where y.due_at = o.due_at and y.task_id = o.task_id
 -- name: repair.due
 -- The remaining delayed rows and the states of their tasks agree.
 insert into pgqueue.state as s (queue_id, task_id, delayed_at, dies_at, attempt, retries)
-select @queue_id, y.task_id, y.due_at, y.dies_at, y.attempt, t.retries
+select @queue_id, y.task_id, y.due_at, y.dies_at, y.attempt & 8191, t.retries
 from pgqueue.delayed y join pgqueue.task t on t.queue_id = @queue_id and t.id = y.task_id
 where y.queue_id = @queue_id and y.task_id in (select unnest(@task_ids::bigint[]))
 on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at

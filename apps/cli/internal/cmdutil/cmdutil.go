@@ -252,6 +252,27 @@ func MaybeText[T ~string](fs *pflag.FlagSet, to **T, name, usage string) {
 	fs.Var(maybe[T]{to, func(s string) (T, error) { return T(s), nil }, "string"}, name, usage)
 }
 
+// MaybeFunc defines a flag of a text that parse reads and that changes nothing unless given.
+func MaybeFunc(fs *pflag.FlagSet, to **string, name, usage string, parse func(string) (string, error)) {
+	fs.Var(maybe[string]{to, parse, "string"}, name, usage)
+}
+
+// MaybeTexts defines a flag of texts between commas that changes nothing unless given; none = no text.
+func MaybeTexts(fs *pflag.FlagSet, to **[]string, name, usage string) {
+	fs.Var(maybe[[]string]{to, func(s string) ([]string, error) {
+		if s == "none" {
+			return []string{}, nil
+		}
+		texts := strings.Split(s, ",")
+		for i := range texts {
+			if texts[i] = strings.TrimSpace(texts[i]); texts[i] == "" {
+				return nil, fmt.Errorf("must be texts between commas, got %.64q; write none for no text", s)
+			}
+		}
+		return texts, nil
+	}, "strings"}, name, usage)
+}
+
 // MaybeBool defines a switch that changes nothing unless given.
 func MaybeBool(fs *pflag.FlagSet, to **bool, name, usage string) {
 	fs.Var(maybe[bool]{to, strconv.ParseBool, "bool"}, name, usage)

@@ -147,15 +147,16 @@ var (
 		pb.Overlap_OVERLAP_SKIP:  queue.OverlapSkip,
 	})
 	eventKinds = newWordEnum(map[pb.EventKind]queue.EventKind{
-		pb.EventKind_EVENT_KIND_CREATED:   queue.EventCreated,
-		pb.EventKind_EVENT_KIND_RETAINED:  queue.EventRetained,
-		pb.EventKind_EVENT_KIND_RELEASED:  queue.EventReleased,
-		pb.EventKind_EVENT_KIND_RETRY:     queue.EventRetry,
-		pb.EventKind_EVENT_KIND_FAILED:    queue.EventFailed,
-		pb.EventKind_EVENT_KIND_EXPIRED:   queue.EventExpired,
-		pb.EventKind_EVENT_KIND_CANCELLED: queue.EventCancelled,
-		pb.EventKind_EVENT_KIND_RETURNED:  queue.EventReturned,
-		pb.EventKind_EVENT_KIND_REVIVED:   queue.EventRevived,
-		pb.EventKind_EVENT_KIND_PROGRESS:  queue.EventProgress,
+		pb.EventKind_EVENT_KIND_CREATED:     queue.EventCreated,
+		pb.EventKind_EVENT_KIND_RETAINED:    queue.EventRetained,
+		pb.EventKind_EVENT_KIND_RELEASED:    queue.EventReleased,
+		pb.EventKind_EVENT_KIND_RETRY:       queue.EventRetry,
+		pb.EventKind_EVENT_KIND_FAILED:      queue.EventFailed,
+		pb.EventKind_EVENT_KIND_EXPIRED:     queue.EventExpired,
+		pb.EventKind_EVENT_KIND_CANCELLED:   queue.EventCancelled,
+		pb.EventKind_EVENT_KIND_RETURNED:    queue.EventReturned,
+		pb.EventKind_EVENT_KIND_REVIVED:     queue.EventRevived,
+		pb.EventKind_EVENT_KIND_PROGRESS:    queue.EventProgress,
+		pb.EventKind_EVENT_KIND_QUARANTINED: queue.EventQuarantined,
 	})
 )

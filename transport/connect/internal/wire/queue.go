@@ -15,7 +15,7 @@ func Queue(q *queue.Queue) *pb.Queue {
 		RetryDelay: Duration(q.RetryDelay), Backoff: backoffs.numberOfWord(q.Backoff), RetryMaxDelay: Duration(q.RetryMaxDelay),
 		Lease: Duration(q.Lease), Concurrency: int64(q.Concurrency), Retention: Duration(q.Retention), Paused: q.Paused,
 		Events: q.Events, Version: q.Version, CreatedAt: Time(q.CreatedAt), UpdatedAt: Time(q.UpdatedAt),
-		Flow: flow(q.Flow), PausedUntil: Time(q.PausedUntil), GroupPolicies: int64(q.GroupPolicies),
+		Flow: flow(q.Flow), FailurePolicy: failurePolicy(q.FailurePolicy), PausedUntil: Time(q.PausedUntil), GroupPolicies: int64(q.GroupPolicies),
 	}
 }
 
@@ -31,7 +31,7 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 		Lease: r.Duration("lease", q.GetLease()), Concurrency: r.Int("concurrency", q.GetConcurrency()),
 		Retention: r.Duration("retention", q.GetRetention()), Paused: q.GetPaused(), Events: q.GetEvents(),
 		Version: q.GetVersion(), CreatedAt: r.Time("created_at", q.GetCreatedAt()),
-		UpdatedAt: r.Time("updated_at", q.GetUpdatedAt()), Flow: r.readFlow(q.GetFlow()),
+		UpdatedAt: r.Time("updated_at", q.GetUpdatedAt()), Flow: r.readFlow(q.GetFlow()), FailurePolicy: r.readFailurePolicy(q.GetFailurePolicy()),
 		PausedUntil: r.Time("paused_until", q.GetPausedUntil()), GroupPolicies: r.Int("group_policies", q.GetGroupPolicies()),
 	}
 }
@@ -42,7 +42,7 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 		Queue: m.Name, Ttl: optionalDuration(m.TTL), Retries: optionalInt(m.Retries), RetryDelay: optionalDuration(m.RetryDelay),
 		Backoff: backoffs.optionalNumber(m.Backoff), RetryMaxDelay: optionalDuration(m.RetryMaxDelay), Lease: optionalDuration(m.Lease),
 		Concurrency: optionalInt(m.Concurrency), Retention: optionalDuration(m.Retention), Paused: m.Paused, Events: m.Events,
-		IfVersion: m.IfVersion, Flow: flowMeta(m.FlowMeta),
+		IfVersion: m.IfVersion, Flow: flowMeta(m.FlowMeta), FailurePolicy: failurePolicyMeta(m.FailurePolicyMeta),
 	}
 }
 
@@ -57,7 +57,7 @@ func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 		RetryDelay: r.optionalDuration("retry_delay", m.GetRetryDelay()), Backoff: backoffs.optionalWord(m.Backoff),
 		RetryMaxDelay: r.optionalDuration("retry_max_delay", m.GetRetryMaxDelay()), Lease: r.optionalDuration("lease", m.GetLease()),
 		Concurrency: r.optionalInt("concurrency", m.Concurrency), Retention: r.optionalDuration("retention", m.GetRetention()),
-		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(), FlowMeta: r.readFlowMeta(m.GetFlow()),
+		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(), FlowMeta: r.readFlowMeta(m.GetFlow()), FailurePolicyMeta: r.readFailurePolicyMeta(m.GetFailurePolicy()),
 	}
 }
 

@@ -57,7 +57,9 @@ func (b *box) fillTask(t *queue.Task) *pb.Task {
 	m.FinishedAt, m.DiesAt = Time(t.FinishedAt), Time(t.DiesAt)
 	m.Retries, m.Attempt, m.Key, m.Headers = int64(t.Retries), int64(t.Attempt), t.Key, t.Headers
 	m.Errors = Each(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
-		return &pb.AttemptError{Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error}
+		return &pb.AttemptError{
+			Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error, ErrorKind: e.Kind, Fingerprint: e.Fingerprint,
+		}
 	})
 	m.CancelRequested, m.Progress, m.Replayed, m.Group = t.CancelRequested, t.Progress, t.Replayed, t.Group
 	if l := t.Lease; l != nil {
@@ -108,7 +110,7 @@ func (r *Reader) Task(t *pb.Task) *queue.Task {
 		Errors: Each(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
 			return queue.AttemptError{
 				Attempt: r.Int("attempt", e.GetAttempt()), At: r.Time("at", e.GetAt()), Worker: e.GetWorker(),
-				Error: readPayload(e.GetError()),
+				Error: readPayload(e.GetError()), Kind: e.GetErrorKind(), Fingerprint: e.GetFingerprint(),
 			}
 		}),
 		CancelRequested: t.GetCancelRequested(), Progress: readPayload(t.GetProgress()), Replayed: t.GetReplayed(),

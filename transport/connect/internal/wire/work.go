@@ -14,6 +14,7 @@ func Releases(rs []queue.Release) []*pb.Release {
 		m := &room[i]
 		m.Id, m.Token, m.Outcome, m.Result, m.Quiet = r.ID, r.Token, outcomes.numberOfWord(r.Outcome), r.Result, r.Quiet
 		m.Delay, m.Scope = Duration(r.Delay), scopes.numberOfWord(r.Scope)
+		m.ErrorKind, m.Fingerprint = r.ErrorKind, r.Fingerprint
 		out[i] = m
 	}
 	return out
@@ -27,6 +28,7 @@ func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 			out[i] = queue.Release{
 				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.wordOfNumber(m.GetOutcome()), Result: readPayload(m.GetResult()),
 				Delay: r.Duration("delay", m.GetDelay()), Quiet: m.GetQuiet(), Scope: scopes.wordOfNumber(m.GetScope()),
+				ErrorKind: m.GetErrorKind(), Fingerprint: m.GetFingerprint(),
 			}
 		})
 	}

@@ -12,6 +12,7 @@ export interface Queue {
   created_at: string; updated_at: string;
   fair?: boolean; rate_limit?: number; rate_period?: number; rate_burst?: number; group_concurrency?: number; group_rate_limit?: number;
   group_rate_period?: number; group_rate_burst?: number; order?: string; fifo_batch?: number; group_on_failure?: string; max_waiting?: number;
+  non_retryable?: string[]; max_lease_losses?: number; dead_letter?: string;
   group_policies?: number; paused_until?: string;
 }
 
@@ -30,7 +31,7 @@ export interface Task {
   created_at: string; delayed_at?: string; started_at?: string; finished_at?: string; dies_at?: string;
   worker?: string; key?: string; group?: string; headers?: Record<string, string>; cancel_requested?: boolean;
   payload?: Raw; result?: Raw; progress?: Raw; lease?: { expires_at: string; token: ID };
-  errors?: { at: string; attempt: number; worker?: string; error?: Raw }[];
+  errors?: { at: string; attempt: number; worker?: string; error?: Raw; error_kind?: string }[];
 }
 
 export interface Ticker {

@@ -70,6 +70,9 @@ create table pgqueue.queue (
     fifo_batch        integer not null default 1 check (fifo_batch between 1 and 32),
     group_on_failure  text    not null default 'skip' check (group_on_failure in ('skip', 'block')),
     max_waiting       integer not null default 0 check (max_waiting >= 0),
+    max_lease_losses  integer not null default 0 check (max_lease_losses between 0 and 100),
+    dead_letter       text collate "C" not null default '', -- name of a queue; '' = none
+    non_retryable     text[],                      -- kinds of errors that end a task; null = none
     group_policies    integer not null default 0, -- rows of group_policy
     -- One retain at a time takes from the queue, so that no limit is exceeded.
     gated           boolean     not null generated always as (
@@ -165,7 +168,9 @@ create table pgqueue.ready (
     task_id  bigint      not null, -- of the first; its turn too, where n > 1
     queue_id integer     not null,
     lane     integer     not null,
-    attempt  smallint    not null, -- attempts that failed so far; above 0 there is a state row
+    attempt  smallint    not null, -- attempts that failed so far; above 0 there is a state row. The bit 8192 marks a suspect: a
+                                   -- task that has lost its lease and that no worker has released since. So in delayed,
+                                   -- group_waiting and lease too; "& 8191" decodes it
     n        smallint    not null default 1 check (n between 0 and 32), -- 0: a marker, see group_waiting
     dies_at  timestamptz,
     grp      bigint,               -- hash of the group; null = none
@@ -300,6 +305,7 @@ create table pgqueue.state (
     worker     text,
     result     json,
     progress   json,
+    losses     smallint not null default 0, -- lost leases in a row without a report of a worker
     primary key (queue_id, task_id)
 );
 create index state_again on pgqueue.state (queue_id, task_id) where attempt > 0;
@@ -312,6 +318,8 @@ create table pgqueue.task_error (
     at       timestamptz not null,
     worker   text        not null,
     error    json        not null,
+    kind     text,                 -- of the error, as its worker or the queue set it; null = none
+    fingerprint text,              -- that the worker gave; null = none
     primary key (queue_id, task_id, id)
 );
 
@@ -572,7 +580,7 @@ select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.head
        d.finished_at,
        coalesce(s.retries, t.retries) as retries,
        case when d.task_id is not null then d.attempt
-            when l.token is not null then coalesce(l.attempts[array_position(l.task_ids, t.id)], 1)
+            when l.token is not null then (coalesce(l.attempts[array_position(l.task_ids, t.id)], 1) & 8191)::smallint
             else coalesce(s.attempt, 0) end as attempt,
        s.progress, coalesce(t.id = any (l.cancels), false) as cancel_requested,
        l.token, l.expires_at,

@@ -668,7 +668,7 @@ begin
 
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     values (complete_task.id, ended_at, l.retained_at, complete_task.token, q.id, outcome,
-            coalesce(l.attempts[place], 1), l.worker, complete_task.result);
+            coalesce(l.attempts[place], 1) & 8191, l.worker, complete_task.result);
     insert into pgqueue.event (at, queue_id, kind, was, "is", n, worker, task_ids)
     values (ended_at, q.id, case outcome when 7 then 7 else 3 end, 3, outcome, 1, l.worker, case when q.events then array[complete_task.id] end);
 end $$;
@@ -726,7 +726,8 @@ select q.namespace, q.name as queue, case when q.ttl > 0 then pgqueue.nanos(q.tt
        q.fair, nullif(q.rate_limit, 0) as rate_limit, pgqueue.nanos(q.rate_period) as rate_period, q.rate_burst,
        nullif(q.group_concurrency, 0) as group_concurrency, nullif(q.group_rate_limit, 0) as group_rate_limit,
        pgqueue.nanos(q.group_rate_period) as group_rate_period, q.group_rate_burst, q."order", q.fifo_batch, q.group_on_failure,
-       nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies
+       nullif(q.max_waiting, 0) as max_waiting, q.paused_until, q.group_policies, q.non_retryable,
+       nullif(q.max_lease_losses, 0) as max_lease_losses, nullif(q.dead_letter, '') as dead_letter
 from pgqueue.queue q where q.deleted_at is null;
 
 -- The kept counts of a queue with the events since. It counts no tasks.
@@ -764,7 +765,7 @@ join pgqueue.ticker t on t.id = k.ticker_id
 left join pgqueue.queue q on q.id = k.queue_id and q.deleted_at is null;
 
 create view pgqueue.errors as
-select e.task_id as task, q.namespace, q.name as queue, e.attempt, e.at, e.worker, e.error
+select e.task_id as task, q.namespace, q.name as queue, e.attempt, e.at, e.worker, e.error, e.kind as error_kind, e.fingerprint
 from pgqueue.task_error e join pgqueue.queue q on q.id = e.queue_id and q.deleted_at is null;
 
 -- PUBLIC may execute every new function by default. Roles get the functions that they need: scripts/roles.sql.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -78,6 +80,17 @@ func parseText[T ~string](n *yaml.Node) (T, error) {
 	return T(n.Value), nil
 }
 
+func parseTexts(n *yaml.Node) ([]string, error) {
+	texts := []string{}
+	if n.Kind != yaml.SequenceNode || n.Decode(&texts) != nil {
+		return nil, fmt.Errorf("must be a list of texts, got %.80s; write it as [invalid_input, gone]", describeNode(n))
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts), nil
+}
+
+func formatTexts(texts []string) string { return strings.Join(texts, ",") }
+
 // describeNode names a value of the file for an error.
 func describeNode(n *yaml.Node) string {
 	switch n.Kind {
@@ -127,6 +140,9 @@ var queueFields = []field[queue.QueueMeta, queue.Queue]{
 	newField("fifo_batch", func(m *queue.QueueMeta) **int { return &m.FIFOBatch }, func(q *queue.Queue) *int { return &q.FIFOBatch }, parseInt, strconv.Itoa),
 	newField("group_on_failure", func(m *queue.QueueMeta) **queue.GroupOnFailure { return &m.GroupOnFailure }, func(q *queue.Queue) *queue.GroupOnFailure { return &q.GroupOnFailure }, parseText[queue.GroupOnFailure], formatText[queue.GroupOnFailure]),
 	newField("max_waiting", func(m *queue.QueueMeta) **int { return &m.MaxWaiting }, func(q *queue.Queue) *int { return &q.MaxWaiting }, parseInt, strconv.Itoa),
+	newField("non_retryable", func(m *queue.QueueMeta) **[]string { return &m.NonRetryable }, func(q *queue.Queue) *[]string { return &q.NonRetryable }, parseTexts, formatTexts),
+	newField("max_lease_losses", func(m *queue.QueueMeta) **int { return &m.MaxLeaseLosses }, func(q *queue.Queue) *int { return &q.MaxLeaseLosses }, parseInt, strconv.Itoa),
+	newField(deadLetterField, func(m *queue.QueueMeta) **string { return &m.DeadLetter }, func(q *queue.Queue) *string { return &q.DeadLetter }, parseText[string], formatText[string]),
 	newField("events", func(m *queue.QueueMeta) **bool { return &m.Events }, func(q *queue.Queue) *bool { return &q.Events }, parseBool, strconv.FormatBool),
 }
 
@@ -166,6 +182,9 @@ const (
 	pausedField      = "paused"
 	pausedUntilField = "paused_until"
 )
+
+// deadLetterField names a queue that must be there first.
+const deadLetterField = "dead_letter"
 
 // encodeJSON appends a value of YAML to b as JSON. Numbers keep their digits.
 func encodeJSON(b []byte, n *yaml.Node) (_ []byte, err error) {

@@ -107,7 +107,8 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 			}})
 		}
 	}
-	for _, q := range queues {
+	targets := orderTargets(queues, func(q *queue.Queue) (string, string) { return q.Name, q.DeadLetter })
+	for _, q := range slices.Backward(targets) {
 		if isDefined(q.Name) || !d.named["queues"] {
 			continue
 		}
@@ -161,6 +162,7 @@ func checkEmpty(ctx context.Context, svc queue.Service, q *queue.Queue) error {
 
 func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.Queue) []change {
 	var plan []change
+	all = orderTargets(all, func(d defined[queue.Queue]) (string, string) { return d.name, d.want.DeadLetter })
 	for _, d := range all {
 		i := slices.IndexFunc(present, func(q *queue.Queue) bool { return q.Name == d.name })
 		if i < 0 {
@@ -182,6 +184,31 @@ func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.
 		}))
 	}
 	return plan
+}
+
+// orderTargets returns all with each dead letter queue before those that send to it, else in their order. of returns the name of an
+// element and that of its dead letter queue. A circle stays in its order: the server refuses it.
+func orderTargets[T any](all []T, of func(T) (name, target string)) []T {
+	out := make([]T, 0, len(all))
+	seen := map[string]bool{}
+	var add func(i int)
+	add = func(i int) {
+		name, target := of(all[i])
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for j := range all {
+			if other, _ := of(all[j]); target != "" && other == target {
+				add(j)
+			}
+		}
+		out = append(out, all[i])
+	}
+	for i := range all {
+		add(i)
+	}
+	return out
 }
 
 // planGroups compares the groups of a queue that names them. With prune the settings of its other groups go.

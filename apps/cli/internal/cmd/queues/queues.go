@@ -120,6 +120,7 @@ func describeQueue(q restapi.Queue, now time.Time) []output.Field {
 		{Name: "lease", Value: formatDuration(q.Lease)},
 		{Name: "concurrency", Value: concurrency},
 		{Name: "flow", Value: describeFlow(q)},
+		{Name: "failures", Value: describeFailurePolicy(q)},
 		{Name: "retention", Value: formatRetention(q)},
 		{Name: "events", Value: output.YesNo(q.Events)},
 		{Name: "created", Value: output.Time(q.CreatedAt, now)},
@@ -191,6 +192,7 @@ func definePolicyFlags(cmd *cobra.Command, m *queue.QueueMeta) {
 	cmdutil.MaybeBool(fs, &m.Paused, "paused", "retain nothing from it")
 	cmdutil.MaybeBool(fs, &m.Events, "events", "keep the events of its tasks in the feed")
 	defineFlowFlags(cmd, &m.FlowMeta)
+	defineFailureFlags(cmd, &m.FailurePolicyMeta)
 	_ = cmd.RegisterFlagCompletionFunc("backoff", cmdutil.Fixed("exponential", "linear", "constant"))
 }
 

@@ -116,7 +116,11 @@ func describeTask(t restapi.Task, now time.Time) []output.Field {
 	}
 
 	for _, e := range t.Errors {
-		text := fmt.Sprintf("attempt %d, %s, %s: %s", e.Attempt, output.Time(e.At, now), output.Dash(e.Worker), output.Clean(string(e.Error)))
+		kind := ""
+		if e.ErrorKind != "" {
+			kind = output.Clean(e.ErrorKind) + ", "
+		}
+		text := fmt.Sprintf("attempt %d, %s, %s: %s%s", e.Attempt, output.Time(e.At, now), output.Dash(e.Worker), kind, output.Clean(string(e.Error)))
 		out = append(out, output.Field{Name: "error", Value: text, Style: iostreams.Red})
 	}
 

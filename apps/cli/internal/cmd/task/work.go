@@ -109,12 +109,14 @@ func heldColumns(now time.Time) []output.Column[restapi.Task] {
 }
 
 type completeOptions struct {
-	failure   string
-	result    string
-	token     int64
-	permanent bool
-	retryIn   time.Duration
-	scope     string
+	failure     string
+	result      string
+	token       int64
+	permanent   bool
+	retryIn     time.Duration
+	scope       string
+	errorKind   string
+	fingerprint string
 }
 
 // defineScope defines the flag of what a delay holds up.
@@ -134,7 +136,7 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 			"left. Without --token it ends the present lease, of any worker; with it only that lease (exit code 4).",
 		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +
 			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
-			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent",
+			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent --error-kind no_address",
 		Args: cmdutil.Args(1, 1, "a task id", "--result"),
 
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -151,6 +153,8 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	fs.StringVar(&o.failure, "error", "", "it failed with this `error`: JSON, @file, or - for stdin")
 	fs.StringVar(&o.result, "result", "", "its `result`: JSON, @file, or - for stdin")
 	fs.Int64Var(&o.token, "token", 0, "`token` of the lease")
+	fs.StringVar(&o.errorKind, "error-kind", "", "with --error: `kind` of the error, as invalid_input")
+	fs.StringVar(&o.fingerprint, "fingerprint", "", "with --error: `name` that groups the failure with others")
 	fs.BoolVar(&o.permanent, "permanent", false, "with --error: do not try it again")
 	program.DurationVar(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
 	defineScope(cmd, &o.scope)
@@ -169,8 +173,8 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 	switch {
 	case failed && o.result != "":
 		return r, cmdutil.Usage("--error: must not come with --result; leave one out")
-	case !failed && (o.permanent || o.retryIn != 0):
-		return r, cmdutil.Usage("--permanent and --retry-in: must come with --error; add it or leave them out")
+	case !failed && (o.permanent || o.retryIn != 0 || o.errorKind != "" || o.fingerprint != ""):
+		return r, cmdutil.Usage("--permanent, --retry-in, --error-kind and --fingerprint: must come with --error; add it or leave them out")
 	case o.permanent && o.retryIn != 0:
 		return r, cmdutil.Usage("--permanent: must not come with --retry-in; leave one out")
 	case failed && o.failure == "":
@@ -182,6 +186,7 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 			r.Outcome = queue.OutcomePermanent
 		}
 
+		r.ErrorKind, r.Fingerprint = o.errorKind, o.fingerprint
 		r.Result, err = cmdutil.JSON(f, "--error", o.failure)
 
 	default:

@@ -48,6 +48,8 @@ const (
 	EventKind_EVENT_KIND_REVIVED EventKind = 9
 	// The holder reported progress.
 	EventKind_EVENT_KIND_PROGRESS EventKind = 10
+	// It failed by its lost leases alone.
+	EventKind_EVENT_KIND_QUARANTINED EventKind = 11
 )
 
 // Enum value maps for EventKind.
@@ -64,6 +66,7 @@ var (
 		8:  "EVENT_KIND_RETURNED",
 		9:  "EVENT_KIND_REVIVED",
 		10: "EVENT_KIND_PROGRESS",
+		11: "EVENT_KIND_QUARANTINED",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED": 0,
@@ -77,6 +80,7 @@ var (
 		"EVENT_KIND_RETURNED":    8,
 		"EVENT_KIND_REVIVED":     9,
 		"EVENT_KIND_PROGRESS":    10,
+		"EVENT_KIND_QUARANTINED": 11,
 	}
 )
 
@@ -571,7 +575,7 @@ const file_pgqueue_v1_event_proto_rawDesc = "" +
 	"\x06filter\x18\x02 \x01(\v2\x17.pgqueue.v1.EventFilterR\x06filter\"Z\n" +
 	"\x17SubscribeEventsResponse\x12'\n" +
 	"\x05event\x18\x01 \x01(\v2\x11.pgqueue.v1.EventR\x05event\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\x9a\x02\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\xb6\x02\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_KIND_CREATED\x10\x01\x12\x17\n" +
@@ -584,7 +588,8 @@ const file_pgqueue_v1_event_proto_rawDesc = "" +
 	"\x13EVENT_KIND_RETURNED\x10\b\x12\x16\n" +
 	"\x12EVENT_KIND_REVIVED\x10\t\x12\x17\n" +
 	"\x13EVENT_KIND_PROGRESS\x10\n" +
-	"2\xbe\x01\n" +
+	"\x12\x1a\n" +
+	"\x16EVENT_KIND_QUARANTINED\x10\v2\xbe\x01\n" +
 	"\fEventService\x12P\n" +
 	"\n" +
 	"ListEvents\x12\x1d.pgqueue.v1.ListEventsRequest\x1a\x1e.pgqueue.v1.ListEventsResponse\"\x03\x90\x02\x01\x12\\\n" +

@@ -279,6 +279,8 @@ type Queue struct {
 	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
 	// The number of groups with settings of their own.
 	GroupPolicies int64 `protobuf:"varint,18,opt,name=group_policies,json=groupPolicies,proto3" json:"group_policies,omitempty"`
+	// How it handles failures beyond retries and backoff.
+	FailurePolicy *FailurePolicy `protobuf:"bytes,19,opt,name=failure_policy,json=failurePolicy,proto3" json:"failure_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +439,13 @@ func (x *Queue) GetGroupPolicies() int64 {
 		return x.GroupPolicies
 	}
 	return 0
+}
+
+func (x *Queue) GetFailurePolicy() *FailurePolicy {
+	if x != nil {
+		return x.FailurePolicy
+	}
+	return nil
 }
 
 // Rate is a limit of starts.
@@ -785,6 +794,180 @@ func (x *FlowMeta) GetMaxWaiting() int64 {
 	return 0
 }
 
+// FailurePolicy says how a queue handles failures.
+type FailurePolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kinds of errors that end a task, whatever retries are left.
+	NonRetryable []string `protobuf:"bytes,1,rep,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
+	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; 0 = off.
+	MaxLeaseLosses int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3" json:"max_lease_losses,omitempty"`
+	// The queue that gets a task for each one that fails for good; empty = none.
+	DeadLetter    string `protobuf:"bytes,3,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailurePolicy) Reset() {
+	*x = FailurePolicy{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailurePolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailurePolicy) ProtoMessage() {}
+
+func (x *FailurePolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailurePolicy.ProtoReflect.Descriptor instead.
+func (*FailurePolicy) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FailurePolicy) GetNonRetryable() []string {
+	if x != nil {
+		return x.NonRetryable
+	}
+	return nil
+}
+
+func (x *FailurePolicy) GetMaxLeaseLosses() int64 {
+	if x != nil {
+		return x.MaxLeaseLosses
+	}
+	return 0
+}
+
+func (x *FailurePolicy) GetDeadLetter() string {
+	if x != nil {
+		return x.DeadLetter
+	}
+	return ""
+}
+
+// ErrorKinds is a list of kinds of errors.
+type ErrorKinds struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kinds.
+	Kinds         []string `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorKinds) Reset() {
+	*x = ErrorKinds{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorKinds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorKinds) ProtoMessage() {}
+
+func (x *ErrorKinds) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorKinds.ProtoReflect.Descriptor instead.
+func (*ErrorKinds) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ErrorKinds) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+// FailurePolicyMeta has the settings of a failure policy. An absent field as in QueueMeta.
+type FailurePolicyMeta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 32 kinds of errors that end a task, whatever retries are left. It replaces the whole list; default none.
+	NonRetryable *ErrorKinds `protobuf:"bytes,1,opt,name=non_retryable,json=nonRetryable,proto3" json:"non_retryable,omitempty"`
+	// So many lost leases in a row end a task as quarantined, and a lost lease costs no retry; default 0, off.
+	MaxLeaseLosses *int64 `protobuf:"varint,2,opt,name=max_lease_losses,json=maxLeaseLosses,proto3,oneof" json:"max_lease_losses,omitempty"`
+	// The queue of the namespace that gets a task for each one that fails for good; empty = none.
+	DeadLetter    *string `protobuf:"bytes,3,opt,name=dead_letter,json=deadLetter,proto3,oneof" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailurePolicyMeta) Reset() {
+	*x = FailurePolicyMeta{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailurePolicyMeta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailurePolicyMeta) ProtoMessage() {}
+
+func (x *FailurePolicyMeta) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailurePolicyMeta.ProtoReflect.Descriptor instead.
+func (*FailurePolicyMeta) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *FailurePolicyMeta) GetNonRetryable() *ErrorKinds {
+	if x != nil {
+		return x.NonRetryable
+	}
+	return nil
+}
+
+func (x *FailurePolicyMeta) GetMaxLeaseLosses() int64 {
+	if x != nil && x.MaxLeaseLosses != nil {
+		return *x.MaxLeaseLosses
+	}
+	return 0
+}
+
+func (x *FailurePolicyMeta) GetDeadLetter() string {
+	if x != nil && x.DeadLetter != nil {
+		return *x.DeadLetter
+	}
+	return ""
+}
+
 // Group is a group of tasks of a queue: its own settings and its state.
 type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -814,7 +997,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1009,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[5]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1022,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{5}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Group) GetQueue() string {
@@ -929,7 +1112,7 @@ type GroupMeta struct {
 
 func (x *GroupMeta) Reset() {
 	*x = GroupMeta{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1124,7 @@ func (x *GroupMeta) String() string {
 func (*GroupMeta) ProtoMessage() {}
 
 func (x *GroupMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[6]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1137,7 @@ func (x *GroupMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMeta.ProtoReflect.Descriptor instead.
 func (*GroupMeta) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{6}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GroupMeta) GetWeight() int64 {
@@ -1013,14 +1196,16 @@ type QueueMeta struct {
 	// An update is refused unless the queue has this version; 0 = whatever it has.
 	IfVersion int64 `protobuf:"varint,12,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	// The flow of its tasks: shares, limits and order.
-	Flow          *FlowMeta `protobuf:"bytes,13,opt,name=flow,proto3" json:"flow,omitempty"`
+	Flow *FlowMeta `protobuf:"bytes,13,opt,name=flow,proto3" json:"flow,omitempty"`
+	// How it handles failures beyond retries and backoff.
+	FailurePolicy *FailurePolicyMeta `protobuf:"bytes,14,opt,name=failure_policy,json=failurePolicy,proto3" json:"failure_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueMeta) Reset() {
 	*x = QueueMeta{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1217,7 @@ func (x *QueueMeta) String() string {
 func (*QueueMeta) ProtoMessage() {}
 
 func (x *QueueMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[7]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1230,7 @@ func (x *QueueMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueMeta.ProtoReflect.Descriptor instead.
 func (*QueueMeta) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{7}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *QueueMeta) GetQueue() string {
@@ -1139,6 +1324,13 @@ func (x *QueueMeta) GetFlow() *FlowMeta {
 	return nil
 }
 
+func (x *QueueMeta) GetFailurePolicy() *FailurePolicyMeta {
+	if x != nil {
+		return x.FailurePolicy
+	}
+	return nil
+}
+
 // QueueStats is how a queue is doing. Reading it scans no tasks.
 type QueueStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1170,7 +1362,7 @@ type QueueStats struct {
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1374,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[8]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1387,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{8}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueueStats) GetNamespace() string {
@@ -1288,7 +1480,7 @@ type StatusCount struct {
 
 func (x *StatusCount) Reset() {
 	*x = StatusCount{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1492,7 @@ func (x *StatusCount) String() string {
 func (*StatusCount) ProtoMessage() {}
 
 func (x *StatusCount) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[9]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1505,7 @@ func (x *StatusCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusCount.ProtoReflect.Descriptor instead.
 func (*StatusCount) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{9}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatusCount) GetStatus() Status {
@@ -1343,7 +1535,7 @@ type CreateQueueRequest struct {
 
 func (x *CreateQueueRequest) Reset() {
 	*x = CreateQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1547,7 @@ func (x *CreateQueueRequest) String() string {
 func (*CreateQueueRequest) ProtoMessage() {}
 
 func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[10]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1560,7 @@ func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueRequest.ProtoReflect.Descriptor instead.
 func (*CreateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{10}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateQueueRequest) GetNamespace() string {
@@ -1396,7 +1588,7 @@ type CreateQueueResponse struct {
 
 func (x *CreateQueueResponse) Reset() {
 	*x = CreateQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1600,7 @@ func (x *CreateQueueResponse) String() string {
 func (*CreateQueueResponse) ProtoMessage() {}
 
 func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[11]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1613,7 @@ func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueResponse.ProtoReflect.Descriptor instead.
 func (*CreateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{11}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateQueueResponse) GetQueue() *Queue {
@@ -1444,7 +1636,7 @@ type RegisterQueueRequest struct {
 
 func (x *RegisterQueueRequest) Reset() {
 	*x = RegisterQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1648,7 @@ func (x *RegisterQueueRequest) String() string {
 func (*RegisterQueueRequest) ProtoMessage() {}
 
 func (x *RegisterQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[12]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1661,7 @@ func (x *RegisterQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterQueueRequest.ProtoReflect.Descriptor instead.
 func (*RegisterQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{12}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RegisterQueueRequest) GetNamespace() string {
@@ -1497,7 +1689,7 @@ type RegisterQueueResponse struct {
 
 func (x *RegisterQueueResponse) Reset() {
 	*x = RegisterQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1701,7 @@ func (x *RegisterQueueResponse) String() string {
 func (*RegisterQueueResponse) ProtoMessage() {}
 
 func (x *RegisterQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[13]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1714,7 @@ func (x *RegisterQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterQueueResponse.ProtoReflect.Descriptor instead.
 func (*RegisterQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{13}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RegisterQueueResponse) GetQueue() *Queue {
@@ -1545,7 +1737,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1749,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[14]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1762,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{14}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetQueueRequest) GetNamespace() string {
@@ -1598,7 +1790,7 @@ type GetQueueResponse struct {
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1802,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[15]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1815,7 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{15}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
@@ -1646,7 +1838,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1850,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[16]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1863,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{16}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListQueuesRequest) GetNamespace() string {
@@ -1703,7 +1895,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1907,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[17]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1920,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{17}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -1767,7 +1959,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1971,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[18]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1984,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{18}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateQueueRequest) GetNamespace() string {
@@ -1827,7 +2019,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2031,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[19]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2044,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{19}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -1877,7 +2069,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2081,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[20]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2094,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{20}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteQueueRequest) GetNamespace() string {
@@ -1937,7 +2129,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2141,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[21]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2154,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{21}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteQueueResponse) GetQueue() *Queue {
@@ -1989,7 +2181,7 @@ type CleanQueueRequest struct {
 
 func (x *CleanQueueRequest) Reset() {
 	*x = CleanQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2193,7 @@ func (x *CleanQueueRequest) String() string {
 func (*CleanQueueRequest) ProtoMessage() {}
 
 func (x *CleanQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2206,7 @@ func (x *CleanQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanQueueRequest.ProtoReflect.Descriptor instead.
 func (*CleanQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{22}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CleanQueueRequest) GetNamespace() string {
@@ -2058,7 +2250,7 @@ type CleanQueueResponse struct {
 
 func (x *CleanQueueResponse) Reset() {
 	*x = CleanQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2262,7 @@ func (x *CleanQueueResponse) String() string {
 func (*CleanQueueResponse) ProtoMessage() {}
 
 func (x *CleanQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2275,7 @@ func (x *CleanQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanQueueResponse.ProtoReflect.Descriptor instead.
 func (*CleanQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{23}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CleanQueueResponse) GetDeleted() int64 {
@@ -2113,7 +2305,7 @@ type GetQueueStatsRequest struct {
 
 func (x *GetQueueStatsRequest) Reset() {
 	*x = GetQueueStatsRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2317,7 @@ func (x *GetQueueStatsRequest) String() string {
 func (*GetQueueStatsRequest) ProtoMessage() {}
 
 func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2330,7 @@ func (x *GetQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{24}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetQueueStatsRequest) GetNamespace() string {
@@ -2166,7 +2358,7 @@ type GetQueueStatsResponse struct {
 
 func (x *GetQueueStatsResponse) Reset() {
 	*x = GetQueueStatsResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2370,7 @@ func (x *GetQueueStatsResponse) String() string {
 func (*GetQueueStatsResponse) ProtoMessage() {}
 
 func (x *GetQueueStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2383,7 @@ func (x *GetQueueStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueStatsResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{25}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetQueueStatsResponse) GetStats() *QueueStats {
@@ -2212,7 +2404,7 @@ type ListQueueStatsRequest struct {
 
 func (x *ListQueueStatsRequest) Reset() {
 	*x = ListQueueStatsRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2416,7 @@ func (x *ListQueueStatsRequest) String() string {
 func (*ListQueueStatsRequest) ProtoMessage() {}
 
 func (x *ListQueueStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2429,7 @@ func (x *ListQueueStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueStatsRequest.ProtoReflect.Descriptor instead.
 func (*ListQueueStatsRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{26}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListQueueStatsRequest) GetNamespace() string {
@@ -2258,7 +2450,7 @@ type ListQueueStatsResponse struct {
 
 func (x *ListQueueStatsResponse) Reset() {
 	*x = ListQueueStatsResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2462,7 @@ func (x *ListQueueStatsResponse) String() string {
 func (*ListQueueStatsResponse) ProtoMessage() {}
 
 func (x *ListQueueStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2475,7 @@ func (x *ListQueueStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueStatsResponse.ProtoReflect.Descriptor instead.
 func (*ListQueueStatsResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{27}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListQueueStatsResponse) GetStats() []*QueueStats {
@@ -2306,7 +2498,7 @@ type ExplainQueueRequest struct {
 
 func (x *ExplainQueueRequest) Reset() {
 	*x = ExplainQueueRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2510,7 @@ func (x *ExplainQueueRequest) String() string {
 func (*ExplainQueueRequest) ProtoMessage() {}
 
 func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[28]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2523,7 @@ func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainQueueRequest.ProtoReflect.Descriptor instead.
 func (*ExplainQueueRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{28}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainQueueRequest) GetNamespace() string {
@@ -2359,7 +2551,7 @@ type ExplainQueueResponse struct {
 
 func (x *ExplainQueueResponse) Reset() {
 	*x = ExplainQueueResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2563,7 @@ func (x *ExplainQueueResponse) String() string {
 func (*ExplainQueueResponse) ProtoMessage() {}
 
 func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[29]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2576,7 @@ func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainQueueResponse.ProtoReflect.Descriptor instead.
 func (*ExplainQueueResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{29}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainQueueResponse) GetExplanation() *Explanation {
@@ -2419,7 +2611,7 @@ type FailureGroup struct {
 
 func (x *FailureGroup) Reset() {
 	*x = FailureGroup{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2623,7 @@ func (x *FailureGroup) String() string {
 func (*FailureGroup) ProtoMessage() {}
 
 func (x *FailureGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[30]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2636,7 @@ func (x *FailureGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureGroup.ProtoReflect.Descriptor instead.
 func (*FailureGroup) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{30}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FailureGroup) GetFingerprint() string {
@@ -2518,7 +2710,7 @@ type FailureSample struct {
 
 func (x *FailureSample) Reset() {
 	*x = FailureSample{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2722,7 @@ func (x *FailureSample) String() string {
 func (*FailureSample) ProtoMessage() {}
 
 func (x *FailureSample) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[31]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2735,7 @@ func (x *FailureSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureSample.ProtoReflect.Descriptor instead.
 func (*FailureSample) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{31}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FailureSample) GetTask() int64 {
@@ -2586,7 +2778,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2790,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[32]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2803,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{32}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListGroupsRequest) GetNamespace() string {
@@ -2662,7 +2854,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2674,7 +2866,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[33]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +2879,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{33}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -2721,7 +2913,7 @@ type UpdateGroupRequest struct {
 
 func (x *UpdateGroupRequest) Reset() {
 	*x = UpdateGroupRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2925,7 @@ func (x *UpdateGroupRequest) String() string {
 func (*UpdateGroupRequest) ProtoMessage() {}
 
 func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[34]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2938,7 @@ func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
 func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{34}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UpdateGroupRequest) GetNamespace() string {
@@ -2788,7 +2980,7 @@ type UpdateGroupResponse struct {
 
 func (x *UpdateGroupResponse) Reset() {
 	*x = UpdateGroupResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2992,7 @@ func (x *UpdateGroupResponse) String() string {
 func (*UpdateGroupResponse) ProtoMessage() {}
 
 func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[35]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3005,7 @@ func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
 func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{35}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UpdateGroupResponse) GetGroup() *Group {
@@ -2838,7 +3030,7 @@ type UnblockGroupRequest struct {
 
 func (x *UnblockGroupRequest) Reset() {
 	*x = UnblockGroupRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3042,7 @@ func (x *UnblockGroupRequest) String() string {
 func (*UnblockGroupRequest) ProtoMessage() {}
 
 func (x *UnblockGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[36]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3055,7 @@ func (x *UnblockGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockGroupRequest.ProtoReflect.Descriptor instead.
 func (*UnblockGroupRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{36}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UnblockGroupRequest) GetNamespace() string {
@@ -2898,7 +3090,7 @@ type UnblockGroupResponse struct {
 
 func (x *UnblockGroupResponse) Reset() {
 	*x = UnblockGroupResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +3102,7 @@ func (x *UnblockGroupResponse) String() string {
 func (*UnblockGroupResponse) ProtoMessage() {}
 
 func (x *UnblockGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[37]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3115,7 @@ func (x *UnblockGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockGroupResponse.ProtoReflect.Descriptor instead.
 func (*UnblockGroupResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{37}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UnblockGroupResponse) GetGroup() *Group {
@@ -2946,7 +3138,7 @@ type ListFailuresRequest struct {
 
 func (x *ListFailuresRequest) Reset() {
 	*x = ListFailuresRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3150,7 @@ func (x *ListFailuresRequest) String() string {
 func (*ListFailuresRequest) ProtoMessage() {}
 
 func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[38]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3163,7 @@ func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFailuresRequest.ProtoReflect.Descriptor instead.
 func (*ListFailuresRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{38}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListFailuresRequest) GetNamespace() string {
@@ -3011,7 +3203,7 @@ type ListFailuresResponse struct {
 
 func (x *ListFailuresResponse) Reset() {
 	*x = ListFailuresResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3215,7 @@ func (x *ListFailuresResponse) String() string {
 func (*ListFailuresResponse) ProtoMessage() {}
 
 func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[39]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3228,7 @@ func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFailuresResponse.ProtoReflect.Descriptor instead.
 func (*ListFailuresResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{39}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListFailuresResponse) GetNamespace() string {
@@ -3111,7 +3303,7 @@ type HistoryPoint struct {
 
 func (x *HistoryPoint) Reset() {
 	*x = HistoryPoint{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3315,7 @@ func (x *HistoryPoint) String() string {
 func (*HistoryPoint) ProtoMessage() {}
 
 func (x *HistoryPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[40]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3328,7 @@ func (x *HistoryPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPoint.ProtoReflect.Descriptor instead.
 func (*HistoryPoint) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{40}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HistoryPoint) GetAt() *timestamppb.Timestamp {
@@ -3207,7 +3399,7 @@ type GetQueueHistoryRequest struct {
 
 func (x *GetQueueHistoryRequest) Reset() {
 	*x = GetQueueHistoryRequest{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3411,7 @@ func (x *GetQueueHistoryRequest) String() string {
 func (*GetQueueHistoryRequest) ProtoMessage() {}
 
 func (x *GetQueueHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[41]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3424,7 @@ func (x *GetQueueHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{41}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetQueueHistoryRequest) GetNamespace() string {
@@ -3287,7 +3479,7 @@ type GetQueueHistoryResponse struct {
 
 func (x *GetQueueHistoryResponse) Reset() {
 	*x = GetQueueHistoryResponse{}
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3491,7 @@ func (x *GetQueueHistoryResponse) String() string {
 func (*GetQueueHistoryResponse) ProtoMessage() {}
 
 func (x *GetQueueHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgqueue_v1_queue_proto_msgTypes[42]
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3504,7 @@ func (x *GetQueueHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{42}
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetQueueHistoryResponse) GetNamespace() string {
@@ -3348,7 +3540,7 @@ var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"\x16pgqueue/v1/queue.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\x1a\x15pgqueue/v1/task.proto\"\x88\x06\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\x1a\x15pgqueue/v1/task.proto\"\xca\x06\n" +
 	"\x05Queue\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12+\n" +
@@ -3371,7 +3563,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12$\n" +
 	"\x04flow\x18\x10 \x01(\v2\x10.pgqueue.v1.FlowR\x04flow\x12=\n" +
 	"\fpaused_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\x12%\n" +
-	"\x0egroup_policies\x18\x12 \x01(\x03R\rgroupPolicies\"e\n" +
+	"\x0egroup_policies\x18\x12 \x01(\x03R\rgroupPolicies\x12@\n" +
+	"\x0efailure_policy\x18\x13 \x01(\v2\x19.pgqueue.v1.FailurePolicyR\rfailurePolicy\"e\n" +
 	"\x04Rate\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x121\n" +
 	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12\x14\n" +
@@ -3414,7 +3607,22 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x06_orderB\r\n" +
 	"\v_fifo_batchB\x13\n" +
 	"\x11_group_on_failureB\x0e\n" +
-	"\f_max_waiting\"\xd2\x02\n" +
+	"\f_max_waiting\"\x7f\n" +
+	"\rFailurePolicy\x12#\n" +
+	"\rnon_retryable\x18\x01 \x03(\tR\fnonRetryable\x12(\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03R\x0emaxLeaseLosses\x12\x1f\n" +
+	"\vdead_letter\x18\x03 \x01(\tR\n" +
+	"deadLetter\"\"\n" +
+	"\n" +
+	"ErrorKinds\x12\x14\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\xd5\x01\n" +
+	"\x11FailurePolicyMeta\x12;\n" +
+	"\rnon_retryable\x18\x01 \x01(\v2\x16.pgqueue.v1.ErrorKindsR\fnonRetryable\x128\n" +
+	"\x10max_lease_losses\x18\x02 \x01(\x03B\t\xbaH\x06\"\x04\x18d(\x00H\x00R\x0emaxLeaseLosses\x88\x01\x01\x12$\n" +
+	"\vdead_letter\x18\x03 \x01(\tH\x01R\n" +
+	"deadLetter\x88\x01\x01B\x13\n" +
+	"\x11_max_lease_lossesB\x0e\n" +
+	"\f_dead_letter\"\xd2\x02\n" +
 	"\x05Group\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x16\n" +
@@ -3435,7 +3643,7 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x04rate\x18\x03 \x01(\v2\x14.pgqueue.v1.RateMetaR\x04rate\x12=\n" +
 	"\fpaused_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntilB\t\n" +
 	"\a_weightB\x0e\n" +
-	"\f_concurrency\"\xea\x05\n" +
+	"\f_concurrency\"\xb0\x06\n" +
 	"\tQueueMeta\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12=\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
@@ -3457,7 +3665,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x06events\x18\v \x01(\bH\x04R\x06events\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"if_version\x18\f \x01(\x03R\tifVersion\x12(\n" +
-	"\x04flow\x18\r \x01(\v2\x14.pgqueue.v1.FlowMetaR\x04flowB\n" +
+	"\x04flow\x18\r \x01(\v2\x14.pgqueue.v1.FlowMetaR\x04flow\x12D\n" +
+	"\x0efailure_policy\x18\x0e \x01(\v2\x1d.pgqueue.v1.FailurePolicyMetaR\rfailurePolicyB\n" +
 	"\n" +
 	"\b_retriesB\n" +
 	"\n" +
@@ -3664,7 +3873,7 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(Backoff)(0),                    // 0: pgqueue.v1.Backoff
 	(Order)(0),                      // 1: pgqueue.v1.Order
@@ -3675,151 +3884,157 @@ var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(*Flow)(nil),                    // 6: pgqueue.v1.Flow
 	(*RateMeta)(nil),                // 7: pgqueue.v1.RateMeta
 	(*FlowMeta)(nil),                // 8: pgqueue.v1.FlowMeta
-	(*Group)(nil),                   // 9: pgqueue.v1.Group
-	(*GroupMeta)(nil),               // 10: pgqueue.v1.GroupMeta
-	(*QueueMeta)(nil),               // 11: pgqueue.v1.QueueMeta
-	(*QueueStats)(nil),              // 12: pgqueue.v1.QueueStats
-	(*StatusCount)(nil),             // 13: pgqueue.v1.StatusCount
-	(*CreateQueueRequest)(nil),      // 14: pgqueue.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),     // 15: pgqueue.v1.CreateQueueResponse
-	(*RegisterQueueRequest)(nil),    // 16: pgqueue.v1.RegisterQueueRequest
-	(*RegisterQueueResponse)(nil),   // 17: pgqueue.v1.RegisterQueueResponse
-	(*GetQueueRequest)(nil),         // 18: pgqueue.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),        // 19: pgqueue.v1.GetQueueResponse
-	(*ListQueuesRequest)(nil),       // 20: pgqueue.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 21: pgqueue.v1.ListQueuesResponse
-	(*UpdateQueueRequest)(nil),      // 22: pgqueue.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),     // 23: pgqueue.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),      // 24: pgqueue.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),     // 25: pgqueue.v1.DeleteQueueResponse
-	(*CleanQueueRequest)(nil),       // 26: pgqueue.v1.CleanQueueRequest
-	(*CleanQueueResponse)(nil),      // 27: pgqueue.v1.CleanQueueResponse
-	(*GetQueueStatsRequest)(nil),    // 28: pgqueue.v1.GetQueueStatsRequest
-	(*GetQueueStatsResponse)(nil),   // 29: pgqueue.v1.GetQueueStatsResponse
-	(*ListQueueStatsRequest)(nil),   // 30: pgqueue.v1.ListQueueStatsRequest
-	(*ListQueueStatsResponse)(nil),  // 31: pgqueue.v1.ListQueueStatsResponse
-	(*ExplainQueueRequest)(nil),     // 32: pgqueue.v1.ExplainQueueRequest
-	(*ExplainQueueResponse)(nil),    // 33: pgqueue.v1.ExplainQueueResponse
-	(*FailureGroup)(nil),            // 34: pgqueue.v1.FailureGroup
-	(*FailureSample)(nil),           // 35: pgqueue.v1.FailureSample
-	(*ListGroupsRequest)(nil),       // 36: pgqueue.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),      // 37: pgqueue.v1.ListGroupsResponse
-	(*UpdateGroupRequest)(nil),      // 38: pgqueue.v1.UpdateGroupRequest
-	(*UpdateGroupResponse)(nil),     // 39: pgqueue.v1.UpdateGroupResponse
-	(*UnblockGroupRequest)(nil),     // 40: pgqueue.v1.UnblockGroupRequest
-	(*UnblockGroupResponse)(nil),    // 41: pgqueue.v1.UnblockGroupResponse
-	(*ListFailuresRequest)(nil),     // 42: pgqueue.v1.ListFailuresRequest
-	(*ListFailuresResponse)(nil),    // 43: pgqueue.v1.ListFailuresResponse
-	(*HistoryPoint)(nil),            // 44: pgqueue.v1.HistoryPoint
-	(*GetQueueHistoryRequest)(nil),  // 45: pgqueue.v1.GetQueueHistoryRequest
-	(*GetQueueHistoryResponse)(nil), // 46: pgqueue.v1.GetQueueHistoryResponse
-	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
-	(Status)(0),                     // 49: pgqueue.v1.Status
-	(*Page)(nil),                    // 50: pgqueue.v1.Page
-	(*Explanation)(nil),             // 51: pgqueue.v1.Explanation
+	(*FailurePolicy)(nil),           // 9: pgqueue.v1.FailurePolicy
+	(*ErrorKinds)(nil),              // 10: pgqueue.v1.ErrorKinds
+	(*FailurePolicyMeta)(nil),       // 11: pgqueue.v1.FailurePolicyMeta
+	(*Group)(nil),                   // 12: pgqueue.v1.Group
+	(*GroupMeta)(nil),               // 13: pgqueue.v1.GroupMeta
+	(*QueueMeta)(nil),               // 14: pgqueue.v1.QueueMeta
+	(*QueueStats)(nil),              // 15: pgqueue.v1.QueueStats
+	(*StatusCount)(nil),             // 16: pgqueue.v1.StatusCount
+	(*CreateQueueRequest)(nil),      // 17: pgqueue.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),     // 18: pgqueue.v1.CreateQueueResponse
+	(*RegisterQueueRequest)(nil),    // 19: pgqueue.v1.RegisterQueueRequest
+	(*RegisterQueueResponse)(nil),   // 20: pgqueue.v1.RegisterQueueResponse
+	(*GetQueueRequest)(nil),         // 21: pgqueue.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),        // 22: pgqueue.v1.GetQueueResponse
+	(*ListQueuesRequest)(nil),       // 23: pgqueue.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 24: pgqueue.v1.ListQueuesResponse
+	(*UpdateQueueRequest)(nil),      // 25: pgqueue.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),     // 26: pgqueue.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),      // 27: pgqueue.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),     // 28: pgqueue.v1.DeleteQueueResponse
+	(*CleanQueueRequest)(nil),       // 29: pgqueue.v1.CleanQueueRequest
+	(*CleanQueueResponse)(nil),      // 30: pgqueue.v1.CleanQueueResponse
+	(*GetQueueStatsRequest)(nil),    // 31: pgqueue.v1.GetQueueStatsRequest
+	(*GetQueueStatsResponse)(nil),   // 32: pgqueue.v1.GetQueueStatsResponse
+	(*ListQueueStatsRequest)(nil),   // 33: pgqueue.v1.ListQueueStatsRequest
+	(*ListQueueStatsResponse)(nil),  // 34: pgqueue.v1.ListQueueStatsResponse
+	(*ExplainQueueRequest)(nil),     // 35: pgqueue.v1.ExplainQueueRequest
+	(*ExplainQueueResponse)(nil),    // 36: pgqueue.v1.ExplainQueueResponse
+	(*FailureGroup)(nil),            // 37: pgqueue.v1.FailureGroup
+	(*FailureSample)(nil),           // 38: pgqueue.v1.FailureSample
+	(*ListGroupsRequest)(nil),       // 39: pgqueue.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),      // 40: pgqueue.v1.ListGroupsResponse
+	(*UpdateGroupRequest)(nil),      // 41: pgqueue.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),     // 42: pgqueue.v1.UpdateGroupResponse
+	(*UnblockGroupRequest)(nil),     // 43: pgqueue.v1.UnblockGroupRequest
+	(*UnblockGroupResponse)(nil),    // 44: pgqueue.v1.UnblockGroupResponse
+	(*ListFailuresRequest)(nil),     // 45: pgqueue.v1.ListFailuresRequest
+	(*ListFailuresResponse)(nil),    // 46: pgqueue.v1.ListFailuresResponse
+	(*HistoryPoint)(nil),            // 47: pgqueue.v1.HistoryPoint
+	(*GetQueueHistoryRequest)(nil),  // 48: pgqueue.v1.GetQueueHistoryRequest
+	(*GetQueueHistoryResponse)(nil), // 49: pgqueue.v1.GetQueueHistoryResponse
+	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 51: google.protobuf.Timestamp
+	(Status)(0),                     // 52: pgqueue.v1.Status
+	(*Page)(nil),                    // 53: pgqueue.v1.Page
+	(*Explanation)(nil),             // 54: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	47, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	47, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	50, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	50, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	47, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	47, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	47, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	48, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	48, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	50, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	50, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	50, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	51, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	51, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
 	6,  // 8: pgqueue.v1.Queue.flow:type_name -> pgqueue.v1.Flow
-	48, // 9: pgqueue.v1.Queue.paused_until:type_name -> google.protobuf.Timestamp
-	47, // 10: pgqueue.v1.Rate.period:type_name -> google.protobuf.Duration
-	5,  // 11: pgqueue.v1.Flow.rate:type_name -> pgqueue.v1.Rate
-	5,  // 12: pgqueue.v1.Flow.group_rate:type_name -> pgqueue.v1.Rate
-	1,  // 13: pgqueue.v1.Flow.order:type_name -> pgqueue.v1.Order
-	2,  // 14: pgqueue.v1.Flow.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
-	47, // 15: pgqueue.v1.RateMeta.period:type_name -> google.protobuf.Duration
-	7,  // 16: pgqueue.v1.FlowMeta.rate:type_name -> pgqueue.v1.RateMeta
-	7,  // 17: pgqueue.v1.FlowMeta.group_rate:type_name -> pgqueue.v1.RateMeta
-	1,  // 18: pgqueue.v1.FlowMeta.order:type_name -> pgqueue.v1.Order
-	2,  // 19: pgqueue.v1.FlowMeta.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
-	5,  // 20: pgqueue.v1.Group.rate:type_name -> pgqueue.v1.Rate
-	48, // 21: pgqueue.v1.Group.paused_until:type_name -> google.protobuf.Timestamp
-	48, // 22: pgqueue.v1.Group.next:type_name -> google.protobuf.Timestamp
-	7,  // 23: pgqueue.v1.GroupMeta.rate:type_name -> pgqueue.v1.RateMeta
-	48, // 24: pgqueue.v1.GroupMeta.paused_until:type_name -> google.protobuf.Timestamp
-	47, // 25: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	47, // 26: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
-	0,  // 27: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	47, // 28: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	47, // 29: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	47, // 30: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
-	8,  // 31: pgqueue.v1.QueueMeta.flow:type_name -> pgqueue.v1.FlowMeta
-	13, // 32: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	47, // 33: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	49, // 34: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
-	11, // 35: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 36: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	11, // 37: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 38: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	4,  // 39: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	50, // 40: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
-	4,  // 41: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
-	11, // 42: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 43: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	4,  // 44: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	47, // 45: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
-	12, // 46: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	12, // 47: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	51, // 48: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	48, // 49: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
-	48, // 50: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
-	35, // 51: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
-	48, // 52: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
-	9,  // 53: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
-	10, // 54: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
-	9,  // 55: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
-	9,  // 56: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
-	34, // 57: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	48, // 58: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	47, // 59: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
-	3,  // 60: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	48, // 61: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	48, // 62: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
-	3,  // 63: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
-	44, // 64: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	14, // 65: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	16, // 66: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	18, // 67: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	20, // 68: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	22, // 69: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	24, // 70: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	26, // 71: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	28, // 72: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	30, // 73: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	32, // 74: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	42, // 75: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	36, // 76: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
-	38, // 77: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
-	40, // 78: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
-	45, // 79: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	15, // 80: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	17, // 81: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	19, // 82: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	21, // 83: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	23, // 84: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	25, // 85: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	27, // 86: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	29, // 87: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	31, // 88: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	33, // 89: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	43, // 90: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	37, // 91: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
-	39, // 92: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
-	41, // 93: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
-	46, // 94: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	80, // [80:95] is the sub-list for method output_type
-	65, // [65:80] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	51, // 9: pgqueue.v1.Queue.paused_until:type_name -> google.protobuf.Timestamp
+	9,  // 10: pgqueue.v1.Queue.failure_policy:type_name -> pgqueue.v1.FailurePolicy
+	50, // 11: pgqueue.v1.Rate.period:type_name -> google.protobuf.Duration
+	5,  // 12: pgqueue.v1.Flow.rate:type_name -> pgqueue.v1.Rate
+	5,  // 13: pgqueue.v1.Flow.group_rate:type_name -> pgqueue.v1.Rate
+	1,  // 14: pgqueue.v1.Flow.order:type_name -> pgqueue.v1.Order
+	2,  // 15: pgqueue.v1.Flow.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
+	50, // 16: pgqueue.v1.RateMeta.period:type_name -> google.protobuf.Duration
+	7,  // 17: pgqueue.v1.FlowMeta.rate:type_name -> pgqueue.v1.RateMeta
+	7,  // 18: pgqueue.v1.FlowMeta.group_rate:type_name -> pgqueue.v1.RateMeta
+	1,  // 19: pgqueue.v1.FlowMeta.order:type_name -> pgqueue.v1.Order
+	2,  // 20: pgqueue.v1.FlowMeta.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
+	10, // 21: pgqueue.v1.FailurePolicyMeta.non_retryable:type_name -> pgqueue.v1.ErrorKinds
+	5,  // 22: pgqueue.v1.Group.rate:type_name -> pgqueue.v1.Rate
+	51, // 23: pgqueue.v1.Group.paused_until:type_name -> google.protobuf.Timestamp
+	51, // 24: pgqueue.v1.Group.next:type_name -> google.protobuf.Timestamp
+	7,  // 25: pgqueue.v1.GroupMeta.rate:type_name -> pgqueue.v1.RateMeta
+	51, // 26: pgqueue.v1.GroupMeta.paused_until:type_name -> google.protobuf.Timestamp
+	50, // 27: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	50, // 28: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	0,  // 29: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
+	50, // 30: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	50, // 31: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	50, // 32: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	8,  // 33: pgqueue.v1.QueueMeta.flow:type_name -> pgqueue.v1.FlowMeta
+	11, // 34: pgqueue.v1.QueueMeta.failure_policy:type_name -> pgqueue.v1.FailurePolicyMeta
+	16, // 35: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
+	50, // 36: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	52, // 37: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	14, // 38: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 39: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	14, // 40: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 41: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 42: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	53, // 43: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	4,  // 44: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
+	14, // 45: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 46: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 47: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	50, // 48: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	15, // 49: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	15, // 50: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	54, // 51: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	51, // 52: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	51, // 53: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	38, // 54: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
+	51, // 55: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	12, // 56: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
+	13, // 57: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
+	12, // 58: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
+	12, // 59: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
+	37, // 60: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	51, // 61: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	50, // 62: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	3,  // 63: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	51, // 64: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	51, // 65: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 66: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	47, // 67: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	17, // 68: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	19, // 69: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	21, // 70: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	23, // 71: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	25, // 72: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	27, // 73: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	29, // 74: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	31, // 75: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	33, // 76: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	35, // 77: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	45, // 78: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	39, // 79: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	41, // 80: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	43, // 81: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	48, // 82: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	18, // 83: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	20, // 84: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	22, // 85: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	24, // 86: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	26, // 87: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	28, // 88: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	30, // 89: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	32, // 90: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	34, // 91: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	36, // 92: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	46, // 93: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	40, // 94: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	42, // 95: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	44, // 96: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	49, // 97: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	83, // [83:98] is the sub-list for method output_type
+	68, // [68:83] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -3831,15 +4046,16 @@ func file_pgqueue_v1_queue_proto_init() {
 	file_pgqueue_v1_task_proto_init()
 	file_pgqueue_v1_queue_proto_msgTypes[3].OneofWrappers = []any{}
 	file_pgqueue_v1_queue_proto_msgTypes[4].OneofWrappers = []any{}
-	file_pgqueue_v1_queue_proto_msgTypes[6].OneofWrappers = []any{}
 	file_pgqueue_v1_queue_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pgqueue_v1_queue_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   43,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

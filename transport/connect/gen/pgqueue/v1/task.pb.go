@@ -539,7 +539,11 @@ type AttemptError struct {
 	// The worker of the attempt.
 	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
 	// The error, JSON.
-	Error         []byte `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Error []byte `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// The kind of the error, as the worker or the queue set it; empty = none.
+	ErrorKind string `protobuf:"bytes,5,opt,name=error_kind,json=errorKind,proto3" json:"error_kind,omitempty"`
+	// The name that the worker gave to group it with others; empty = none.
+	Fingerprint   string `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +604,20 @@ func (x *AttemptError) GetError() []byte {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *AttemptError) GetErrorKind() string {
+	if x != nil {
+		return x.ErrorKind
+	}
+	return ""
+}
+
+func (x *AttemptError) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
 }
 
 // NewTask is a task to be created.
@@ -2303,12 +2321,15 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x125\n" +
 	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x19\n" +
-	"\bin_order\x18\x04 \x01(\bR\ainOrder\"\x82\x01\n" +
+	"\bin_order\x18\x04 \x01(\bR\ainOrder\"\xc3\x01\n" +
 	"\fAttemptError\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x03R\aattempt\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\fR\x05error\"\xbe\x05\n" +
+	"\x05error\x18\x04 \x01(\fR\x05error\x12\x1d\n" +
+	"\n" +
+	"error_kind\x18\x05 \x01(\tR\terrorKind\x12 \n" +
+	"\vfingerprint\x18\x06 \x01(\tR\vfingerprint\"\xbe\x05\n" +
 	"\aNewTask\x12\x1d\n" +
 	"\x05queue\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05queue\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x129\n" +

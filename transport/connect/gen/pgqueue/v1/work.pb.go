@@ -162,7 +162,11 @@ type Release struct {
 	// The task is not needed in the answer.
 	Quiet bool `protobuf:"varint,6,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	// What waits for the delay; unspecified = the task alone.
-	Scope         Scope `protobuf:"varint,7,opt,name=scope,proto3,enum=pgqueue.v1.Scope" json:"scope,omitempty"`
+	Scope Scope `protobuf:"varint,7,opt,name=scope,proto3,enum=pgqueue.v1.Scope" json:"scope,omitempty"`
+	// The kind of a failure's error, at most 64 bytes; empty = none.
+	ErrorKind string `protobuf:"bytes,8,opt,name=error_kind,json=errorKind,proto3" json:"error_kind,omitempty"`
+	// Of a failure, a name that groups it with others in place of its error, at most 128 bytes; empty = none.
+	Fingerprint   string `protobuf:"bytes,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,6 +248,20 @@ func (x *Release) GetScope() Scope {
 		return x.Scope
 	}
 	return Scope_SCOPE_UNSPECIFIED
+}
+
+func (x *Release) GetErrorKind() string {
+	if x != nil {
+		return x.ErrorKind
+	}
+	return ""
+}
+
+func (x *Release) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
 }
 
 // Released answers one Release. Without a task and without an error it is done.
@@ -1683,7 +1701,7 @@ var File_pgqueue_v1_work_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"\x15pgqueue/v1/work.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xe6\x01\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xa7\x02\n" +
 	"\aRelease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12-\n" +
@@ -1691,7 +1709,10 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x06result\x18\x04 \x01(\fR\x06result\x12/\n" +
 	"\x05delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x14\n" +
 	"\x05quiet\x18\x06 \x01(\bR\x05quiet\x12'\n" +
-	"\x05scope\x18\a \x01(\x0e2\x11.pgqueue.v1.ScopeR\x05scope\"_\n" +
+	"\x05scope\x18\a \x01(\x0e2\x11.pgqueue.v1.ScopeR\x05scope\x12\x1d\n" +
+	"\n" +
+	"error_kind\x18\b \x01(\tR\terrorKind\x12 \n" +
+	"\vfingerprint\x18\t \x01(\tR\vfingerprint\"_\n" +
 	"\bReleased\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"~\n" +

@@ -7,7 +7,7 @@ import { may } from "../rights";
 import { href, route, setQuery } from "../route";
 import { type Tone, count, look } from "../words";
 
-const kinds = ["created", "retained", "released", "retry", "failed", "expired", "cancelled", "returned", "revived", "progress"];
+const kinds = ["created", "retained", "released", "retry", "failed", "expired", "cancelled", "returned", "revived", "progress", "quarantined"];
 const meaning: Record<string, string> = { created: "new", retained: "retained", released: "released", retry: "retry", failed: "failed", expired: "expired", cancelled: "cancelled" };
 
 function toneOf(kind: string): [Tone, string] {

@@ -165,6 +165,9 @@ function writeFlow(p: Policy): [string, string][] {
     ["Group rate", writeRate(p.group_rate_limit, p.group_rate_period)],
     ["Order", p.order === "fifo" ? `one after the other in each group${(p.fifo_batch ?? 1) > 1 ? `, ${p.fifo_batch} at a time` : ""}; a failed task ${p.group_on_failure === "block" ? "blocks its group" : "is skipped"}` : ""],
     ["Full from", p.max_waiting ? plural(p.max_waiting, "waiting task") : ""],
+    ["Quarantine", p.max_lease_losses ? `after ${plural(p.max_lease_losses, "lost lease")} in a row` : ""],
+    ["Dead letters to", p.dead_letter],
+    ["No retry of", (p.non_retryable ?? []).join(", ")],
   ];
   return all.filter((row): row is [string, string] => !!row[1]);
 }

@@ -137,8 +137,8 @@ function Create({ onClose }: { onClose: () => void }) {
 /** isHeldUp says whether a worker has reported that the other side of a queue asked for a delay that has not ended. */
 export const isHeldUp = (q: Queue | undefined) => !!q?.paused_until && Date.parse(q.paused_until) > now.value;
 
-/** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration. */
-type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d", text: string];
+/** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration, l for texts between commas, s for a text. */
+type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d" | "l" | "s", text: string];
 
 const basics: Field[] = [
   ["concurrency", "Concurrency", "n", "most tasks that run at once over all workers; 0 = no limit"],
@@ -162,7 +162,15 @@ const flow: Field[] = [
   ["max_waiting", "Most waiting tasks", "n", "creates beyond are refused; 0 = no limit"],
 ];
 
-export const fields = [...basics, ...flow];
+const failure: Field[] = [
+  ["max_lease_losses", "Most lost leases", "n", "in a row, which end a task as quarantined; 0 = a lost lease is a failure like others"],
+  ["dead_letter", "Dead letters to", "s", "a queue that gets a task for each one that fails for good"],
+  ["non_retryable", "No retry of", "l", "kinds of errors that end a task, such as invalid_input,gone"],
+];
+
+export const fields = [...basics, ...flow, ...failure];
+
+const kindOf = (name: string) => fields.find(([field]) => field === name)?.[2];
 
 /** Choice is a setting with few values: name, title, values, meaning. The first value is the default. */
 type Choice = readonly [name: keyof Queue, title: string, values: string[], text: string];
@@ -180,7 +188,7 @@ export const choices = [backoff, ...flowChoices];
 /** valuesOf returns the settings of a queue as the texts of a form. */
 export function valuesOf(q: Queue): Record<string, string> {
   const values: Record<string, string> = {};
-  for (const [name, , kind] of fields) values[name] = q[name] === undefined ? "" : kind === "n" ? String(q[name]) : duration(q[name] as number);
+  for (const [name, , kind] of fields) values[name] = q[name] === undefined ? "" : kind === "d" ? duration(q[name] as number) : String(q[name]);
   for (const [name, , [first = ""]] of choices) values[name] = String(q[name] || first);
   return values;
 }
@@ -188,12 +196,13 @@ export function valuesOf(q: Queue): Record<string, string> {
 /** emptyValue returns the value that takes a setting back that was not set before. The period of a rate has none, and means nothing alone. */
 export function emptyValue(name: string): unknown {
   if (name === "fifo_batch") return 1;
-  return fields.some(([field, , kind]) => field === name && kind === "n") ? 0 : "0s";
+  return { n: 0, l: [], s: "", d: "0s" }[kindOf(name) ?? "d"];
 }
 
 /** readValue returns the value of a setting from the text of a form. */
 export function readValue(name: string, text: string): unknown {
-  if (fields.some(([field, , kind]) => field === name && kind === "n")) return Number(text);
+  if (kindOf(name) === "n") return Number(text);
+  if (kindOf(name) === "l") return text.split(",").map((part) => part.trim()).filter((part) => part !== "");
   return name === "fair" ? text === "true" : text;
 }
 
@@ -219,6 +228,10 @@ export function PolicyFields({ values = {} }: { values?: Record<string, string> 
       <details open={isFlow}>
         <summary>Shares, limits and order</summary>
         <div class="two">{flowChoices.map((choice) => <Select key={choice[0]} choice={choice} values={values} />)}{flow.map((field) => <Input key={field[0]} field={field} values={values} />)}</div>
+      </details>
+      <details open={failure.some(([name]) => isSet(name))}>
+        <summary>Failures</summary>
+        <div class="two">{failure.map((field) => <Input key={field[0]} field={field} values={values} />)}</div>
       </details>
     </>
   );

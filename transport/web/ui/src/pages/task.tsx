@@ -104,7 +104,7 @@ function stepsOf(t: Data): Step[] {
   let before = Date.parse(t.created_at);
   const wait = (at: string) => span((Date.parse(at) - before) / 1000);
   for (const e of t.errors ?? []) {
-    steps.push({ at: e.at, tone: "bad", error: e.error instanceof Raw ? e.error : undefined, text: <>attempt {e.attempt}{e.worker && <> on <b><bdi>{e.worker}</bdi></b></>} failed <span class="dim">({wait(e.at)} after the step before)</span></> });
+    steps.push({ at: e.at, tone: "bad", error: e.error instanceof Raw ? e.error : undefined, text: <>attempt {e.attempt}{e.worker && <> on <b><bdi>{e.worker}</bdi></b></>} failed{e.error_kind && <>, <code><bdi>{e.error_kind}</bdi></code></>} <span class="dim">({wait(e.at)} after the step before)</span></> });
     before = Date.parse(e.at);
   }
   if (t.status === "retained" && t.started_at) {

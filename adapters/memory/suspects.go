@@ -1,0 +1,64 @@
+package memory
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// A suspect is a task that has lost its lease and that no worker has released since. A worker holds at most one at a time. A
+// search sets the others aside, so that those behind them still go.
+
+// workerKey names a worker of a namespace.
+type workerKey struct{ namespace, worker string }
+
+// holdSuspect records the worker that holds r as a suspect, or that no longer does. It runs before r has its next life.
+func (s *Store) holdSuspect(r *record, next queue.Life) {
+	key := workerKey{r.lane.space.name, r.task.Worker}
+	if s.suspects[key] == r && next.Status != queue.StatusRetained {
+		delete(s.suspects, key)
+		s.wakeListeners(r.lane) // another suspect may go
+	}
+}
+
+// takesSuspect reports whether a worker may hold r besides what it holds.
+func (s *Store) takesSuspect(r *record, worker string) bool {
+	return r.losses == 0 || s.suspects[workerKey{r.lane.space.name, worker}] == nil
+}
+
+// cutSuspects returns the first of the tasks that start together, up to one that the worker may not hold with them.
+func (s *Store) cutSuspects(starts []*record, worker string) []*record {
+	for i, r := range starts {
+		if !s.takesSuspect(r, worker) || i > 0 && r.losses > 0 && slices.ContainsFunc(starts[:i], func(o *record) bool { return o.losses > 0 }) {
+			return starts[:i]
+		}
+	}
+	return starts
+}
+
+// setAside takes a ready task out of the sight of a search.
+func (s *Store) setAside(l *queueState, r *record, now time.Time) {
+	l.leaveFairShare(r)
+	l.ready.removeItem(r)
+	l.oldest.removeItem(r)
+	l.aside = append(l.aside, r)
+	if g := l.groups[r.task.Group]; g != nil && !l.queue.IsFIFO() { // in a FIFO queue the group waits for it
+		g.offered--
+		s.offerNext(g, now)
+	}
+}
+
+// returnAside makes the tasks ready again that a search has set aside.
+func (l *queueState) returnAside() {
+	for _, r := range l.aside {
+		l.ready.pushItem(r)
+		l.oldest.pushItem(r)
+		l.joinFairShare(r)
+		if g := l.groups[r.task.Group]; g != nil && !l.queue.IsFIFO() {
+			g.offered++
+		}
+		l.space.busy[l] = struct{}{}
+	}
+	l.aside = nil
+}
