@@ -459,7 +459,8 @@ func TestACellThatHangs(t *testing.T) {
 			return err
 		}
 		defer conn.Close()
-		defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
+		defer stop()
 		_, err = conn.Read(make([]byte, 1))
 		return errors.Join(ctx.Err(), err)
 	}

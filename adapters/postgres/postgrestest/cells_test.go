@@ -451,7 +451,8 @@ func muteServer(t *testing.T, dsn string) (s *mutedServer, url string) {
 			}
 			conns.Go(func() {
 				defer near.Close()
-				defer context.AfterFunc(ctx, func() { _ = near.Close() })()
+				stop := context.AfterFunc(ctx, func() { _ = near.Close() })
+				defer stop()
 				far, err := (&net.Dialer{}).DialContext(ctx, network, address)
 				if err != nil {
 					return

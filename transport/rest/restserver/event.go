@@ -47,7 +47,7 @@ func (c *call) listEventPage(filter queue.EventFilter, page queue.Page) (*huma.S
 		return nil, err
 	}
 	events, err := c.svc.ListEvents(c.requestContext(), filter, page.Limit)
-	if err = boundRows(c, events.Events, err); err != nil {
+	if err := boundRows(c, events.Events, err); err != nil {
 		return nil, err
 	}
 	return streamOutput(func() { c.replyJSON(restapi.EventPageOf(events)) }), nil

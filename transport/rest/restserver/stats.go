@@ -33,7 +33,7 @@ func listStats(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	}
 
 	all, err := c.svc.ListQueueStatuses(c.requestContext())
-	if err = boundRows(c, all, err); err != nil {
+	if err := boundRows(c, all, err); err != nil {
 		return nil, err
 	}
 	list := restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))
