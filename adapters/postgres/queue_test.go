@@ -39,11 +39,11 @@ func TestKnownQueues(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var k knownQueues
 			k.rememberQueue(mark, mail, k.currentGeneration())
-			time.Sleep(knownAge - 1)
+			time.Sleep(knownAge - time.Nanosecond)
 			if k.findQueue(mark) == nil {
 				t.Error("the row is forgotten early")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if k.findQueue(mark) != nil {
 				t.Errorf("the row is known after %v", knownAge)
 			}

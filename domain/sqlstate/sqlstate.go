@@ -15,6 +15,7 @@ const (
 	CheckViolation        = "23514"
 	InsufficientPrivilege = "42501"
 	LockNotAvailable      = "55P03" // a wait exceeded lock_timeout
+	LostStatement         = "26000" // the server has no prepared statement of that name
 	ProtocolViolation     = "08P01"
 	ReadOnly              = "25006" // a standby, a primary during a switch, or a transaction that says so
 	UndefinedSchema       = "3F000"

@@ -12,6 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // Database runs transactions and reads on the pool of a store. Its fields do not change after the first call.
@@ -162,7 +163,7 @@ func rollBack(ctx context.Context, conn *pgx.Conn) {
 // forgetStatements forgets the prepared statements of conn when the server has lost one, because it may have lost all. Else each of
 // the following calls would meet another lost one. It closes a connection that it cannot clear.
 func forgetStatements(ctx context.Context, conn *pgx.Conn, err error) {
-	if sent, ok := errors.AsType[*pgconn.PgError](err); !ok || sent.Code != "26000" || conn.IsClosed() {
+	if sent, ok := errors.AsType[*pgconn.PgError](err); !ok || sent.Code != sqlstate.LostStatement || conn.IsClosed() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
