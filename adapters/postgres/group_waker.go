@@ -31,6 +31,7 @@ var (
 	reviewLater     = statement("group.review.later")
 	releaseWaiting  = statement("group.release")
 	unmarkLanes     = statement("group.unmark")
+	unmarkFront     = statement("group.unmark.front")
 )
 
 // dueWake is a planned look at a group, or with grp 0 a review of a queue.
@@ -165,13 +166,21 @@ func readQueueByName(ctx context.Context, t *txn.Tx, namespace, name string) (*s
 	return queues[name], nil
 }
 
-// releaseWaitingTasks makes the next tasks ready that wait for groups of a queue without limits.
+// releaseWaitingTasks makes the next tasks ready that wait for groups of a queue without limits, and deletes the markers that are
+// left there.
 func (s *Store) releaseWaitingTasks(ctx context.Context, t *txn.Tx, w dueWake) (more bool, err error) {
+	markers := 0
+	t.Queue(lockGates, arg("queue_ids", []int32{w.queueID}))
+	t.QueueQuery(unmarkFront, scanEach(func(int64) { markers++ }), arg("queue_id", w.queueID), arg("limit", releaseStep))
+
 	var tasks []waitingGroupRow
 	err = t.Query(ctx, releaseWaiting, scanRows(groupWaitingColumns, func(row waitingGroupRow) { tasks = append(tasks, row) }),
 		arg("queue_id", w.queueID), arg("limit", releaseStep))
+	if more = markers == releaseStep || len(tasks) == releaseStep; more {
+		t.Queue(reviewLater, arg("queue_id", w.queueID), arg("after", firstGroup))
+	}
 	if err != nil || len(tasks) == 0 {
-		return false, err
+		return more, err
 	}
 
 	// A marker of a create has the place of its first task.
@@ -198,8 +207,5 @@ func (s *Store) releaseWaitingTasks(ctx context.Context, t *txn.Tx, w dueWake) (
 	}
 	queueRows(t, insertReady, readyColumns, ready)
 	events{}.countGroupWaiting(t, map[int32]int{w.queueID: unmarked - len(tasks)})
-	if more = len(tasks) == releaseStep; more {
-		t.Queue(reviewLater, arg("queue_id", w.queueID), arg("after", firstGroup))
-	}
 	return more, nil
 }

@@ -129,6 +129,15 @@ func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 		}
 		m.now = made.CreatedAt
 	}
+	for _, meta := range replacedQueues() {
+		q, err := queue.NewQueue(modelSpace, meta)
+		if err == nil {
+			_, err = m.s.CreateQueue(m.ctx, q)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if h.Shared != nil {
 		m.shared = h.Shared(t, m.s, modelSpace)
 	}
@@ -170,6 +179,7 @@ func (m *ModelRun) Step() error {
 		{3, m.callersRelease},
 		{3, m.locked},
 		{1, m.lockedKey},
+		{1, m.lockedReplace},
 		{1, m.lockedQueue},
 		{1, m.audit},
 		{6, m.cancel},

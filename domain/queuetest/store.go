@@ -29,6 +29,9 @@ type StoreHarness struct {
 	Lock func(t testing.TB, s queue.Store, id int64) (locked []int64, unlock func())
 	// LockKey lets another transaction create a task with a key; unlock rolls it back. nil as for Lock.
 	LockKey func(t testing.TB, s queue.Store, namespace, name, key string) (unlock func())
+	// LockReplaced lets another transaction create a task with a rule for its key that takes the place of another one; end ends that
+	// transaction. nil as for Lock.
+	LockReplaced func(t testing.TB, s queue.Store, namespace string, task queue.NewTask) (end func(commit bool))
 	// LockQueue lets another transaction lock the row of a queue until unlock; nil as for Lock.
 	LockQueue func(t testing.TB, s queue.Store, namespace, name string) (unlock func())
 	// Audit searches for rows that contradict each other; nil = the store has no such rows.

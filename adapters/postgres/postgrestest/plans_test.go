@@ -448,6 +448,8 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "'{}'", "5000"}, "", 2000},
 		{"an operator takes 100 finished tasks", "take.done", []string{queues, ids(first)}, "done_pkey", 3000},
 		{"an operator takes 100 waiting tasks", "take.ready", []string{queues, all(batch, "0", "smallint"), ids(waiting)}, "ready_pkey", 3000},
+		{"an operator takes 100 tasks that wait for their group", "take.waiting", []string{queues, ids(waiting), all(batch, "0", "integer"), ids(waiting), ids(waiting)}, "group_waiting_pkey", 3000},
+		{"the first tasks that wait for 100 groups", "group.waiting", []string{ids(waiting), strconv.Itoa(mail), "10"}, "group_waiting_pkey", 3000},
 		{"an operator deletes 100 tasks", "erase", []string{queues, ids(first)}, "task_pkey", 3000},
 		{"a step of a clean", "prune.clean", []string{strconv.Itoa(mail), "100"}, "done_pkey", 1500},
 		{"a look for contradictions in 10 ready rows", "contradict.step", walkArgs("ready"), "ready_pkey", 300},

@@ -50,11 +50,12 @@ func harness() queuetest.StoreHarness {
 			t.Cleanup(func() { _ = m.Close(context.WithoutCancel(t.Context())) })
 			return m
 		},
-		Lock:      lockHolds,
-		LockKey:   lockKey,
-		LockQueue: lockQueueRow,
-		Audit:     audit,
-		Features:  queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
+		Lock:         lockHolds,
+		LockKey:      lockKey,
+		LockReplaced: lockReplaced,
+		LockQueue:    lockQueueRow,
+		Audit:        audit,
+		Features:     queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
 	}
 }
 
@@ -91,6 +92,30 @@ func lockKey(t testing.TB, s queue.Store, namespace, name, key string) (unlock f
 		t.Fatal(err)
 	}
 	return func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
+}
+
+// lockReplaced has another transaction replace a task.
+func lockReplaced(t testing.TB, s queue.Store, namespace string, task queue.NewTask) (end func(commit bool)) {
+	t.Helper()
+	tx, err := s.(*postgres.Store).Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.(*postgres.Store).InTx(tx, namespace)
+	if err == nil {
+		_, err = in.CreateTask(t.Context(), task.Queue, task.TaskMeta)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(commit bool) {
+		t.Helper()
+		if !commit {
+			_ = tx.Rollback(context.WithoutCancel(t.Context()))
+		} else if err := tx.Commit(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // lockQueueRow has another transaction lock the row of a queue.

@@ -157,6 +157,13 @@ using unnest(@lane::integer[], @turn::bigint[]) i (lane, turn)
 where r.queue_id = @queue_id and r.lane = i.lane and r.turn = i.turn and r.n = 0
 returning r.turn
 
+-- name: group.unmark.front
+-- Deletes front markers of a queue that limits no groups any more, which no retain reads. The caller has the gate: a retain that
+-- has begun before writes no further ones
+delete from pgqueue.ready where ctid = any (array(
+    select r.ctid from pgqueue.ready r where r.queue_id = @queue_id and r.lane = 2147483647 order by r.turn limit @limit for update skip locked))
+returning turn
+
 -- name: group.reset
 -- Forgets all states of the groups of a queue. The caller has the gate
 delete from pgqueue.group_state where queue_id = @queue_id and grp <> 0
