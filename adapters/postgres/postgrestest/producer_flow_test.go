@@ -241,7 +241,7 @@ func checkFunctions(t *testing.T, roles roleLogins) {
 		where c.relnamespace = (select oid from pg_namespace where nspname = $1)
 		and case when c.relkind = 'S' then has_sequence_privilege($2, c.oid, $3) else false end` // an "and" has no order
 	for role, want := range map[string]struct{ functions, used string }{
-		"producer": {"api_version clock create_task create_tasks", "turn"},
+		"producer": {"api_version clock clock_inlined create_task create_tasks", "turn"},
 		"readonly": {"api_version clock nanos stay", ""},
 	} {
 		name := roles.prefix + "_" + role

@@ -29,7 +29,7 @@ create function pgqueue.clock() returns timestamptz
 -- The same clock for the statements of creates, retains, heartbeats and releases: a part of their expressions. The first call of
 -- PL/pgSQL in a transaction costs 10 us.
 create function pgqueue.clock_inlined() returns timestamptz
-    language sql volatile parallel safe as 'select pg_catalog.clock_timestamp()';
+    language sql volatile parallel safe return pg_catalog.clock_timestamp();
 do $$ begin
     if exists (select from pg_catalog.pg_extension where extname = 'citus') then
         create or replace function pgqueue.clock_inlined() returns timestamptz

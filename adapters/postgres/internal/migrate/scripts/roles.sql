@@ -101,9 +101,9 @@ begin
     -- Functions. PUBLIC may execute none of them. A view runs its functions with the rights of its reader.
     revoke execute on all functions in schema pgqueue from public;
     grant execute on all functions in schema pgqueue to pgqueue_server;
-    grant execute on function pgqueue.clock(), pgqueue.clock_inlined(), pgqueue.nanos(bigint), pgqueue.stay(bigint, bigint), pgqueue.api_version()
+    grant execute on function pgqueue.clock(), pgqueue.nanos(bigint), pgqueue.stay(bigint, bigint), pgqueue.api_version()
         to pgqueue_readonly;
-    grant execute on function pgqueue.clock(), pgqueue.api_version() to pgqueue_producer;
+    grant execute on function pgqueue.clock(), pgqueue.clock_inlined(), pgqueue.api_version() to pgqueue_producer;
     for name in select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace = (select relnamespace from pg_class where oid = 'pgqueue.queue'::regclass) and p.proname in ('create_task', 'create_tasks')
     loop
