@@ -357,7 +357,7 @@ func TestMovingInByABridge(t *testing.T) {
 	page := docs(t)[movingInPage]
 	var bridge string
 	for _, f := range page.code {
-		if strings.Contains(f.code, "bridge()") {
+		if strings.Contains(f.code, "\nbridge()") {
 			bridge = f.code
 		}
 	}
