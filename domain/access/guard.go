@@ -68,8 +68,6 @@ const (
 // targets is the table of the operations that checker decides.
 var targets = [256]target{
 	queue.OpCreateTask:       targetQueue,
-	queue.OpCreateQueue:      targetQueue,
-	queue.OpRegisterQueue:    targetQueue,
 	queue.OpGetQueue:         targetQueue,
 	queue.OpDeleteQueue:      targetQueue,
 	queue.OpCleanQueue:       targetQueue,

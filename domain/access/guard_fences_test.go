@@ -137,3 +137,35 @@ func TestWatch(t *testing.T) {
 		t.Errorf("a service without a guard: %v", err)
 	}
 }
+
+// TestDeadLetterKeepsToTheFence: each failure creates a task in the dead letter queue, so setting it needs the right to create
+// tasks there. The answer is the same for a queue that exists and for one that does not.
+func TestDeadLetterKeepsToTheFence(t *testing.T) {
+	for _, c := range []struct {
+		grant, target string
+		allowed       bool
+	}{
+		{"admin@own/mail*", "bills", false},
+		{"admin@own/mail*", "nowhere", false},
+		{"admin@own/mail*", "mail-failed", true},
+		{"admin@own/mail*", "", true},
+		{"admin@own", "bills", true},
+	} {
+		meta := queue.QueueMeta{Name: "mail"}
+		meta.DeadLetter = &c.target
+		for method, call := range map[string]func(context.Context, queue.Service) error{
+			"CreateQueue":   func(ctx context.Context, s queue.Service) error { _, err := s.CreateQueue(ctx, meta); return err },
+			"RegisterQueue": func(ctx context.Context, s queue.Service) error { _, err := s.RegisterQueue(ctx, meta); return err },
+			"UpdateQueue": func(ctx context.Context, s queue.Service) error {
+				_, err := s.UpdateQueue(ctx, "mail", meta)
+				return err
+			},
+		} {
+			fake := newFakeService()
+			err := call(as(t, "id", c.grant), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}))
+			if c.allowed != (err == nil) || !c.allowed && (queue.KindOf(err) != queue.KindDenied || len(*fake.reached) > 0) {
+				t.Errorf("%s with %s and dead_letter %q: %v", method, c.grant, c.target, err)
+			}
+		}
+	}
+}

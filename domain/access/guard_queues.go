@@ -21,7 +21,49 @@ func (g *guard) UpdateQueue(ctx context.Context, name string, meta queue.QueueMe
 	if err := checkQueue(s, action, g.namespace, name); err != nil {
 		return nil, err
 	}
+	if err := g.checkDeadLetter(ctx, meta); err != nil {
+		return nil, err
+	}
 	return g.next.UpdateQueue(ctx, name, meta)
+}
+
+// CreateQueue needs the right to manage the queue.
+func (g *guard) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	if err := g.checkNewQueue(ctx, meta); err != nil {
+		return nil, err
+	}
+	return g.next.CreateQueue(ctx, meta)
+}
+
+// RegisterQueue needs the right to manage the queue.
+func (g *guard) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	if err := g.checkNewQueue(ctx, meta); err != nil {
+		return nil, err
+	}
+	return g.next.RegisterQueue(ctx, meta)
+}
+
+func (g *guard) checkNewQueue(ctx context.Context, meta queue.QueueMeta) error {
+	s, err := findActionScope(ctx, queue.ActionQueueManage, g.namespace)
+	if err != nil {
+		return err
+	}
+	if err := checkQueue(s, queue.ActionQueueManage, g.namespace, meta.Name); err != nil {
+		return err
+	}
+	return g.checkDeadLetter(ctx, meta)
+}
+
+// checkDeadLetter demands the right to create tasks in the dead letter queue of meta: each failure creates one there.
+func (g *guard) checkDeadLetter(ctx context.Context, meta queue.QueueMeta) error {
+	if meta.DeadLetter == nil || *meta.DeadLetter == "" {
+		return nil
+	}
+	s, err := findActionScope(ctx, queue.ActionTaskCreate, g.namespace)
+	if err != nil {
+		return err
+	}
+	return checkQueue(s, queue.ActionTaskCreate, g.namespace, *meta.DeadLetter)
 }
 
 // pausesQueue reports whether meta sets nothing but Paused, perhaps under a condition.
