@@ -48,14 +48,35 @@ func (p *sqlProducer) In(namespace string) (queue.Service, error) {
 }
 
 func (p *sqlProducer) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
-	id, err := sqltx.CreateTask(ctx, p.db, name, meta, sqltx.WithNamespace(p.Namespace()))
+	id, err := repeatSerialized(func() (int64, error) {
+		return sqltx.CreateTask(ctx, p.db, name, meta, sqltx.WithNamespace(p.Namespace()))
+	})
 	if err != nil {
 		return nil, err
 	}
 	return p.read(ctx, id)
 }
 
+// repeatSerialized repeats a transaction that PostgreSQL ended because of others, as a caller must under a default isolation of
+// serializable.
+func repeatSerialized[V any](do func() (V, error)) (V, error) {
+	for try := 1; ; try++ {
+		v, err := do()
+		var sent interface {
+			error
+			SQLState() string
+		}
+		if !errors.As(err, &sent) || sent.SQLState() != "40001" || try == 50 {
+			return v, err
+		}
+	}
+}
+
 func (p *sqlProducer) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
+	return repeatSerialized(func() ([]*queue.Task, error) { return p.createTasksOnce(ctx, tasks) })
+}
+
+func (p *sqlProducer) createTasksOnce(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	tx, err := p.db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
