@@ -83,7 +83,7 @@ var formerQueues = []formerQueue{
 			('mail', '{"n":5}', 'created', now() - interval '1 h', now() - interval '1 h', 0, null),
 			('mail', '{"n":8}', 'active', now() - interval '1 h', now() - interval '1 h', 5, null),
 			('other', '{"n":9}', 'created', now() - interval '1 h', now() - interval '1 h', 5, null)`,
-		locked: `select from pgboss.job where data = '{"n":5}' for update`, left: "select count(*) from pgboss.job where name in ('mail', 'other')", stays: 2, key: "first",
+		locked: `select from pgboss.job where data = '{"n":5}' for update`, left: "select count(*) from pgboss.job where name in ('mail', 'other')", stays: 2, // several jobs may have one singleton_key
 	},
 	{
 		name: "gue", prepare: migrateGue,

@@ -22,7 +22,10 @@ if [ -d /run/systemd/system ]; then
 	# An upgrade starts the running services again, with their new programs. On deb, a package that comes back after its removal
 	# finds its services still enabled, and starts them.
 	for unit in pgqueue-server.service pgqueue-worker.service; do
-		if systemctl --quiet is-enabled "$unit"; then systemctl restart "$unit"; else systemctl try-restart "$unit"; fi
+		start=try-restart
+		if systemctl --quiet is-enabled "$unit"; then start=restart; fi
+		# Without its database a service does not start; the package is in place all the same.
+		systemctl "$start" "$unit" || echo "pgqueue: $unit does not start; see: systemctl status $unit"
 	done
 fi
 

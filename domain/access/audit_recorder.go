@@ -92,13 +92,12 @@ func (r *AuditRecorder) Record(ctx context.Context, e AuditEntry, err error) {
 	e.Calls = 1
 	e = e.Clean()
 
-	if isRefusal(err) {
-		if r.Refused != nil {
-			r.Refused(e.Action, queue.KindOf(err))
-		}
-		if !r.startRefusal(e) {
-			return
-		}
+	if isRefusal(err) && r.Refused != nil {
+		r.Refused(e.Action, queue.KindOf(err))
+	}
+	// A caller without any right may fail to sign in, or to get a code, in any way and any number.
+	if (isRefusal(err) || err != nil && e.Action == queue.ActionAccessSelf) && !r.startRefusal(e) {
+		return
 	}
 	r.writeEntry(ctx, e)
 }

@@ -44,7 +44,7 @@ func fakeTask(id int64) (*queue.Task, error) {
 	}
 	return &queue.Task{
 		ID: id, Namespace: "own", Queue: name, Payload: content(), Result: content(), Progress: content(),
-		Headers: map[string]string{"h": secret}, Errors: []queue.AttemptError{{Attempt: 1, Error: content()}},
+		Headers: map[string]string{"h": secret}, Errors: []queue.AttemptError{{Attempt: 1, Error: content(), Kind: secret, Fingerprint: secret}},
 	}, nil
 }
 

@@ -623,3 +623,22 @@ func testScaling(t *testing.T) {
 		t.Errorf("%s of %q must be a number, got %v", trigger.Metadata.ValueLocation, schema, kind)
 	}
 }
+
+// TestGrantsOfDefinitions: the servers read the file of tokens as a whole, so no definition may put a line into it that they refuse.
+func TestGrantsOfDefinitions(t *testing.T) {
+	system, err := render(t, least+"definitions: {file: \"namespace: pgqueue\\nqueues: {}\\n---\\nqueues: {}\"}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tokens := system["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData["tokens"]; strings.Contains(tokens, "@pgqueue") || !strings.Contains(tokens, "admin@default") {
+		t.Errorf("the system namespace is among the grants: %q", tokens)
+	}
+
+	many := make([]string, 101)
+	for i := range many {
+		many[i] = fmt.Sprintf("namespace: n%d", i)
+	}
+	if _, err := render(t, least+fmt.Sprintf("definitions: {file: %q}\n", strings.Join(many, "\n---\n"))); err == nil || !strings.Contains(err.Error(), "must have at most 100 namespaces, which are the grants of a token, got 101") {
+		t.Errorf("101 namespaces: %v", err)
+	}
+}

@@ -30,6 +30,7 @@ func TestFailedSignInsDoNotFillTheAudit(t *testing.T) {
 		do(t, http.MethodPost, s.URL()+"/api/session", `{"token":"`+stranger+`"}`)
 		do(t, http.MethodPost, s.URL()+"/api/session", `{"code":"`+strings.Replace(stranger, "pgq_", "pgc_", 1)+`"}`)
 		do(t, http.MethodPost, s.URL()+"/api/session", `{"token":"`+stranger[:9]+`"}`)
+		do(t, http.MethodPost, s.URL()+"/api/session", `{}`)
 		doAs(t, stranger, http.MethodGet, s.URL()+"/api/queue", "")
 		p := &page{T: t, url: s.URL(), cookies: []*http.Cookie{{Name: "pgqueue-" + port, Value: strings.Replace(stranger, "pgq_", "pgs_", 1)}}}
 		p.ask(http.MethodGet, "/api/queue", "")
@@ -42,7 +43,7 @@ func TestFailedSignInsDoNotFillTheAudit(t *testing.T) {
 	const most = 30 // 16 claims, and one entry for each action of the others
 	changed := found.Entries[len(found.Entries)-1]
 	if n := len(found.Entries); n < 3 || n > most || changed.Operation != "create_queue" {
-		t.Errorf("500 refusals make %d entries, want at most %d, and the first entry is %+v", n, most, changed)
+		t.Errorf("600 refusals make %d entries, want at most %d, and the first entry is %+v", n, most, changed)
 	}
 }
 

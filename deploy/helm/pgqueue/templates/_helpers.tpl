@@ -52,10 +52,14 @@ with it, and a grant of it would be a wrong line in the servers' file of tokens.
 {{- if .Values.definitions.file }}
 {{- range regexSplit "(?m)^---(?:[ \t].*)?$" .Values.definitions.file -1 }}
 {{- $name := get (fromYaml .) "namespace" | default $.Values.server.namespace | toString | trim | lower }}
-{{- if regexMatch "^[a-z][a-z0-9_-]{0,62}$" $name }}{{ $names = append $names $name }}{{ end }}
+{{- if and (regexMatch "^[a-z][a-z0-9_-]{0,62}$" $name) (ne $name "pgqueue") }}{{ $names = append $names $name }}{{ end }}
 {{- end }}
 {{- end }}
-{{- uniq $names | toJson }}
+{{- $names = uniq $names }}
+{{- if gt (len $names) 100 }}
+{{- fail (printf "definitions.file: must have at most 100 namespaces, which are the grants of a token, got %d; split it into releases" (len $names)) }}
+{{- end }}
+{{- toJson $names }}
 {{- end }}
 
 {{- /* The secret with the tokens: keys admin, worker, metrics, definitions, and tokens, which is the server's file of them. */}}

@@ -81,6 +81,10 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		}
 	}
 
+	if err := checkTargets(d, queues, remains); err != nil {
+		return nil, err
+	}
+
 	plan := planQueues(svc, d.queues, queues)
 	for _, q := range d.queues {
 		groups, named := d.groups[q.name]
@@ -115,12 +119,52 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		if err := checkEmpty(ctx, svc, q); err != nil {
 			return nil, err
 		}
+		// A file that names no tickers leaves all of them.
+		if i := slices.IndexFunc(tickers, func(t *queue.Ticker) bool { return t.Queue == q.Name }); i >= 0 && !d.named["tickers"] {
+			return nil, &queue.Error{
+				Op: "prune", Kind: queue.KindConflict, Subject: "queue " + q.Name,
+				Msg: fmt.Sprintf("must have no tickers, got %.64q; name the tickers in the file too, or delete it", tickers[i].Name),
+			}
+		}
 		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, func(ctx context.Context) error {
 			_, err := svc.DeleteQueue(ctx, q.Name, queue.IfVersion(q.Version))
 			return err
 		}})
 	}
 	return plan, nil
+}
+
+// checkTargets refuses a dead letter queue that is not there, or leads in a circle, after the changes. remains reports whether a queue
+// is there then. The server would refuse it too, after it has made other changes of the file.
+func checkTargets(d definition, present []*queue.Queue, remains func(name string) bool) error {
+	after := map[string]*queue.Queue{}
+	for _, q := range present {
+		if remains(q.Name) {
+			after[q.Name] = q
+		}
+	}
+	for i := range d.queues {
+		q := &d.queues[i]
+		want := q.want
+		if former := after[q.name]; former != nil && !q.given["dead_letter"] {
+			want.DeadLetter = former.DeadLetter
+		}
+		want.Name = q.name
+		after[q.name] = &want
+	}
+
+	find := func(name string) (*queue.Queue, error) {
+		if q := after[name]; q != nil {
+			return q, nil
+		}
+		return nil, queue.NotFoundQueue(name)
+	}
+	for i := range d.queues {
+		if err := after[d.queues[i].name].CheckDeadLetter(find); err != nil {
+			return d.queues[i].at.locate(err)
+		}
+	}
+	return nil
 }
 
 // listTickers lists all tickers of the namespace.
