@@ -401,6 +401,26 @@ func contentOf(t *testing.T, conn *pgx.Conn) (rows string) {
 	return rows
 }
 
+// muteOrdered replaces a task of a FIFO queue, and completes one, in transactions that mute NOTIFY.
+func muteOrdered(t *testing.T, s *postgres.Store, exec func(t *testing.T, sql string, args ...any)) {
+	t.Helper()
+	q, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{Name: "ordered", FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateQueue(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	const create = `select pgqueue.create_task('ordered', key => 'k', options => '{"group": "g", "on_conflict": "replace"}')`
+	exec(t, "begin; set local pgqueue.notify = off; "+create+"; "+create+"; commit")
+
+	held, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: queue.DefaultNamespace, Queues: []string{"ordered"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
+	if err != nil || len(held[0]) != 1 {
+		t.Fatal(held, err)
+	}
+	exec(t, fmt.Sprintf("begin; set local pgqueue.notify = off; select pgqueue.complete_task(%d, %d, '1'::json); commit", held[0][0].ID, held[0][0].Lease.Token))
+}
+
 // TestFunctionsAreClosed walks pg_proc: no function of the schema is executable by PUBLIC, and each that runs with the
 // rights of its owner, or has a body that is read when it runs, has a search path.
 func TestFunctionsAreClosed(t *testing.T) {
@@ -609,6 +629,7 @@ func TestSQLTransactions(t *testing.T) {
 		}
 		exec(t, "begin; set local pgqueue.notify = off; select pgqueue.create_task('mail'); commit")
 		exec(t, "select pgqueue.create_task('mail', delay => '1 h')")
+		muteOrdered(t, s, exec)
 		exec(t, "begin; select pgqueue.create_task('mail'); select pgqueue.create_task('mail'); commit; select pg_notify('pgqueue', 'end')")
 		for _, want := range []string{"- default/mail", "end"} {
 			n, err := listener.WaitForNotification(t.Context())

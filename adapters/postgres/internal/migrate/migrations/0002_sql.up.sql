@@ -242,7 +242,9 @@ begin
     if task_grp is not null and (q."order" = 'fifo' or q.group_concurrency > 0 or q.group_policies > 0) then
         insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
         values (nextval('pgqueue.marker'), n.id, answer_key.queue_id, 2147483647, 0, 0, task_grp);
-        perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
+        if coalesce(current_setting('pgqueue' || '.notify', true), '') <> 'off' then
+            perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
+        end if;
     end if;
 
     since := coalesce(owner.since, n.created_at);
@@ -662,7 +664,7 @@ begin
         insert into pgqueue.ready (turn, task_id, queue_id, lane, attempt, n, grp)
         values (nextval('pgqueue.marker'), complete_task.id, q.id, 2147483647, 0, 0, l.grps[place]);
     end if;
-    if q.gated then
+    if q.gated and coalesce(current_setting('pgqueue' || '.notify', true), '') <> 'off' then
         perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
     end if;
 
