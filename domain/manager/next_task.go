@@ -25,9 +25,9 @@ func (m *Manager) NextTask(ctx context.Context, worker string, queues ...string)
 }
 
 // ReleaseTask ends the lease of a task: success with its result, or failure with its error. result is marshalled as
-// queue.Marshal does, an error of a kind gives the kind of the failure, and a result that cannot be stored as JSON is made storable, so that it cannot keep the task from
-// ending. The token is that of this manager's last NextTask for the task; without one, any lease of it ends. status, when
-// not nil, is set to the new status of the task.
+// queue.Marshal does. An error with a kind gives the failure its kind. A result that cannot be stored as JSON is made storable,
+// so that it cannot keep the task from ending. The token is that of this manager's last NextTask for the task; without one, any
+// lease of it ends. status, when not nil, is set to the new status of the task.
 //
 // It is carried out, within the call timeout, even when ctx has ended: the outcome of a task that ran into its own
 // deadline must not be lost.
