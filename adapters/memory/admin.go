@@ -26,6 +26,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	for _, id := range sortUnique(ids) {
 		r, err := s.findTask(namespace, id, now)
 		switch {
+		// A task that is not there is left out: the answer lists those that are.
 		case err != nil:
 		case withErrors:
 			tasks = append(tasks, r.copyTaskWithErrors())
@@ -91,12 +92,14 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 
 	matches := s.matchTasks(namespace, q.TaskFilter, now)
 	if q.OldestFirst {
+		// The roster yields the newest first, so the other order needs all of them at once.
 		all := slices.Collect(matches)
 		slices.Reverse(all)
 		matches = slices.Values(all)
 	}
 
 	page := queue.TaskPage{Tasks: []*queue.Task{}}
+	// The loop goes on behind a full page, because Count is that of the whole list.
 	skip, bytes := p.Offset, 0
 	for r := range matches {
 		page.Count++
@@ -108,6 +111,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		default:
 			t := r.copyTask()
 			bytes += t.Bytes()
+			// A page has at least one task, also where that one exceeds the bound on bytes.
 			if n := len(page.Tasks); n == p.Limit || n > 0 && bytes > queue.MaxPageBytes {
 				page.Next = formatTaskCursor(page.Tasks[n-1].ID, q.OldestFirst)
 				continue
@@ -138,6 +142,7 @@ func parseTaskCursor(c string, oldestFirst bool) (int64, error) {
 	if c == "" {
 		return 0, nil
 	}
+	// The comparison with the formatted id refuses cursors of the other order, signs and leading zeros.
 	id, err := strconv.ParseInt(c[1:], 36, 64)
 	if err != nil || id < 0 || formatTaskCursor(id, oldestFirst) != c {
 		return 0, errUnknownCursor()
@@ -232,6 +237,8 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 
 		switch err := s.applyToTask(namespace, id, sel.DryRun, move, do, now, &b); {
 		case err == nil:
+		// A call with ids reports each refused task. A filter passes over those that cannot take part, as its
+		// selection is of the present.
 		case sel.Filter == nil:
 			if b.Errs == nil {
 				b.Errs = map[int64]error{}
@@ -278,6 +285,7 @@ func (s *Store) applyToTask(namespace string, id int64, dryRun bool, move queue.
 
 	was := r.task.Status
 	if dryRun {
+		// The caller of a dry run never sees this error: it only keeps the task out of the count.
 		if move == "" && was == queue.StatusRetained || move != "" && !queue.Allowed(was, move) {
 			return queue.ErrConflict
 		}
@@ -322,6 +330,7 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	defer s.mu.Unlock()
 
 	byName := map[string]*queue.Worker{}
+	// The order of the heap is of no use here; names sort the answer below.
 	for _, r := range s.leased.order.items {
 		if r.lane.gone || r.task.Namespace != namespace {
 			continue
@@ -343,6 +352,7 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	var room queue.ListRoom
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		w := byName[name]
+		// The list of queues is cut to keep the answer small; the count is that of all.
 		w.QueueCount = len(w.Queues)
 		w.Queues = w.Queues[:min(len(w.Queues), queue.MaxWorkerQueues)]
 		if err := room.Add(w.Bytes(), queue.RemedyWorkers); err != nil {

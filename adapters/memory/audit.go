@@ -45,6 +45,7 @@ func (a *Audit) RecordAudit(ctx context.Context, e access.AuditEntry) error {
 	a.lastID++
 	e = e.Clean()
 	e.ID = a.lastID
+	// Microseconds are what a cursor keeps, as in PostgreSQL.
 	e.At = a.clock().UTC().Truncate(time.Microsecond)
 
 	// A clock that went back puts an entry between others.
@@ -82,6 +83,7 @@ func (a *Audit) ListAudit(ctx context.Context, f access.AuditFilter) (access.Aud
 			return access.AuditPage{}, err
 		}
 		size += len(entry)
+		// A page has at least one entry, also where that one exceeds the bound on bytes.
 		if n := len(page.Entries); n == f.Limit || n > 0 && size > queue.MaxPageBytes {
 			last := page.Entries[n-1]
 			page.Next = access.AuditCursor(last.At, last.ID)

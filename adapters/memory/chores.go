@@ -25,6 +25,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	switch chore {
 	case queue.ChorePromote:
 		s.forEachDue(st, &s.delayed, func(r *record) time.Time { return r.task.DelayedAt }, func(r *record) {
+			// The heap of a task follows from its time, so the task leaves it before the time changes.
 			s.unplaceTask(r)
 			s.placeTask(r, r.task.DelayedAt) // ready since then
 			st.recordWakeUp(r.lane)
@@ -39,6 +40,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			}
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
+			// A rescued task that waits for its backoff is not ready, so it wakes no caller.
 			if r.lane.ready.countItems() > 0 && r.lane.isRetainable(now) {
 				st.recordWakeUp(r.lane)
 			}
@@ -78,6 +80,7 @@ func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Ti
 			continue
 		}
 		at := due(r)
+		// The heap is ordered by time, so the first one that is not due ends the step.
 		if at.After(st.now) {
 			st.done.NextIn = at.Sub(st.now)
 			return
@@ -108,6 +111,7 @@ func (s *Store) rescueTask(r *record, now time.Time) queue.EventKind {
 	r.task.Result = failed.Error
 	s.moveAllowed(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
 	after := r.task.Life()
+	// The life of a task has no losses, because callers never see them.
 	after.Losses = r.losses
 	failed.Kind = r.lane.queue.KindOfLoss(after)
 	r.appendAttemptError(failed, now)
@@ -141,6 +145,7 @@ func (s *Store) pruneDeleted(st *step) {
 			s.removeTask(r)
 			st.done.Moved++
 		}
+		// A queue stays in the list until its last task has left, also over several steps.
 		if len(l.roster.rows) == l.roster.dead {
 			s.dropped = s.dropped[1:]
 		}
@@ -163,6 +168,7 @@ func (s *Store) pruneDeleted(st *step) {
 func (s *Store) pruneQueue(l *queueState, st *step) {
 	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
 		leaves := r.task.FinishedAt.Add(l.queue.FinishedStay())
+		// NextIn is the least over all queues, so a queue with a later end does not delay another.
 		if in := leaves.Sub(st.now); in > 0 {
 			if st.done.NextIn == 0 || in < st.done.NextIn {
 				st.done.NextIn = in

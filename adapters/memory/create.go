@@ -59,6 +59,7 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 	switch {
 	case answer == queue.KeyReject:
 		return queue.Created{Err: queue.RejectedKey(t.Queue, t.Key, owner.task.ID)}
+	// White space alone is no difference: clients in other languages format the same value differently.
 	case answer == queue.KeyReturn && !equalJSON(owner.task.Payload, t.Payload):
 		return queue.Created{Err: errKeyReused(t)}
 	case answer == queue.KeyReturn:
@@ -67,6 +68,7 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 		return queue.Created{Task: v}
 	}
 
+	// After the key: a repeat of a create succeeds in a full queue, as it adds nothing.
 	if err := l.checkWaiting(1); err != nil && !unlimited {
 		return queue.Created{Err: err}
 	}
@@ -88,16 +90,19 @@ func (s *Store) answerKey(l *queueState, t *queue.NewTask, now time.Time) (*reco
 // replaceTask creates t in the place of a waiting task, which ends cancelled.
 func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now time.Time) queue.Created {
 	was, since := owner.task.Status, owner.since
+	// The first replacement counts from the creation of the task. Later ones keep that time, so that a debounce ends.
 	if since.IsZero() {
 		since = owner.task.CreatedAt
 	}
 	if t.Debounce > 0 {
+		// DelayedAt is absolute, and insertTask would prefer a delay to it.
 		t.Delay, t.DelayedAt = 0, t.DebouncedAt(now, since)
 	}
 	r := s.insertTask(l, t, now)
 	r.since = since
 
 	_ = s.moveTask(owner, queue.MoveCancel, queue.Circumstances{Now: now}) // allowed: the task waits
+	// After the insert, because the reason names the new id.
 	owner.appendAttemptError(queue.AttemptError{Error: queue.Superseded(r.task.ID)}, now)
 	s.recordEvent(owner, queue.EventCancelled, "", now)
 	return queue.Created{Task: r.copyTask(), Superseded: owner.task.ID, WasStatus: was}
@@ -110,6 +115,7 @@ func (l *queueState) checkWaiting(more int) error {
 
 // checkCreates checks that every one of tasks can be created beside the others.
 func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) error {
+	// The tasks of one call may share keys, so each is checked against those before it too.
 	type slot struct{ queue, key string }
 	payloads, made := map[slot]json.RawMessage{}, map[string]int{}
 	for i, t := range c.Tasks {
@@ -127,6 +133,7 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 			return queue.At(place, queue.RejectedKey(t.Queue, t.Key, owner.task.ID))
 		case queue.KeyReturn:
 			there, ok = owner.task.Payload, true
+		// Both make a task; the payload of a former one does not matter.
 		case queue.KeyTake, queue.KeySupersede:
 		}
 		if ok && !equalJSON(there, t.Payload) {
@@ -153,6 +160,7 @@ func (s *Store) findTaskByKey(l *queueState, key string, now time.Time) *record 
 		return nil
 	}
 	r := l.keys[key]
+	// The pruner may be late; a key is free from the end of the retention on.
 	if r != nil && l.isPastRetention(r, now) {
 		s.removeTask(r)
 		return nil

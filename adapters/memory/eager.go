@@ -15,6 +15,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 
 	defer s.mu.Unlock()
 
+	// The counter grows with each task that becomes ready, so an equal one needs no search.
 	before := s.ready
 	made, err := s.createBatch(c, now)
 	if err != nil {

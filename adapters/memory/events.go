@@ -54,6 +54,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		switch {
 		case err != nil || after < 0:
 			return queue.EventPage{}, errUnknownCursor()
+		// A number of the future comes from a process before a restart: this feed began anew at 1.
 		case after+1 < next || after > s.feed.last:
 			return queue.EventPage{}, &queue.Error{
 				Kind: queue.KindCursorExpired, Field: "cursor", Msg: "is older than what is kept; start again without it",
@@ -63,6 +64,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	}
 
 	page := queue.EventPage{Events: []queue.Event{}}
+	// The cursor passes over events that the filter leaves out, so the next page does not read them again.
 	for ; next <= s.feed.last && len(page.Events) < limit; next++ {
 		if e := s.feed.eventNumber(next); e.Namespace == namespace && f.Matches(e) {
 			page.Events = append(page.Events, e)

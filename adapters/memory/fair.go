@@ -18,6 +18,7 @@ func (l *queueState) joinFairShare(r *record) {
 		share = &fairShare{newHeap(l.isBefore, func(r *record) *int { return &r.share })}
 		l.shares[r.task.Group] = share
 		g := l.findGroup(r.task.Group)
+		// Without this, a group that was idle for an hour would take all starts until it has caught up.
 		g.served = math.Max(g.served, l.virtual)
 	}
 	share.ready.pushItem(r)
@@ -25,6 +26,7 @@ func (l *queueState) joinFairShare(r *record) {
 
 // leaveFairShare takes a task out of the share of its group.
 func (l *queueState) leaveFairShare(r *record) {
+	// Index + 1 in the share: 0 says that the queue was not fair when the task became ready.
 	if r.share == 0 {
 		return
 	}
@@ -44,6 +46,7 @@ func (l *queueState) firstReadyTask() *record {
 
 	for name, share := range l.shares {
 		r, _ := share.ready.earliest()
+		// Fairness holds within a priority: a lower one never passes a higher one.
 		if r.task.Priority != first.task.Priority {
 			continue
 		}
@@ -57,6 +60,7 @@ func (l *queueState) firstReadyTask() *record {
 
 // rebuildFairShares fills the shares after a change of the queue.
 func (l *queueState) rebuildFairShares() {
+	// All tasks leave before the first one joins, because a share may be in an order that the change made wrong.
 	for _, r := range l.ready.order.items {
 		l.leaveFairShare(r)
 	}

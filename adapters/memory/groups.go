@@ -41,6 +41,7 @@ func (l *queueState) findGroup(name string) *groupState {
 			return a.order < b.order
 		}, func(r *record) *int { return &r.place })
 		for _, r := range l.ready.order.items {
+			// Tasks without a group state became ready before it; offerNext relies on a complete count.
 			if r.task.Group == name {
 				g.offered++
 			}
@@ -56,6 +57,7 @@ func (l *queueState) limitsOfTask(r *record) (*groupState, queue.GroupLimits) {
 		return nil, queue.GroupLimits{}
 	}
 	g := l.groups[r.task.Group]
+	// No state is made for a group without limits, so queues with millions of groups cost nothing here.
 	if g == nil && !l.queue.LimitsGroups() || g != nil && g.policy.IsEmpty() && !l.queue.LimitsGroups() {
 		return nil, queue.GroupLimits{}
 	}
@@ -78,11 +80,13 @@ func (s *Store) chooseStarts(r *record, now time.Time, most int) []*record {
 		}
 		slices.Sort(waiting)
 	} else {
+		// Only a FIFO queue starts several tasks of a group at once, as they stay in one batch.
 		most = 1
 	}
 
 	after := g.state
 	chosen, _ := after.Admit(limits, now, waiting, most)
+	// In a FIFO queue an older task may be the next one, and then r waits behind it.
 	if !slices.Contains(chosen, r.task.ID) {
 		s.waitForGroup(r, g)
 		s.offerNext(g, now)
@@ -119,6 +123,7 @@ func (s *Store) waitForGroup(r *record, g *groupState) {
 // startTask records the start of r in the state of its group and in the rate of its queue.
 func (s *Store) startTask(r *record, now time.Time) {
 	l := r.lane
+	// The search has checked the limits under the same lock, so Admit always admits here.
 	_, l.rateState, _ = l.queue.Rate().Admit(l.rateState, now, 1)
 	if g := l.groups[r.task.Group]; g != nil && l.queue.Fair {
 		g.served += 1 / float64(cmp.Or(g.policy.Weight, 1))
@@ -147,6 +152,7 @@ func (s *Store) endPlace(r *record, now time.Time) {
 	switch is := r.task.Status; {
 	case is == queue.StatusRetained:
 		return
+	// A retry keeps the place, so that no later task of the group passes it.
 	case l.queue.IsFIFO() && is.Waiting():
 	case l.queue.IsFIFO() && is == queue.StatusFailed && l.queue.GroupOnFailure == queue.GroupBlock:
 	default:
@@ -173,6 +179,7 @@ func (s *Store) offerNext(g *groupState, now time.Time) {
 	probe := g.state
 	chosen, next := probe.Admit(g.lane.queue.LimitsOf(g.policy), now, waiting, 1)
 	if len(chosen) == 0 {
+		// Zero as the time: a place must become free first, and its end calls this again.
 		s.planGroup(g, next)
 		return
 	}
@@ -189,6 +196,7 @@ func (s *Store) offerTask(r *record, g *groupState) {
 	l.oldest.pushItem(r)
 	l.joinFairShare(r)
 	g.offered++
+	// The queue may have left the busy ones when its last ready task went to the group.
 	l.space.busy[l] = struct{}{}
 	s.wakeListeners(l)
 }
@@ -207,6 +215,7 @@ func (s *Store) planGroup(g *groupState, at time.Time) {
 // wakeGroups makes tasks of groups ready that a limit of time held up.
 func (s *Store) wakeGroups(st *step) {
 	for g, ok := s.waking.earliest(); ok; g, ok = s.waking.earliest() {
+		// The heap is ordered by time, so the first one that is not due ends the step.
 		if in := g.wakeAt.Sub(st.now); in > 0 {
 			if st.done.NextIn == 0 || in < st.done.NextIn {
 				st.done.NextIn = in
@@ -223,6 +232,7 @@ func (s *Store) wakeGroups(st *step) {
 // holds up those that the new settings hold up.
 func (s *Store) reviewGroups(l *queueState) {
 	for _, g := range l.groups {
+		// offerTask changes the heap, so the loop needs a copy.
 		for _, r := range slices.Clone(g.waiting.order.items) {
 			s.offerTask(r, g)
 		}
@@ -249,6 +259,7 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 	page := queue.GroupPage{Groups: []*queue.Group{}}
 	for _, name := range slices.Sorted(maps.Keys(l.groups)) {
 		g := l.groups[name].describe(now)
+		// A group that only was named once has nothing to show. PostgreSQL has no row of it either.
 		if name <= q.Cursor && q.Cursor != "" || g.IsEmpty() && g.Waiting == 0 && g.Retained == 0 {
 			continue
 		}
@@ -273,6 +284,7 @@ func (g *groupState) describe(now time.Time) *queue.Group {
 	}
 
 	probe := g.state
+	// The id 0 stands for one more task: the answer is when it could start.
 	_, out.Next = probe.Admit(l.queue.LimitsOf(g.policy), now, []int64{0}, 1)
 	if l.queue.IsFIFO() && l.queue.GroupOnFailure == queue.GroupBlock {
 		for _, id := range g.state.Holders {
@@ -338,6 +350,7 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 	}
 	g := l.findGroup(group)
 	for _, id := range slices.Clone(g.state.Holders) {
+		// Places of running tasks stay: an unblock must not start a second task beside one.
 		if r := s.tasks[id]; r == nil || r.task.Status.Finished() {
 			g.state.Free(id)
 		}
@@ -350,6 +363,7 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 func (s *Store) pauseFor(r *record, scope queue.Scope, until time.Time) {
 	l := r.lane
 	switch {
+	// A pause never becomes shorter by a release: an operator may have set the longer one.
 	case scope == queue.ScopeQueue && until.After(l.queue.PausedUntil):
 		l.queue.PausedUntil = until
 	case scope == queue.ScopeGroup && r.task.Group != "":

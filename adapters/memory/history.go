@@ -35,6 +35,7 @@ func (h *history) closeMinute(at, now time.Time) {
 		h.minutes = append(h.minutes, p)
 
 		hour := at.Truncate(time.Hour)
+		// The hour grows with each of its minutes, so the present hour is in the answer too.
 		if n := len(h.hours); n > 0 && h.hours[n-1].At.Equal(hour) {
 			h.hours[n-1].Add(p)
 		} else {
@@ -58,6 +59,7 @@ func dropOldPoints(points []queue.HistoryPoint, oldest time.Time) []queue.Histor
 // writeHistory closes the last minute of every queue, once a minute.
 func (s *Store) writeHistory(now time.Time) {
 	minute := now.Truncate(time.Minute)
+	// Also after the clock went back: a minute is written once.
 	if !minute.After(s.sampledAt) {
 		return
 	}

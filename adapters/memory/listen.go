@@ -19,6 +19,7 @@ type listener struct {
 func (s *Store) wakeListeners(l *queueState) {
 	for e := range s.listeners {
 		if len(e.heard) >= maxWakes {
+			// The zero Wake is the hint for everything. It bounds the memory of a listener that is slow.
 			clear(e.heard)
 			e.heard[queue.Wake{}] = struct{}{}
 		}
@@ -26,6 +27,7 @@ func (s *Store) wakeListeners(l *queueState) {
 			e.heard[queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}] = struct{}{}
 		}
 		select {
+		// A full channel holds a signal that has not been read, and its reader takes this hint too.
 		case e.signal <- struct{}{}:
 		default:
 		}
@@ -50,6 +52,7 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 		case <-e.signal:
 		}
 		s.mu.Lock()
+		// The map changes hands under the mutex; wake runs without it, so it may call the store.
 		heard := e.heard
 		e.heard = map[queue.Wake]struct{}{}
 		s.mu.Unlock()

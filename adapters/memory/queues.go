@@ -141,6 +141,7 @@ func (s *Store) changeFlow(l *queueState, q queue.Queue) {
 	if !q.IsFIFO() {
 		return
 	}
+	// A FIFO queue offers one task of a group at a time; without FIFO all of them were ready.
 	for _, r := range slices.Clone(l.ready.order.items) {
 		s.waitForGroup(r, l.findGroup(r.task.Group))
 	}
@@ -180,11 +181,13 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	}
 
 	for _, other := range sp.names {
+		// Tasks that fail for good would have no place to go.
 		if sp.queues[other].queue.DeadLetter == name {
 			return nil, queue.IsDeadLetterTarget(name, other)
 		}
 	}
 
+	// The tasks stay in the heaps of the store until the pruner removes them: gone hides them meanwhile.
 	l.gone = true
 	delete(sp.queues, name)
 	delete(sp.busy, l)
@@ -211,11 +214,13 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	var out queue.Cleaned
 	began, done := time.Now(), 0
 	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
+		// At least one step is made, so that repeats of a call with a short time end.
 		if within > 0 && done > 0 && done%bulkStep == 0 && time.Since(began) >= within {
 			out.More = true
 			break
 		}
 		done++
+		// A task past its retention was out of sight already, so a caller does not count it.
 		if !l.isPastRetention(r, now) {
 			out.Count++
 		}

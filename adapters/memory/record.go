@@ -154,6 +154,7 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	r.task.SetLife(life)
 	r.losses = life.Losses
 	s.placeTask(r, c.Now)
+	// Last, because the end of a place may offer the next task of the group, and r may be that one.
 	s.endPlace(r, c.Now)
 	r.lane.history.countMove(m, life.Status)
 	if life.Status.Finished() {
@@ -175,8 +176,10 @@ func (s *Store) placeTask(r *record, now time.Time) {
 	case r.task.DelayedAt.After(now):
 		r.in = &s.delayed
 	default:
+		// The counter orders the tasks that became ready in one microsecond too.
 		s.ready++
 		r.order, r.readyAt = s.ready, now
+		// The group holds it until it is its turn; joinFIFOGroup has set the heap.
 		if s.joinFIFOGroup(r) {
 			break
 		}
@@ -224,6 +227,7 @@ func (s *Store) unplaceTask(r *record) {
 	}
 
 	switch {
+	// A retain without names looks at busy queues alone, so its cost does not grow with idle ones.
 	case l.ready.countItems() == 0:
 		delete(l.space.busy, l)
 	case r.in == &s.leased && l.queue.Concurrency > 0 && !l.gone: // of the queue; groups offer their next task
@@ -236,6 +240,7 @@ func (s *Store) removeTask(r *record) {
 	s.holdSuspect(r, queue.Life{})
 	s.unplaceTask(r)
 	delete(s.tasks, r.task.ID)
+	// A task that another one replaced has lost its key to it.
 	if l := r.lane; r.task.Key != "" && l.keys[r.task.Key] == r {
 		delete(l.keys, r.task.Key)
 	}
@@ -290,6 +295,7 @@ func (o *taskRoster) appendRecord(r *record) { o.rows = append(o.rows, r) }
 // countRemoved counts one more removed row.
 func (o *taskRoster) countRemoved() {
 	o.dead++
+	// A copy for each doubling costs a constant time for each removal. 64 spares the short lists.
 	if o.dead > 64 && o.dead > len(o.rows)/2 {
 		living := make([]*record, 0, len(o.rows)) // a new slice, because an iteration may still read the old one
 		for _, r := range o.rows {

@@ -33,11 +33,13 @@ func (s *Store) extendLease(namespace string, h queue.Heartbeat, now time.Time) 
 		return queue.Beat{Err: errLeaseLost(h.ID)}
 	}
 
+	// A heartbeat without a length repeats the last one, and never makes a lease shorter.
 	end := now.Add(cmp.Or(h.Lease, r.lease.Duration))
 	if h.Lease == 0 && r.lease.ExpiresAt.After(end) {
 		end = r.lease.ExpiresAt
 	}
 
+	// The heap is ordered by ExpiresAt, so the task must be out of it while that changes.
 	s.leased.removeItem(r)
 	r.lease.ExpiresAt, r.lease.Duration = end, cmp.Or(h.Lease, r.lease.Duration)
 	s.leased.pushItem(r)
@@ -113,6 +115,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 		return nil, false, err
 	}
 
+	// After the move: a release that is refused pauses nothing.
 	if rel.Delay > 0 {
 		s.pauseFor(r, rel.Scope, now.Add(rel.Delay))
 	}

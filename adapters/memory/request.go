@@ -29,12 +29,14 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 
 	key := requestKey{namespace, share.Worker, share.RequestID}
 	if known := s.requests[key]; known != nil && now.Before(known.expiresAt) {
+		// An id that comes back with other arguments is a mistake of the caller, and an old answer would hide it.
 		if known.arguments != share.Arguments {
 			return nil, queue.RequestReused()
 		}
 		known.given++
 		tasks := []*queue.Task{}
 		for i, id := range known.ids {
+			// Tasks that were released or rescued meanwhile are left out: their tokens are void.
 			if r := s.tasks[id]; r != nil && r.task.Status == queue.StatusRetained && r.lease.Token == known.tokens[i] {
 				tasks = append(tasks, r.copyHeldTask())
 			}
@@ -44,6 +46,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 
 	s.expireRequest(key, now)
 	tasks := s.retainShare(lanes, share, now)
+	// An empty answer is not kept, so that a repeat finds tasks that came meanwhile.
 	if len(tasks) == 0 {
 		return tasks, nil
 	}
@@ -52,6 +55,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 	for _, t := range tasks {
 		made.ids = append(made.ids, t.ID)
 		made.tokens = append(made.tokens, t.Lease.Token)
+		// Behind the first end of a lease, a repeat could no longer give what the first answer gave.
 		if t.Lease.ExpiresAt.Before(made.expiresAt) {
 			made.expiresAt = t.Lease.ExpiresAt
 		}
@@ -90,6 +94,7 @@ func (s *Store) expireRequests(st *step) {
 func (s *Store) expireRequest(key requestKey, now time.Time) []*record {
 	r := s.requests[key]
 	delete(s.requests, key)
+	// One answer that arrived is enough: then a worker has the tasks.
 	if r == nil || r.lost < r.given {
 		return nil
 	}
@@ -100,6 +105,7 @@ func (s *Store) expireRequest(key requestKey, now time.Time) []*record {
 		if held == nil || held.lane.gone {
 			continue
 		}
+		// The attempt is not spent: no handler has seen the task.
 		rel := queue.Release{ID: id, Token: r.tokens[i], Outcome: queue.OutcomeHandBack}
 		if back, replayed, err := s.releaseTask(key.namespace, rel, now); err == nil && !replayed {
 			all = append(all, back)

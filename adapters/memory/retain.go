@@ -34,6 +34,7 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 			return out[:i], nil
 		}
 
+		// Before each request, because a request changes which queue was served last.
 		slices.SortFunc(lanes, func(a, b *queueState) int {
 			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
 		})
@@ -44,6 +45,7 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 	}
 
 	for _, l := range lanes {
+		// No event wakes a caller at the end of a limit of time, so the caller sets a timer.
 		if next := l.nextStart(now); !next.IsZero() && l.ready.countItems() > 0 {
 			r.ReportLater(l.queue.Name, next.Sub(now))
 		}
@@ -77,6 +79,7 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now time.Time) []*queue.Task {
 	tasks := []*queue.Task{}
 	bytes := 0
+	// Tasks that one search sets aside belong to the next one again.
 	defer func() {
 		for _, l := range lanes {
 			l.returnAside()
@@ -91,6 +94,7 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 			}
 			for _, r := range s.nextReadyTasks(l, share.Worker, now, left) {
 				size := r.task.Bytes()
+				// The task was not leased yet, so it stays ready for the next request.
 				if !share.TakesBytes(len(tasks), bytes, size) {
 					return tasks
 				}
@@ -122,6 +126,7 @@ func (s *Store) nextReadyTasks(l *queueState, worker string, now time.Time, most
 			}
 			continue
 		}
+		// The task leaves the ready tasks, or each search would meet it until the expirer runs.
 		l.leaveFairShare(r)
 		l.ready.removeItem(r)
 		l.oldest.removeItem(r)
@@ -154,6 +159,7 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 		panic("memory: a ready task that cannot be retained: " + err.Error())
 	}
 
+	// A repeat of the release of an earlier lease must fail from now on.
 	r.settled = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
 	if r.losses > 0 {
@@ -162,6 +168,7 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	s.turns++
 	r.lane.served = s.turns
 	s.recordEvent(r, queue.EventRetained, share.Worker, now)
+	// The state of the group has changed with the start, so another task of it may be the next.
 	if g := r.lane.groups[r.task.Group]; g != nil {
 		s.offerNext(g, now)
 	}

@@ -33,6 +33,7 @@ func (s *Tokens) CreateSession(ctx context.Context, n access.NewSession) (access
 		if other.ID == n.ID {
 			return access.Session{}, access.SessionExists(n.ID)
 		}
+		// The limit is for one principal, so a stolen credential cannot fill the store for others.
 		if other.PrincipalID == n.PrincipalID && other.Kind == n.Kind && s.copySession(other, now).Live() {
 			live++
 		}
@@ -62,6 +63,7 @@ func (s *Tokens) copySession(x *session, now time.Time) access.Session {
 	}
 
 	token := s.byID[x.PrincipalID]
+	// A token of a file is not in the store; the authenticator knows its end.
 	if x.Kind != access.KindToken || token == nil {
 		return c
 	}
@@ -90,6 +92,7 @@ func (s *Tokens) RedeemCode(ctx context.Context, r access.Redemption) (access.Se
 	made := *code
 	made.isCode = false
 	made.ID, made.CreatedAt, made.ExpiresAt, made.Idle, made.UsedAt = r.ID, now, now.Add(r.Life), r.Idle, now
+	// A code works once: under the same lock, so that two redemptions cannot both succeed.
 	delete(s.sessions, r.Code)
 	s.sessions[r.Digest] = &made
 	return s.copySession(&made, now), nil
@@ -149,6 +152,7 @@ func (s *Tokens) TouchSession(ctx context.Context, id string) error {
 			x.UsedAt = now
 		}
 	})
+	// The session may have ended since it was read. A use of it is not worth an error.
 	if queue.KindOf(err) == queue.KindNotFound {
 		return nil
 	}

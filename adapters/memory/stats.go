@@ -70,6 +70,7 @@ func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
 		st.Counts[status] = l.counts[status]
 	}
 	st.GroupWaiting = l.groupWaiting
+	// Delayed is the rest, so that the numbers of a queue always add up.
 	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(l.late.countItems())
 	if r, ok := l.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
@@ -103,6 +104,7 @@ func (r *rate) forgetOldSeconds(now time.Time) {
 	if sec <= r.second { // also when the clock went back
 		return
 	}
+	// At most 60 steps, also after hours without an event.
 	for i := max(r.second+1, sec-59); i <= sec; i++ {
 		r.counts[i%60] = 0
 	}

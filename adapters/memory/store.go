@@ -89,6 +89,7 @@ func New(opts ...Option) *Store {
 		requests: map[requestKey]*request{},
 	}
 
+	// A closure, because an option may change the clock below.
 	s.Tokens = NewTokens(func() time.Time { return s.clock() })
 	place := func(r *record) *int { return &r.place }
 	s.delayed = newHeap(func(a, b *record) bool {
@@ -138,6 +139,7 @@ func (s *Store) findNamespace(name string) *namespaceState {
 	if sp := s.spaces[name]; sp != nil {
 		return sp
 	}
+	// Reads of made-up names must not make the map grow. A nil map reads as empty.
 	return &namespaceState{name: name, firing: newTickerHeap()}
 }
 

@@ -51,6 +51,7 @@ func (s *Store) scheduleTicker(sp *namespaceState, t *ticker, next time.Time) {
 
 // scheduleTickerAt has t wait for its next time, and looked at then or, after a fault, later.
 func (s *Store) scheduleTickerAt(sp *namespaceState, t *ticker, next, dueAt time.Time) {
+	// The heap is ordered by dueAt, so the ticker must be out of it while that changes.
 	if t.in != nil {
 		t.in.removeItem(t)
 		t.in = nil
@@ -78,6 +79,7 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 
 	defer s.mu.Unlock()
 
+	// Before anything is written: a schedule that cannot be read leaves no ticker behind.
 	sch, err := t.Schedule()
 	if err != nil {
 		return nil, err
@@ -188,12 +190,14 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 
 	if anew {
 		s.fireOldSchedule(sp, t, now)
+		// The old schedule may just have fired, and next was made before that.
 		next.Timestamp = t.Timestamp
 	}
 
 	next.Payload = bytes.Clone(next.Payload)
 	next.Version++
 	next.UpdatedAt = now
+	// The update may have repaired it; the next look writes it again otherwise.
 	next.Fault = ""
 	t.Ticker = next
 	if anew {

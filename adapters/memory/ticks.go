@@ -27,6 +27,7 @@ func (s *Store) fireTickers(st *step) {
 	}
 	st.done.Moved, st.done.More = n, more
 	if t, ok := s.firing.earliest(); ok && !more {
+		// Never 0: that means not known.
 		st.done.NextIn = max(t.dueAt.Sub(st.now), 1)
 	}
 }
@@ -45,6 +46,7 @@ func (s *Store) fireDueTickers(
 		}
 		size += len(t.Payload)
 		due = append(due, t)
+		// Out of the heap at once, so that the loop meets each ticker once. Firing puts it back.
 		t.in.removeItem(t)
 		t.in = nil
 	}
@@ -72,6 +74,7 @@ func (s *Store) fireDueTickers(
 func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, budget *queue.TickBudget, tickers int) ([]queue.Tick, bool, error) {
 	fires, next, more, err := budget.Fires(&t.Ticker, now, tickers)
 	if err != nil {
+		// Without the rest, a broken ticker would take part in each step, and fill the log.
 		s.scheduleTickerAt(sp, t, t.NextAt, now.Add(queue.TickFaultRest))
 		return nil, false, err
 	}
@@ -115,6 +118,7 @@ func (s *Store) replanTickers(now time.Time) {
 			}
 			anchor, next, err := t.Replan(now)
 			if err != nil {
+				// A schedule that cannot be read is due now: firing it reports the fault.
 				next = now
 			}
 			t.Anchor, t.plannedAt = anchor, now
@@ -140,6 +144,7 @@ func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manua
 			t.lastTask, tick.TaskID = r.task.ID, r.task.ID
 		}
 	} else {
+		// A ticker without a queue fires for listeners; the tick waits for one of them.
 		sp.pending = append(sp.pending, &heldTick{tick: tick})
 	}
 
@@ -198,6 +203,7 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	ticks, size := []queue.Tick{}, 0
 	for _, tick := range slices.Backward(t.ticks) {
 		size += len(tick.Payload)
+		// At least one tick, also where that one exceeds the bound on bytes.
 		if len(ticks) == limit || size > queue.MaxPageBytes && len(ticks) > 0 {
 			break
 		}
@@ -236,6 +242,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	}
 
 	for _, h := range sp.pending {
+		// A listener that never settles keeps a tick until its hold ends. Then another one gets it.
 		if len(ticks) < min(limit, queue.MaxTakenTicks) && !h.until.After(now) {
 			h.until = now.Add(hold)
 			ticks = append(ticks, copyTick(h.tick))
@@ -270,6 +277,7 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 
 	for _, h := range sp.pending {
 		if slices.Contains(ids, h.tick.ID) {
+			// Not delivered: the next call of any listener may take it at once.
 			h.until = time.Time{}
 		}
 	}

@@ -154,6 +154,7 @@ func (s *Tokens) RevokeToken(ctx context.Context, id string) (access.Token, erro
 // TouchToken records a use.
 func (s *Tokens) TouchToken(ctx context.Context, id string) error {
 	_, err := s.readToken(ctx, func() *access.Token { return s.byID[id] }, id, func(t *access.Token, now time.Time) { t.UsedAt = now })
+	// The token may be gone since it was read. A use of it is not worth an error.
 	if queue.KindOf(err) == queue.KindNotFound {
 		return nil
 	}
@@ -186,6 +187,7 @@ func (s *Tokens) ListTokens(ctx context.Context) ([]access.Token, error) {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
 
+	// The list is newest first, so the newest of the ended tokens stay in the answer.
 	ended := 0
 	all = slices.DeleteFunc(all, func(t access.Token) bool {
 		if !t.Live() {

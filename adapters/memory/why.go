@@ -46,9 +46,11 @@ func (s *Store) readHolds(f *queue.StoreFacts, l *queueState, id int64) {
 		if h.Task == id {
 			f.Present = h
 		}
+		// The id decides between equal times, so that two calls name the same task.
 		if f.Oldest == nil || h.Since.Before(f.Oldest.Since) || h.Since.Equal(f.Oldest.Since) && h.Task < f.Oldest.Task {
 			f.Oldest = h
 		}
+		// A lease past its end says that the rescuer is late. The earliest one shows by how much.
 		if !f.Now.Before(h.ExpiresAt) && (f.ExpiredAt.IsZero() || h.ExpiresAt.Before(f.ExpiredAt)) {
 			f.ExpiredAt = h.ExpiresAt
 		}
