@@ -87,36 +87,13 @@ func describeKind(k jsonschema.ErrorKind) (keyword, rule string) {
 	case *kind.Schema, *kind.Group, *kind.Reference, *kind.AllOf:
 		return "", ""
 	case *kind.Format:
-		if fault, ok := errors.AsType[*typeFault](k.Err); ok {
-			return "type", fault.Error()
-		}
-		if fault, ok := errors.AsType[*boundFault](k.Err); ok {
-			return fault.bound.keyword, fault.Error()
-		}
-		if errors.Is(k.Err, errConstant) {
-			return "enum", errConstant.Error()
-		}
-		if ours, ok := errors.AsType[*queue.Error](k.Err); ok { // of a pattern
-			return "pattern", ours.Msg
-		}
-		if inner, ok := errors.AsType[*jsonschema.ValidationError](k.Err); ok && len(inner.Causes) > 0 {
-			return describeKind(inner.Causes[0].ErrorKind)
-		}
-		return "format", "must have another form"
-	case *kind.Enum:
-		return "enum", errConstant.Error()
-	case *kind.Const:
+		return describeFormat(k.Err)
+	case *kind.Enum, *kind.Const:
 		return "enum", errConstant.Error()
 	case *kind.FalseSchema:
 		return "false", "must be absent"
-	case *kind.Required:
-		return keyword, "must have the fields " + quoteNames(k.Missing)
-	case *kind.DependentRequired:
-		return keyword, fmt.Sprintf("must have the fields %s beside %.64q", quoteNames(k.Missing), k.Prop)
-	case *kind.AdditionalProperties:
-		return keyword, "must not have the fields " + quoteNames(slices.Sorted(slices.Values(k.Properties)))
-	case *kind.PropertyNames:
-		return keyword, fmt.Sprintf("must not have the name %.64q", k.Property)
+	case *kind.Required, *kind.DependentRequired, *kind.AdditionalProperties, *kind.PropertyNames:
+		return keyword, describeFields(k)
 	case *kind.Pattern:
 		return keyword, fmt.Sprintf("must match %.128q", k.Want)
 	case *kind.Not:
@@ -131,6 +108,43 @@ func describeKind(k jsonschema.ErrorKind) (keyword, rule string) {
 		return keyword, fmt.Sprintf("must have unique items, got equal ones at %d and %d", k.Duplicates[0], k.Duplicates[1])
 	}
 	return describeBound(k, keyword)
+}
+
+// describeFormat returns the keyword and the rule of a fault of one of our formats. The package checks types, bounds, constants
+// and patterns as formats, so that the error carries the keyword that the schema has.
+func describeFormat(err error) (keyword, rule string) {
+	if fault, ok := errors.AsType[*typeFault](err); ok {
+		return "type", fault.Error()
+	}
+	if fault, ok := errors.AsType[*boundFault](err); ok {
+		return fault.bound.keyword, fault.Error()
+	}
+	if errors.Is(err, errConstant) {
+		return "enum", errConstant.Error()
+	}
+	if ours, ok := errors.AsType[*queue.Error](err); ok { // of a pattern
+		return "pattern", ours.Msg
+	}
+	if inner, ok := errors.AsType[*jsonschema.ValidationError](err); ok && len(inner.Causes) > 0 {
+		return describeKind(inner.Causes[0].ErrorKind)
+	}
+	return "format", "must have another form"
+}
+
+// describeFields returns the rule of a fault of the fields that an object has or lacks.
+func describeFields(k jsonschema.ErrorKind) string {
+	switch k := k.(type) {
+	case *kind.Required:
+		return "must have the fields " + quoteNames(k.Missing)
+	case *kind.DependentRequired:
+		return fmt.Sprintf("must have the fields %s beside %.64q", quoteNames(k.Missing), k.Prop)
+	case *kind.AdditionalProperties:
+		// The library lists them in the order of a map, and a report must be the same each time.
+		return "must not have the fields " + quoteNames(slices.Sorted(slices.Values(k.Properties)))
+	case *kind.PropertyNames:
+		return fmt.Sprintf("must not have the name %.64q", k.Property)
+	}
+	return ""
 }
 
 // describeBound describes the faults of sizes and numbers.

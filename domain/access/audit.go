@@ -138,14 +138,8 @@ func (f AuditFilter) Normalize() (AuditFilter, error) {
 	if err := queue.CheckTime("until", f.Until); err != nil {
 		return f, err
 	}
-	if !utf8.ValidString(f.Principal) || strings.Contains(f.Principal, "\x00") || len(f.Principal) > MaxAuditText {
-		return f, queue.Invalid("principal", fmt.Sprintf("must be at most %d bytes of text, got another; copy the id from the audit", MaxAuditText))
-	}
-	if f.Action != "" && actionBits[f.Action] == 0 {
-		return f, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(Actions()), f.Action))
-	}
-	if f.Outcome != "" && f.Outcome != AuditOK && !slices.Contains(queue.Kinds(), queue.Kind(f.Outcome)) {
-		return f, queue.Invalid("outcome", fmt.Sprintf("must be %s or one of %s, got %.64q; choose one", AuditOK, joinNames(queue.Kinds()), f.Outcome))
+	if err := f.checkSubject(); err != nil {
+		return f, err
 	}
 
 	if f.Namespace != "" {
@@ -162,6 +156,21 @@ func (f AuditFilter) Normalize() (AuditFilter, error) {
 	}
 	_, _, err := ReadAuditCursor(f.Cursor)
 	return f, err
+}
+
+// checkSubject checks the principal, the action and the outcome of f.
+func (f AuditFilter) checkSubject() error {
+	// PostgreSQL refuses a NUL byte and invalid UTF-8 in a text, so the store never sees them.
+	if !utf8.ValidString(f.Principal) || strings.Contains(f.Principal, "\x00") || len(f.Principal) > MaxAuditText {
+		return queue.Invalid("principal", fmt.Sprintf("must be at most %d bytes of text, got another; copy the id from the audit", MaxAuditText))
+	}
+	if f.Action != "" && actionBits[f.Action] == 0 {
+		return queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(Actions()), f.Action))
+	}
+	if f.Outcome != "" && f.Outcome != AuditOK && !slices.Contains(queue.Kinds(), queue.Kind(f.Outcome)) {
+		return queue.Invalid("outcome", fmt.Sprintf("must be %s or one of %s, got %.64q; choose one", AuditOK, joinNames(queue.Kinds()), f.Outcome))
+	}
+	return nil
 }
 
 // joinNames lists names with commas.

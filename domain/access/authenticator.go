@@ -210,30 +210,9 @@ type readFunc func(ctx context.Context, digest credentialDigest, c *cachedCreden
 
 // find returns the credential with digest, from the cache or by read.
 func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read readFunc) (*cachedCredential, error) {
-	a.mu.Lock()
-	c, wasLive := a.live[digest]
-	if !wasLive {
-		c = a.others[digest]
-	}
-	if c != nil && (c.generation != a.generation || c.isRead() && !time.Now().Before(c.until)) {
-		c = nil
-	}
-	reader := c == nil
+	c, wasLive, reader := a.enter(digest)
 	if reader {
-		c = a.addEntry(digest)
-	}
-	a.mu.Unlock()
-
-	if reader {
-		class := classLive
-		switch {
-		case wasLive:
-		case a.doubt(ctx):
-			class = classDoubtful
-		default:
-			class = classNew
-		}
-		a.readEntry(ctx, class, digest, c, read)
+		a.readEntry(ctx, a.classify(ctx, wasLive), digest, c, read)
 	}
 	select {
 	case <-c.read:
@@ -248,6 +227,34 @@ func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read 
 		return nil, c.err
 	}
 	return c, nil
+}
+
+// enter returns the entry of digest, and whether it belongs to the live credentials. With reader set, the caller must read
+// the entry: there was none, or it is too old. Other callers wait for that one read.
+func (a *Authenticator) enter(digest credentialDigest) (c *cachedCredential, wasLive, reader bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, wasLive = a.live[digest]
+	if !wasLive {
+		c = a.others[digest]
+	}
+
+	// An entry that is still being read has no end yet, so only a change of the generation makes it useless.
+	if c != nil && c.generation == a.generation && (!c.isRead() || time.Now().Before(c.until)) {
+		return c, wasLive, false
+	}
+	return a.addEntry(digest), wasLive, true
+}
+
+// classify returns the class of a read. Each class has a bound of its own, so that made-up credentials never delay live ones.
+func (a *Authenticator) classify(ctx context.Context, wasLive bool) readClass {
+	switch {
+	case wasLive:
+		return classLive
+	case a.doubt(ctx):
+		return classDoubtful
+	}
+	return classNew
 }
 
 func (c *cachedCredential) isRead() bool {

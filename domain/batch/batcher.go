@@ -98,6 +98,7 @@ func (b *Batcher[K, In, Out]) Do(ctx context.Context, key K, items ...In) ([]Out
 
 	select {
 	case <-batch.done:
+		// Set before done is closed, and only for calls with locked items: those are answered later.
 		if c.answered == nil {
 			return b.returnAnswers(c, items)
 		}
@@ -125,6 +126,7 @@ func (b *Batcher[K, In, Out]) Add(key K, items ...In) bool {
 	s := b.openStream(key)
 	for i := range items {
 		bytes, weight := b.measureItems(items[i : i+1])
+		// Each item may open a batch of its own, as no caller needs them in one commit.
 		s.openBatch(1, bytes, &b.options).addItem(items[i], bytes, weight)
 		b.sendReady(s)
 	}
@@ -146,6 +148,7 @@ func (b *Batcher[K, In, Out]) Close() {
 		unsent := s.batches
 		s.batches = nil
 		for _, batch := range unsent {
+			// Items of Add are promises already made, as outcomes of tasks, so they still go.
 			if rest := b.refuseCalls(batch); len(rest.calls) > 0 {
 				s.batches = append(s.batches, rest)
 			}
@@ -267,6 +270,7 @@ func (batch *itemBatch[In, Out]) addItem(item In, bytes, weight int) {
 func (b *Batcher[K, In, Out]) returnAnswers(c *call[Out], items []In) ([]Out, error) {
 	if b.options.Restore != nil && c.err == nil {
 		for i := range c.outs {
+			// The answer points at the batch's pooled memory until here.
 			b.options.Restore(&c.outs[i], items[i])
 		}
 	}
@@ -287,6 +291,7 @@ func (b *Batcher[K, In, Out]) leave(ctx context.Context, batch *itemBatch[In, Ou
 	b.waiting--
 	b.mu.Unlock()
 
+	// The sender holds it while it copies. The caller may change its memory once this returns.
 	batch.copying.Lock()
 	defer batch.copying.Unlock()
 	if state == callSent && b.options.Unanswered == queue.KindIndeterminate {

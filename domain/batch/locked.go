@@ -37,6 +37,7 @@ type lockedCall[In, Out any] struct {
 func (b *Batcher[K, In, Out]) retryLocked(key K, batch *itemBatch[In, Out], c *call[Out]) bool {
 	locked := b.locked[key]
 	if locked == nil {
+		// One goroutine for each key: many waiting calls of a key share its commits.
 		if b.closed || !b.startGoroutine(func() { b.retryLockedItems(key) }) {
 			return false
 		}
@@ -63,6 +64,7 @@ func (b *Batcher[K, In, Out]) retryLocked(key K, batch *itemBatch[In, Out], c *c
 	c.answered = make(chan struct{})
 	c.state = l.stateBetweenTries()
 	locked.calls = append(locked.calls, l)
+	// A new call may wait for another transaction than the ones before it, so the pause starts again.
 	locked.pause = minLockedPause
 
 	return true
@@ -113,6 +115,7 @@ func (b *Batcher[K, In, Out]) commitLockedItems(key K, locked *lockedItems[In, O
 		if l.state == callLeft || b.closed {
 			continue
 		}
+		// The first call always goes, also one that alone exceeds a batch.
 		if len(tried) > 0 && len(batch.items)+len(l.items) > b.options.MaxItems {
 			break
 		}
@@ -135,6 +138,7 @@ func (b *Batcher[K, In, Out]) commitLockedItems(key K, locked *lockedItems[In, O
 			continue
 		}
 		l.takeAnswers(batch.calls[i], b.options.Locked)
+		// A single item waits until its timeout: its caller has nothing else to lose.
 		expired := l.tries >= maxLockedTries && len(l.outs) > 1 || time.Now().After(l.until)
 		if len(l.items) == 0 || expired {
 			b.answerLockedCall(l)

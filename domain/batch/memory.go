@@ -19,6 +19,7 @@ func (b *Batcher[K, In, Out]) copyItems(batch *itemBatch[In, Out]) *[]byte {
 
 	memory := memoryPool.Get().(*[]byte)
 	dst := (*memory)[:0]
+	// One allocation at most: appends below never grow it.
 	if cap(dst) < batch.bytes {
 		dst = make([]byte, 0, batch.bytes)
 	}
@@ -44,6 +45,7 @@ func CopyBytes[B ~[]byte](dst []byte, value *B) []byte {
 
 	from := len(dst)
 	dst = append(dst, *value...)
+	// The capacity ends with the value, so an append to it cannot write into the next one.
 	*value = B(dst[from:len(dst):len(dst)])
 
 	return dst

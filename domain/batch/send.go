@@ -117,6 +117,7 @@ func (b *Batcher[K, In, Out]) takeBatch() (*stream[K, In, Out], *itemBatch[In, O
 			}
 			c.state = callSent
 		}
+		// Under mu: from here on a caller that leaves waits until its items are copied.
 		batch.copying.Lock()
 		s.inFlight++
 		s.lastSize = len(batch.items)
@@ -147,6 +148,7 @@ func (batch *itemBatch[In, Out]) dropLeftCalls() {
 		c.from, c.to = from, len(items)
 		calls = append(calls, c)
 	}
+	// The arrays outlive the calls, and would keep their memory.
 	clear(batch.calls[len(calls):])
 	clear(batch.items[len(items):])
 	batch.calls, batch.items = calls, items
@@ -162,6 +164,7 @@ func (b *Batcher[K, In, Out]) sendBatch(s *stream[K, In, Out], batch *itemBatch[
 	b.mu.Lock()
 	left := b.settleCalls(s.key, batch)
 	pause := s.pauseAfter(search.succeeded)
+	// The stream may send on before the callers have read their answers.
 	if pause == 0 {
 		b.endFlight(s)
 	}
@@ -266,6 +269,7 @@ func (b *Batcher[K, In, Out]) commitCalls(key K, items []In, calls []*call[Out],
 	for _, c := range calls {
 		c.err = err
 		if err == nil {
+			// The capacity ends with the range of the call, so a caller cannot append into answers of another.
 			c.outs = outs[c.from-first : c.to-first : c.to-first]
 		}
 		if c.added {

@@ -147,6 +147,7 @@ func (b *Budget) fullError() error { return &Error{Kind: KindUnavailable, Msg: b
 func (b *Budget) queueClaim(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// A claim in memory costs its bytes while it waits, so those that wait are bounded too.
 	if c.read && b.read+c.bytes > b.most {
 		return false
 	}
@@ -177,6 +178,7 @@ func (b *Budget) returnBytes(bytes int) {
 
 // grantClaims gives the oldest claims what they wait for. Caller holds mu.
 func (b *Budget) grantClaims() {
+	// The first one only: a small claim that passes a large one could keep it waiting forever.
 	for len(b.claims) > 0 && b.claims[0].bytes <= b.free {
 		b.free -= b.claims[0].bytes
 		close(b.claims[0].granted)
@@ -292,6 +294,7 @@ func (b *Budget) TakeCreated(ctx context.Context, tasks []*Task) (give func()) {
 		return nil
 	}
 
+	// Pointers into the slice, because TakeAnswer replaces tasks that get no bytes.
 	places := make([]**Task, len(tasks))
 	for i := range tasks {
 		places[i] = &tasks[i]
@@ -328,6 +331,7 @@ func (b *Budget) RetainWithin(ctx context.Context, svc Service, r RetainRequest)
 		return tasks, give, err
 	}
 
+	// A retain that waits must not keep bytes meanwhile, so it takes them for the tasks that came.
 	if give, err = b.TakeRead(ctx, TaskBytes(tasks)); err != nil {
 		return nil, nil, errors.Join(err, GiveBack(ctx, svc, r, tasks))
 	}

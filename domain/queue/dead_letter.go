@@ -46,6 +46,7 @@ func fillHeaders(headers, of map[string]string) {
 	for name, value := range headers {
 		bytes += len(name) + len(value)
 	}
+	// A dead letter that fails again has the origin of its last failure; that of the first one goes.
 	names := slices.DeleteFunc(slices.Collect(maps.Keys(of)), func(name string) bool { return strings.HasPrefix(name, deadLetterPrefix) })
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(rankHeader(a), rankHeader(b)), cmp.Compare(a, b))
@@ -54,6 +55,7 @@ func fillHeaders(headers, of map[string]string) {
 	omitted := 0
 	for _, name := range names {
 		size := len(name) + len(of[name])
+		// One header and its bytes stay free for the count of those that are left out.
 		if len(headers) >= MaxHeaders-1 || bytes+size+omittedRoom > MaxHeadersBytes {
 			omitted++
 			continue

@@ -81,6 +81,7 @@ func (g *FailureGrouper) Add(f Failure) bool {
 	g.out.Examined++
 	var group *FailureGroup
 	if f.isPlain() {
+		// A flood of failures often has one error: the map spares the rules of fingerprints, which cost far more.
 		group = g.byErrors[string(f.Error)]
 	}
 	if group == nil {
@@ -104,6 +105,7 @@ func (f *Failure) isPlain() bool { return f.Kind == "" && f.Fingerprint == "" }
 // fingerprint returns the one that the worker gave, or that of the error and its kind.
 func (f *Failure) fingerprint() Fingerprint {
 	made := FingerprintOfKind(f.Kind, f.Error)
+	// A stored name may break the rules of today. Then the error gives the fingerprint.
 	if named, err := made.WithName(f.Fingerprint); err == nil {
 		return named
 	}
@@ -119,6 +121,7 @@ func (g *FailureGrouper) findGroup(f Failure) *FailureGroup {
 		group = &FailureGroup{Fingerprint: fingerprint, FirstAt: f.At, LastAt: f.At, Sample: sample}
 		g.groups[fingerprint.ID] = group
 	}
+	// 10,000 errors of 1 KiB bound the map to about 10 MiB.
 	if f.isPlain() && len(f.Error) <= maxCachedError {
 		g.byErrors[string(f.Error)] = group
 	}
@@ -132,6 +135,7 @@ func (g *FailureGrouper) Groups() *Failures {
 		g.out.Groups = append(g.out.Groups, *group)
 	}
 	slices.SortFunc(g.out.Groups, func(a, b FailureGroup) int {
+		// The id is the last key, so that equal calls list equal groups in one order.
 		return cmp.Or(cmp.Compare(b.Count, a.Count), b.LastAt.Compare(a.LastAt), cmp.Compare(a.ID, b.ID))
 	})
 

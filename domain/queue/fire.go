@@ -32,6 +32,7 @@ func NewTickBudget() TickBudget { return TickBudget{ticks: MaxStepTicks, bytes: 
 // the rest, divided by the tickers that are still to come, t included, and one tick at least. In a step that is cut short next
 // is the first time that was left out, and more is true. An error, also a panic of the schedule, is about t alone.
 func (b *TickBudget) Fires(t *Ticker, now time.Time, tickers int) (fires []time.Time, next time.Time, more bool, err error) {
+	// A schedule comes from text of a caller. A panic in it must not end the tick firer for all tickers.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("schedule: %v", p)
@@ -42,6 +43,7 @@ func (b *TickBudget) Fires(t *Ticker, now time.Time, tickers int) (fires []time.
 		return nil, next, false, err
 	}
 
+	// Due looks at times behind its start, and NextAt itself is due. A microsecond is the step of the database.
 	out := s.Due(t.Anchor, t.NextAt.Add(-time.Microsecond), now, schedule.Policy{
 		Misfire: schedule.Misfire(t.Misfire), Limit: t.MisfireLimit,
 	})

@@ -203,6 +203,7 @@ const GroupBuckets = 256
 // HashGroup returns the number of a group in narrow rows: the first 64 bits of its SHA-256. Two groups with one number share
 // their limits; among a million groups that has a chance of 3 in 100 million. 0 stands for no group and is never returned.
 func HashGroup(group string) int64 {
+	// Callers choose the text, so the hash must be one for which they cannot find a second text.
 	sum := sha256.Sum256([]byte(group))
 	h := int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // all bits of the hash are used
 	return cmp.Or(h, 1)
@@ -228,6 +229,7 @@ func (r Rate) Admit(state int64, now time.Time, n int) (admitted int, after int6
 	}
 
 	burst, step, present := r.burst(), int64(r.Period)/int64(r.Limit), now.UnixNano()
+	// A rate that was idle gets no credit for that time beyond its burst.
 	from := max(state, present)
 	admitted = min(n, max(0, int((present+int64(burst)*step-from)/step)))
 	after = state

@@ -98,8 +98,10 @@ func (p GroupPolicy) With(m GroupMeta) (GroupPolicy, error) {
 	setIfGiven(&p.RatePeriod, m.RatePeriod)
 	setIfGiven(&p.RateBurst, m.RateBurst)
 	setIfGiven(&p.PausedUntil, m.PausedUntil)
+	// Also without a rate: a period of 0 would divide by 0 once a later update sets the limit.
 	p.RatePeriod = cmp.Or(p.RatePeriod, DefaultRatePeriod)
 
+	// For all other settings 0 takes the setting away. A weight of 0 reads like a pause, so it is refused.
 	if m.Weight != nil && *m.Weight == 0 {
 		return p, Invalid("weight", fmt.Sprintf("must be a number from 1 to %d, got 0; pause the group to start none of its tasks", MaxGroupWeight))
 	}
@@ -189,6 +191,7 @@ func (s *GroupState) Admit(l GroupLimits, now time.Time, waiting []int64, most i
 	} else if l.Concurrency > 0 {
 		places = min(places, l.Concurrency-len(s.Holders))
 	}
+	// An update may have lowered the limit below the places in use, so places may be negative.
 	wanted := min(max(places, 0), len(waiting))
 	n, state, next := l.Rate.Admit(s.RateState, now, wanted)
 	if n == 0 {
@@ -198,6 +201,7 @@ func (s *GroupState) Admit(l GroupLimits, now time.Time, waiting []int64, most i
 	chosen = waiting[:n]
 	s.RateState = state
 	if l.KeepPlaces() {
+		// Callers probe with copies of a state, which share this array.
 		s.Holders = slices.Clone(s.Holders)
 		for _, id := range chosen {
 			if !slices.Contains(s.Holders, id) {

@@ -33,6 +33,7 @@ func HandBack(ctx context.Context, consumer Releaser, tasks []*Task) error {
 		return nil
 	}
 
+	// The caller is often gone already, and the tasks must come back all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), HandBackTimeout)
 	defer cancel()
 
@@ -63,6 +64,7 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 
 	var fit, large []*Task
 	for _, t := range tasks {
+		// In a FIFO batch a task must not run before one that went back.
 		if isLarge(t) || t.isBehind(large) {
 			large = append(large, t)
 		} else {
@@ -96,6 +98,7 @@ func repeatReleases(ctx context.Context, consumer Releaser, releases []Release) 
 		if len(released) == len(releases) {
 			err = nil // each release has its own answer
 		}
+		// A refusal, as of a denied caller, would come again: the leases run out instead.
 		if err != nil && !canRepeatRelease(err) {
 			return err
 		}

@@ -21,6 +21,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 		return &Error{Kind: KindTooLarge, Field: field, Msg: fmt.Sprintf("must have at most %d bytes, got %d", maxBytes, len(b))}
 	}
 
+	// PostgreSQL refuses it in a text, and encoding/json would replace it silently.
 	if !utf8.Valid(b) {
 		return Invalid(field, "must be valid UTF-8; encode the text as UTF-8")
 	}
@@ -57,6 +58,7 @@ func exceedsDepth(b []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
+		// A backslash outside of a text is no JSON, which the parse behind this check refuses.
 		case c == '\\':
 			i++
 		case c == '"':
@@ -144,6 +146,7 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 	}
 	// Decoding and encoding again replaces lone surrogates; that text was not exact before.
 	dec := json.NewDecoder(strings.NewReader(strings.ToValidUTF8(string(b), "\uFFFD")))
+	// A float64 would change numbers above 2^53.
 	dec.UseNumber()
 	var v any
 	if dec.Decode(&v) == nil && !dec.More() {
@@ -151,6 +154,7 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 			return out
 		}
 	}
+	// A byte becomes six as an escape, and the frame takes some: an eighth always fits.
 	return quoteJSONObject("text", b[:min(len(b), max(0, maxBytes/8))])
 }
 

@@ -42,6 +42,8 @@ func (l *LateRetains) Do(
 		wait = max(min(wait, time.Until(end)), time.Millisecond)
 	}
 
+	// The channel is unbuffered, so exactly one side has the tasks: the caller, or the goroutine that hands them
+	// back.
 	type answer struct {
 		tasks []*Task
 		err   error
@@ -68,6 +70,7 @@ func (l *LateRetains) Do(
 	case <-ctx.Done():
 	}
 
+	// A wait without a deadline could last for 10 minutes, so it is cut. Others end soon by themselves.
 	if wait > 0 && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		cancel()
 	} else {
@@ -80,6 +83,7 @@ func (l *LateRetains) Do(
 
 // detachCall lets call go on for a while after its caller has gone.
 func (l *LateRetains) detachCall(call context.Context, cancel *context.CancelFunc) {
+	// The server may never answer; the goroutine must not live as long as the process then.
 	timer := time.AfterFunc(lateRetain, *cancel)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,6 +112,7 @@ func (l *LateRetains) countDetached(n int) {
 // Close waits for retains without a caller, and cancels them after 2 seconds. Others go on.
 func (l *LateRetains) Close() {
 	l.mu.Lock()
+	// Retains with a caller end with their own contexts.
 	if l.open == 0 || len(l.ends) == 0 {
 		l.mu.Unlock()
 		return
@@ -129,6 +134,7 @@ func (l *LateRetains) Close() {
 	})
 
 	defer timer.Stop()
+	// A retain that is cut may still hand back, which has a bound of its own.
 	limit := time.NewTimer(lateClose + HandBackTimeout)
 	defer limit.Stop()
 	select {

@@ -74,12 +74,14 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 		return l, statusConflict(l.Status, move)
 	}
 
+	// A worker that reports is alive, so the task has not ended it: the count of losses in a row starts again.
 	if move.isReport() {
 		l.Losses = 0
 	}
 	switch move {
 	case MoveRetain:
 		l.Status = StatusRetained
+		// Lost leases cost no retry, so nothing else bounds the count: the column must not overflow.
 		l.Attempt = min(l.Attempt+1, MaxAttempt)
 	case MoveRelease:
 		l = l.finishLife(StatusReleased, c.Now)
@@ -94,6 +96,7 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	case MoveExpire:
 		l = l.finishLife(StatusExpired, c.Now)
 	case MoveCancel:
+		// Only the holder may end a held task. It learns of the request with its next heartbeat.
 		if l.Status == StatusRetained {
 			l.CancelRequested = true
 			return l, nil
@@ -124,6 +127,7 @@ func isTimeFor(l Life, move Move, now time.Time) bool {
 func Expired(l Life, now time.Time) bool { return !l.DiesAt.IsZero() && !now.Before(l.DiesAt) }
 
 func (q *Queue) loseLease(l Life, c Circumstances) Life {
+	// A task that a cancel has named ends as cancelled below, also after its ttl.
 	if Expired(l, c.Now) && !l.CancelRequested {
 		return l.finishLife(StatusExpired, c.Now)
 	}

@@ -52,6 +52,7 @@ func (s *QueueStats) wantedSlots(within time.Duration) float64 {
 	if s.FinishedPerSecond > 0 {
 		share = min(1, retained/s.FinishedPerSecond/within.Seconds())
 	}
+	// A ready task always wants a slot, or a queue with few short tasks would scale to none.
 	slots := max(retained+ready*share, 1)
 	if s.Concurrency > 0 {
 		slots = max(retained, min(slots, float64(s.Concurrency)))

@@ -79,6 +79,7 @@ func (t *Task) Bytes() int {
 func TextBytes(s string) int {
 	n := len(s)
 	for i := range len(s) {
+		// An escape as \u0001 has six bytes for one, \" two for one.
 		switch c := s[i]; {
 		case c < ' ':
 			n += 5
@@ -240,6 +241,7 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 		return r, Invalid("queue", fmt.Sprintf("must be at most %d queues, got %d", MaxQueuesPerRetain, len(r.Queues)))
 	}
 
+	// The caller's slice stays as it is: another goroutine of it may read it.
 	names := make([]string, len(r.Queues))
 	for i, q := range r.Queues {
 		n, err := QueueName(q)

@@ -153,6 +153,7 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	setIfGiven(&t.Queue, meta.Queue)
 
 	var err error
+	// An update to "" takes the queue away, so the empty name is not checked.
 	if t.Queue != "" {
 		if t.Queue, err = QueueName(t.Queue); err != nil {
 			return t, err

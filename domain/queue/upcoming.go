@@ -68,6 +68,7 @@ func FindUpcoming(tickers []*Ticker, q UpcomingQuery) *Upcoming {
 			break
 		}
 
+		// The heap has one fire for each ticker, so the memory does not grow with the length of the time.
 		first := &next[0]
 		out.Ticks = append(out.Ticks, UpcomingTick{Ticker: first.ticker.Name, Queue: first.ticker.Queue, At: first.at.UTC()})
 		at, ok := first.schedule.Next(first.ticker.Anchor, first.at)

@@ -103,6 +103,7 @@ func skipText(b []byte, i int) int {
 	}
 	text := b[i : i+end]
 	if bytes.IndexByte(text, '\\') < 0 {
+		// JSON demands an escape for bytes below a space.
 		if hasControl(text) {
 			return -1
 		}
@@ -180,14 +181,21 @@ func skipNumber(b []byte, i int) int {
 			return -1
 		}
 	}
-	if i < len(b) && b[i]|0x20 == 'e' {
-		from := i + 1
-		if from < len(b) && (b[from] == '+' || b[from] == '-') {
-			from++
-		}
-		if i = skipDigits(b, from); i == from {
-			return -1
-		}
+	return skipExponent(b, i)
+}
+
+// skipExponent skips the exponent of a number, where there is one at i.
+func skipExponent(b []byte, i int) int {
+	if i >= len(b) || b[i]|0x20 != 'e' { // the bit of a small letter: e and E
+		return i
+	}
+
+	from := i + 1
+	if from < len(b) && (b[from] == '+' || b[from] == '-') {
+		from++
+	}
+	if i = skipDigits(b, from); i == from {
+		return -1
 	}
 	return i
 }

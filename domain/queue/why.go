@@ -187,6 +187,7 @@ func (f Facts) explainHold() []Reason {
 	}
 
 	if !f.Now.Before(h.ExpiresAt) {
+		// A release is accepted until the rescuer has taken the task back, so the task still counts as held.
 		late := f.makeLate(ReasonRescueLate, h.ExpiresAt, "The lease ran out at %s, and the task was not taken back yet.")
 		for i := range late {
 			late[i].Hold = h
@@ -209,6 +210,7 @@ func (f Facts) explainHold() []Reason {
 // explainWait has the reasons of a waiting task: its own first, then those of its queue.
 func (f Facts) explainWait() []Reason {
 	t := f.Task
+	// No other reason matters then: the next step of the expirer ends the task.
 	if Expired(t.Life(), f.Now) {
 		return f.makeLate(ReasonExpireLate, t.DiesAt, "The ttl of the task was over at %s, and the task was not ended yet.")
 	}
@@ -233,9 +235,11 @@ func (f Facts) explainWait() []Reason {
 	}
 
 	reasons = append(reasons, f.explainGates()...)
+	// A task that is not ready cannot be held up by its group or its turn.
 	if !due || f.Unpromoted {
 		return reasons
 	}
+	// Without max_lease_losses a lost lease is a failed attempt, and the task is no suspect.
 	if f.Queue.MaxLeaseLosses > 0 && t.lastErrorKind() == ErrorKindLeaseLost {
 		reasons = append(reasons, Reason{
 			Code: ReasonSuspect, Text: "The task has lost its lease. It may be what ended its worker, so a worker runs one such task at a time.",
@@ -332,6 +336,7 @@ func (f Facts) explainQueue() []Reason {
 	switch {
 	case f.Stats.Ready > 0 && !f.hasGate():
 		reasons = append(reasons, f.explainTurn()...)
+	// The facts are read one after the other, so a difference of two counts may be below 0 for a moment.
 	case f.Stats.Ready <= 0 && f.Stats.Delayed > 0 && !f.isPromoteLate():
 		r := Reason{Code: ReasonDelayed, Text: fmt.Sprintf("All waiting tasks (%d) are due later.", f.Stats.Delayed), Until: f.DueAt}
 		if !f.DueAt.IsZero() {

@@ -25,6 +25,7 @@ func (f Facts) explainGroup() (Reason, bool) {
 		return Reason{}, false
 	}
 
+	// The order of the cases is that of Admit: the first rule that refuses the task is the reason.
 	limits := f.Queue.LimitsOf(g.GroupPolicy)
 	switch {
 	case f.Now.Before(g.PausedUntil):

@@ -28,6 +28,7 @@ func (e *chainEnds) append(h *heldTask) bool {
 	case !known:
 		(*e)[name] = h
 		return false
+	// A task before it went back, and a later one must not pass it.
 	case last == nil:
 		h.run.handBackTask(h)
 	default:
@@ -63,6 +64,7 @@ func (l *slotPool) startNext(h *heldTask) {
 	}
 
 	next.unchain()
+	// The place of the task that left the front is free, so the usual case moves no element.
 	if l.head > 0 {
 		l.head--
 		l.ready[l.head] = next

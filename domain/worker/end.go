@@ -21,6 +21,7 @@ func (r *run) countAllowed() int {
 	}
 	n := r.cfg.maxTasks - r.accepted
 	for _, l := range r.pools {
+		// Tasks that were asked for may all come, so they count before they are accepted.
 		n -= l.asked
 	}
 	return n
@@ -55,6 +56,7 @@ func (l *slotPool) recordEmpty(names []string, found int, err error, from time.T
 	switch {
 	case found > 0, err != nil && !unknown:
 		l.emptySince = time.Time{}
+	// The retain says nothing about a queue that it left out, or about tasks that became ready since.
 	case l.pauses != nil && len(names) < len(l.queues), from.Before(l.run.changed):
 	case l.emptySince.IsZero():
 		l.emptySince = from
@@ -121,6 +123,7 @@ func (r *run) checkEnd() {
 	var failure error
 	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
 	for _, l := range r.pools {
+		// A pool with accepted tasks is at work, so no other condition counts.
 		if l.countReady() > 0 || l.starting > 0 {
 			return
 		}

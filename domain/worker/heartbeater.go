@@ -52,6 +52,7 @@ func (r *run) stepHeartbeater(now time.Time) time.Duration {
 			if r.markLost(h); !h.over {
 				lost = append(lost, h)
 			}
+		// One call at a time: its end starts the next step, which finds the tasks that are due by then.
 		case r.isHeartbeating:
 			next = earlierTime(next, h.expires)
 		case !now.Before(h.heartbeatDue):
@@ -64,6 +65,7 @@ func (r *run) stepHeartbeater(now time.Time) time.Duration {
 
 	if len(due) > 0 {
 		due = r.addNearlyDue(due, now)
+		// In a goroutine of its own: a slow service must not keep this loop from ending lost leases.
 		r.isHeartbeating = true
 		r.beats.Go(func() { r.heartbeatDueTasks(due) })
 	}
@@ -208,6 +210,8 @@ func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 			}
 			n.answerFlushes(err)
 		}
+		// A quarter of the interval leaves three more tries before the lease lapses. The jitter spreads workers that
+		// failed together.
 		h.heartbeatDue = now.Add(retry.Jitter(min(max(r.heartbeatInterval(h)/4, 50*time.Millisecond), 2*time.Second)))
 		r.wakeHeartbeaterBy(h.heartbeatDue)
 	}

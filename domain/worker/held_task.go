@@ -72,6 +72,7 @@ func newHeldTask(base context.Context, h Handler, task *queue.Task, now time.Tim
 	if task.Lease != nil {
 		x.token = task.Lease.Token
 	}
+	// A plain cancel costs no timer. Only a task with a ttl pays for one.
 	x.Context, x.end = context.WithCancelCause(base)
 	if !task.DiesAt.IsZero() {
 		x.endAtDeadline(now)
@@ -115,6 +116,7 @@ func (h *heldTask) runHandler(maxResult int, obs Observer) handlerOutcome {
 	obs.TaskStarted(h.info, waited)
 
 	v := h.callHandler(maxResult)
+	// Contexts that the handler left to goroutines end with it.
 	h.end(errEnded)
 	obs.TaskFinished(h.info, Finished{
 		Outcome: v.release.Outcome, Waited: waited, Took: time.Since(start), Err: v.err, Cause: v.cause,

@@ -182,12 +182,14 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 	}
 	if e, ok := errors.AsType[*ending](err); ok {
 		rel.Outcome, rel.Delay, rel.Scope = e.outcome, e.delay, e.scope
+		// A snooze and a hand-back are no failures, so they store no error.
 		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
 			rel.Result = errorJSON(err, maxResult)
 			rel.ErrorKind = queue.ErrorKindOf(err)
 		}
 		return rel, e.cancel
 	}
+	// The worker ended the handler, so the attempt must not count against the task.
 	if errors.Is(cause, ErrDraining) {
 		return queue.Release{Outcome: queue.OutcomeHandBack}, false
 	}
@@ -210,6 +212,7 @@ func resultJSON(v any, maxBytes int) json.RawMessage {
 // errorJSON encodes err as its own JSON form, or else as {"error": text}.
 func errorJSON(err error, maxBytes int) json.RawMessage {
 	if m, ok := errors.AsType[jsonError](err); ok {
+		// A method of the caller may return its buffer, so the bytes are cloned.
 		if b, merr := m.MarshalJSON(); merr == nil {
 			return queue.CleanJSON(bytes.Clone(b), maxBytes)
 		}

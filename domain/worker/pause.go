@@ -89,6 +89,7 @@ func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) 
 			l.endPause(name)
 			names = append(names, name)
 		default:
+			// One queue alone: a retain of several could bring the probe tasks of another queue too.
 			x.probing, x.until = true, now.Add(probeTimeout)
 			return nil, name
 		}
@@ -144,6 +145,7 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 
 	x.err, x.at, x.own = v.err, now, t == troubleOwn
 	if t == troubleSystemic && x.pauses == 0 {
+		// A single task may be wrong about the other side. Five in a row are hardly.
 		if x.strikes++; x.strikes < FailuresToPause {
 			return nil
 		}
@@ -162,6 +164,7 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 
 // handBackQueue hands back the tasks of a paused queue that wait for a slot. The caller holds run.mu.
 func (l *slotPool) handBackQueue(name string) {
+	// The slice is filtered in place; the places before head are free and stay so.
 	kept := l.ready[:l.head]
 	for _, h := range l.ready[l.head:] {
 		switch {

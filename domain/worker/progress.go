@@ -61,6 +61,7 @@ func Progress(ctx context.Context, v any) error {
 	if err != nil {
 		return queue.At("progress", err)
 	}
+	// Marshal gives no bytes for nil. The document needs a value there.
 	if len(b) == 0 {
 		b = json.RawMessage("null")
 	}
@@ -80,6 +81,7 @@ func Logf(ctx context.Context, format string, args ...any) {
 	}
 	line := strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")
 	if len(line) > MaxLogLineBytes {
+		// The cut may have split a character.
 		line = strings.ToValidUTF8(line[:MaxLogLineBytes], "")
 	}
 
@@ -122,6 +124,7 @@ func Flush(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	// The run has ended, so no heartbeat will answer.
 	case <-h.run.calls.Done():
 		return ErrDraining
 	}
@@ -153,6 +156,7 @@ func (n *progressReport) answerFlushes(err error) {
 func (h *heldTask) changeReport(change func(*progressReport)) {
 	n := h.progress.Load()
 	if n == nil {
+		// Two goroutines of a handler may report first. Both use the one that won.
 		h.progress.CompareAndSwap(nil, &progressReport{})
 		n = h.progress.Load()
 	}
@@ -160,6 +164,7 @@ func (h *heldTask) changeReport(change func(*progressReport)) {
 	n.mu.Lock()
 	change(n)
 	n.dropOldLines()
+	// Later changes ride with the heartbeat that the first one has scheduled.
 	first := n.version == n.seen
 	n.version++
 	n.mu.Unlock()

@@ -83,6 +83,7 @@ func (r *run) finishReleases(_ struct{}, tasks []*heldTask, answers []queue.Rele
 	}
 
 	r.releaseLog.recordError(nil)
+	// In place: a task is written to done behind the point that the loop has read.
 	done := tasks[:0]
 	var locked []*heldTask
 	for i, h := range tasks {
@@ -94,6 +95,7 @@ func (r *run) finishReleases(_ struct{}, tasks []*heldTask, answers []queue.Rele
 		case queue.KindOf(err) == queue.KindUnavailable: // as for the lock of another transaction
 			locked = append(locked, h)
 		case queue.KindOf(err) == queue.KindLeaseLost:
+			// Another worker may hold the task, so those behind it must not run here.
 			r.reportLostLease(h, "release refused")
 			r.endOrder(h)
 			done = append(done, h)

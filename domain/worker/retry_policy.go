@@ -17,6 +17,7 @@ func (p RetryPolicy) Middleware(next Handler) Handler {
 	return HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
 		attempt := task.Attempt // the handler may change the task
 		v, err := next.Work(ctx, task)
+		// An ended context explains the error: the worker stops, or the lease is gone.
 		if err == nil || ctx.Err() != nil || isEnding(err) {
 			return v, err
 		}

@@ -121,6 +121,8 @@ func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 		r.shared = l
 	}
 	r.pools = append(r.pools, l)
+	// The slots, the prefetched tasks and four full calls may wait. Beyond that retains stop, so that leases do not lapse in
+	// the line.
 	r.maxUnreleased += l.slots + maxPrefetch + 4*maxRelease
 }
 

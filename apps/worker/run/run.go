@@ -139,16 +139,9 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	// Signals are handled before the service opens, because that wait may take long.
 	supervisor := program.Supervised(log)
 	defer supervisor.Close()
-	var draining atomic.Bool
-	var running atomic.Pointer[worker.Worker] // nil until the service is open: there is no worker to drain before
+	ending := &drain{stop: stop, supervisor: supervisor, log: log}
 	unwatch := program.WatchSignals(signals, program.Reactions{Level: c.log.Level, Dump: stderr, Stop: func(sig os.Signal, atOnce bool) {
-		draining.Store(true)
-		supervisor.Stopping()
-		log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !atOnce)
-		stop()
-		if w := running.Load(); w != nil && atOnce {
-			w.StopNow()
-		}
+		ending.begin(ctx, sig, atOnce)
 	}})
 	defer unwatch()
 
@@ -165,14 +158,14 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 
 	svc = tel.Service(svc)
 	w := worker.New(svc, c.workerOptions(log, tel.Observer())...)
-	running.Store(w)
+	ending.worker.Store(w)
 	w.Use(tel.Middleware(), (&failures{log: log}).middleware)
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
 
 	// Probes start before Ready, so that an orchestrator finds them.
-	p := &probes{svc: svc, resting: w.PausedQueues, draining: &draining}
+	p := &probes{svc: svc, resting: w.PausedQueues, draining: &ending.begun}
 	unserve, err := serveProbes(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 	if err != nil {
 		return err
@@ -184,6 +177,28 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	err = w.Run(ctx)
 	c.logEnd(ctx, log, err)
 	return asUsage(err)
+}
+
+// drain ends the work of a process after a signal.
+type drain struct {
+	begun      atomic.Bool
+	worker     atomic.Pointer[worker.Worker] // nil until the service is open: there is no worker to drain before
+	stop       func()
+	supervisor *program.Supervisor
+	log        *slog.Logger
+}
+
+// begin ends the intake. With atOnce, for SIGQUIT or a second signal, the running tasks end too.
+func (d *drain) begin(ctx context.Context, sig os.Signal, atOnce bool) {
+	// The probe of readiness fails before the intake ends, so that it never reports a worker that takes nothing as ready.
+	d.begun.Store(true)
+	d.supervisor.Stopping()
+	d.log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !atOnce)
+
+	d.stop()
+	if w := d.worker.Load(); w != nil && atOnce {
+		w.StopNow()
+	}
 }
 
 // logEnd logs that the worker has stopped, and whether it ended by itself.

@@ -65,14 +65,7 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 		}
 
 	case queue.KindNotFound:
-		switch {
-		case strings.Contains(text, "no such queue"):
-			return "pgqueue queues lists what is there"
-		case strings.Contains(text, "no such ticker"):
-			return "pgqueue tickers lists what is there"
-		case strings.Contains(text, "no such task"):
-			return "pgqueue tasks lists what is there"
-		}
+		return remedyForMissing(text)
 
 	case queue.KindAlreadyExists:
 		if noun, name, ok := strings.Cut(e.Subject, " "); ok {
@@ -90,6 +83,20 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 		}
 
 		return "it may have been done or not: look before repeating it"
+	}
+
+	return ""
+}
+
+// remedyForMissing returns the command that lists the names of the noun that is not there.
+func remedyForMissing(text string) string {
+	switch {
+	case strings.Contains(text, "no such queue"):
+		return "pgqueue queues lists what is there"
+	case strings.Contains(text, "no such ticker"):
+		return "pgqueue tickers lists what is there"
+	case strings.Contains(text, "no such task"):
+		return "pgqueue tasks lists what is there"
 	}
 
 	return ""

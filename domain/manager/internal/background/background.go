@@ -153,8 +153,10 @@ func (as *Agents) runAgentLoop(ctx context.Context, chore queue.Chore) {
 			return
 		}
 
+		// A step that the end of ctx has cut is no failure, so the check above comes first.
 		failing := a.recordStepResult(done, err)
 		if err != nil {
+			// One line for a series of failures: an outage of an hour would else fill the log.
 			if failing == 1 {
 				as.owner.Log.WarnContext(ctx, "background work failed; repeating", "chore", chore, "error", err)
 			}
@@ -234,6 +236,7 @@ func (a *agent) recordStepResult(done queue.Maintained, err error) (failing int)
 	h.LastSuccess = now
 	h.Steps++
 	h.Moved += int64(done.Moved)
+	// A step without work was not late, and must not hide the lag of the last one with work.
 	if done.Moved > 0 {
 		h.Lag = done.Lag
 	}

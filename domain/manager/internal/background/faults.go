@@ -42,6 +42,7 @@ func (l *faultLog) recordFaults(faults []queue.Fault, now time.Time) (logged []q
 
 	for _, f := range faults {
 		key := f.Namespace + " " + f.Subject
+		// Known subjects stay up to date in a full list; new ones wait for a free place.
 		if _, kept := l.at[key]; kept || len(l.at) < maxFaults {
 			l.at[key] = now
 			l.faults[key] = f

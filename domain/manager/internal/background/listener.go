@@ -20,6 +20,7 @@ func Listen(ctx context.Context, o *owner.Owner, store queue.Listener, wake func
 			return
 		}
 
+		// A connection that held for a while was sound, so the next failure is a new one.
 		if time.Since(began) > maxFailurePause {
 			backoff.Reset()
 		}

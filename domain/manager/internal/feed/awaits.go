@@ -56,6 +56,7 @@ func (as *Awaits) Await(ctx context.Context, namespace string, id int64, wait ti
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	a := &awaiter{done: make(chan struct{})}
+	// The registration comes before the first search, so an end between the two is not missed.
 	if !as.registerAwaiter(namespace, id, a) {
 		return nil, owner.ClosedError()
 	}
@@ -140,6 +141,7 @@ func (as *Awaits) searchUntilDone(namespace string, awaited *awaitedTasks) {
 func (as *Awaits) takeDueTasks(namespace string, awaited *awaitedTasks) (ids []int64, sleep time.Duration, ok bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
+	// Under the lock that registers callers, so none joins a goroutine that ends.
 	if len(awaited.tasks) == 0 || as.owner.Closed() {
 		delete(as.namespaces, namespace)
 		return nil, 0, false
@@ -216,6 +218,7 @@ func (as *Awaits) readFinishedTasks(ctx context.Context, namespace string, await
 	}
 	for _, id := range ids {
 		if !found[id] {
+			// The task has been deleted or pruned, and no search will find it again.
 			awaited.answerAwaiters(id, nil, queue.NotFoundTask(id))
 		}
 	}
@@ -230,6 +233,7 @@ func (awaited *awaitedTasks) answerAwaiters(id int64, t *queue.Task, err error) 
 
 	for a := range at.awaiters {
 		if t != nil {
+			// Callers own their answers, and may change them at the same time.
 			a.task = t.Clone()
 		}
 		a.err = err

@@ -103,6 +103,7 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 			if _, again := seen[e.Cursor]; again {
 				continue
 			}
+			// The overlap has ended: each later event is behind the join, so the set is of no more use.
 			seen = nil
 			if ctx.Err() != nil {
 				return queue.ContextError(ctx.Err())
@@ -216,6 +217,7 @@ func (fs *Feeds) addSubscriber(ctx context.Context, f *feed, sub *subscriber) (i
 		f.hasBegun, isFirst = true, true
 		f.after = sub.filter.After
 	}
+	// Up to the end, so that the feed is not behind the backlog that sub has read.
 	for more := !isFirst; more; {
 		if more, _, err = fs.readFeedPage(ctx, f); err != nil {
 			return false, err

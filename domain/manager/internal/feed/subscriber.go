@@ -30,6 +30,7 @@ func (s *subscriber) addMatchingEvents(events []queue.Event) {
 		}
 	}
 
+	// A slow reader must not make the memory of the server grow; the feed itself keeps the events.
 	if len(s.unread) > s.limit {
 		s.unread = nil
 		s.err = &queue.Error{Kind: queue.KindSlowReader, Msg: "the reader did not keep up; resume from the last event's cursor"}

@@ -111,10 +111,7 @@ func matchPath(s string) int {
 		return matchWindowsPath(s)
 	}
 
-	n := countRun(s[:min(len(s), 2)], func(c byte) bool { return c == '.' })
-	if n == 0 && s[0] == '~' {
-		n = 1
-	}
+	n := countPathRoot(s)
 	parts := 0
 	for n+1 < len(s) && s[n] == '/' && isPathByte(s[n+1]) {
 		n += 1 + countRun(s[n+1:], isPathByte)
@@ -126,10 +123,20 @@ func matchPath(s string) int {
 	if n < len(s) && s[n] == '/' {
 		n++
 	}
+
+	// Dots at the end belong to the sentence around the path.
 	for s[n-1] == '.' {
 		n--
 	}
 	return n
+}
+
+// countPathRoot counts the bytes before the first slash of a path: those of ".", "..", or "~"; 0 for an absolute one.
+func countPathRoot(s string) int {
+	if s[0] == '~' {
+		return 1
+	}
+	return countRun(s[:min(len(s), 2)], func(c byte) bool { return c == '.' })
 }
 
 // matchWindowsPath matches a path behind a drive or a server.

@@ -69,18 +69,12 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		return nil, err
 	}
 
-	isDefined := func(name string) bool {
-		return slices.ContainsFunc(d.queues, func(q defined[queue.Queue]) bool { return q.name == name })
-	}
 	remains := func(name string) bool {
-		return isDefined(name) || !(prune && d.named["queues"]) && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
+		return d.hasQueue(name) || !(prune && d.named["queues"]) && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
 	}
-	for _, t := range d.tickers {
-		if t.want.Queue != "" && !remains(t.want.Queue) {
-			return nil, t.at.fault(fmt.Sprintf("queue: must be one of the file or of the namespace, got %.64q; define it, or correct the name", t.want.Queue))
-		}
+	if err := checkTickerQueues(d, remains); err != nil {
+		return nil, err
 	}
-
 	if err := checkTargets(d, queues, remains); err != nil {
 		return nil, err
 	}
@@ -103,6 +97,29 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 		return plan, nil
 	}
 
+	deletions, err := planDeletions(ctx, svc, d, queues, tickers)
+	return append(plan, deletions...), err
+}
+
+// hasQueue reports whether the file defines a queue of this name.
+func (d *definition) hasQueue(name string) bool {
+	return slices.ContainsFunc(d.queues, func(q defined[queue.Queue]) bool { return q.name == name })
+}
+
+// checkTickerQueues refuses a ticker that fires into a queue that is not there after the changes.
+func checkTickerQueues(d definition, remains func(name string) bool) error {
+	for _, t := range d.tickers {
+		if t.want.Queue != "" && !remains(t.want.Queue) {
+			return t.at.fault(fmt.Sprintf("queue: must be one of the file or of the namespace, got %.64q; define it, or correct the name", t.want.Queue))
+		}
+	}
+	return nil
+}
+
+// planDeletions returns the deletions of the queues and tickers that the file leaves out. Tickers leave before their queues, and a
+// queue before the dead letter queue that it names: the server refuses another order.
+func planDeletions(ctx context.Context, svc queue.Service, d definition, queues []*queue.Queue, tickers []*queue.Ticker) ([]change, error) {
+	var plan []change
 	for _, t := range tickers {
 		if d.named["tickers"] && !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
 			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, func(ctx context.Context) error {
@@ -113,7 +130,7 @@ func planNamespace(ctx context.Context, svc queue.Service, d definition, prune b
 	}
 	targets := orderTargets(queues, func(q *queue.Queue) (string, string) { return q.Name, q.DeadLetter })
 	for _, q := range slices.Backward(targets) {
-		if isDefined(q.Name) || !d.named["queues"] {
+		if d.hasQueue(q.Name) || !d.named["queues"] {
 			continue
 		}
 		if err := checkEmpty(ctx, svc, q); err != nil {

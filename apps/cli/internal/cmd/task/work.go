@@ -170,30 +170,36 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 	}
 
 	failed := cmd.Flags().Changed("error")
-	switch {
-	case failed && o.result != "":
-		return r, cmdutil.Usage("--error: must not come with --result; leave one out")
-	case !failed && (o.permanent || o.retryIn != 0 || o.errorKind != "" || o.fingerprint != ""):
-		return r, cmdutil.Usage("--permanent, --retry-in, --error-kind and --fingerprint: must come with --error; add it or leave them out")
-	case o.permanent && o.retryIn != 0:
-		return r, cmdutil.Usage("--permanent: must not come with --retry-in; leave one out")
-	case failed && o.failure == "":
-		return r, cmdutil.Usage(`--error: must be JSON, got nothing; write it as '{"msg":"no route to host"}'`)
-
-	case failed:
-		r.Outcome = queue.OutcomeFailure
-		if o.permanent {
-			r.Outcome = queue.OutcomePermanent
-		}
-
-		r.ErrorKind, r.Fingerprint = o.errorKind, o.fingerprint
-		r.Result, err = cmdutil.JSON(f, "--error", o.failure)
-
-	default:
+	if err := o.checkFlags(failed); err != nil {
+		return r, err
+	}
+	if !failed {
 		r.Result, err = cmdutil.JSON(f, "--result", o.result)
+		return r, err
 	}
 
+	r.Outcome = queue.OutcomeFailure
+	if o.permanent {
+		r.Outcome = queue.OutcomePermanent
+	}
+	r.ErrorKind, r.Fingerprint = o.errorKind, o.fingerprint
+	r.Result, err = cmdutil.JSON(f, "--error", o.failure)
 	return r, err
+}
+
+// checkFlags returns an error for flags that exclude each other. failed reports that --error was given, as an empty text too.
+func (o *completeOptions) checkFlags(failed bool) error {
+	switch {
+	case failed && o.result != "":
+		return cmdutil.Usage("--error: must not come with --result; leave one out")
+	case !failed && (o.permanent || o.retryIn != 0 || o.errorKind != "" || o.fingerprint != ""):
+		return cmdutil.Usage("--permanent, --retry-in, --error-kind and --fingerprint: must come with --error; add it or leave them out")
+	case o.permanent && o.retryIn != 0:
+		return cmdutil.Usage("--permanent: must not come with --retry-in; leave one out")
+	case failed && o.failure == "":
+		return cmdutil.Usage(`--error: must be JSON, got nothing; write it as '{"msg":"no route to host"}'`)
+	}
+	return nil
 }
 
 func releaseTask(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
