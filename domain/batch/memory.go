@@ -19,7 +19,7 @@ func (b *Batcher[K, In, Out]) copyItems(batch *itemBatch[In, Out]) *[]byte {
 
 	memory := memoryPool.Get().(*[]byte)
 	dst := (*memory)[:0]
-	// One allocation at most: appends below never grow it.
+	// One allocation at most, because Bytes measures the parts that Copy copies.
 	if cap(dst) < batch.bytes {
 		dst = make([]byte, 0, batch.bytes)
 	}

@@ -45,6 +45,8 @@ func (m *Manager) retainValidated(ctx context.Context, r queue.RetainRequest) ([
 func (m *Manager) retainWithoutWait(ctx context.Context, set waitlist.QueueSet, share queue.RetainShare) ([]*queue.Task, error) {
 	outs, err := m.retains.Do(ctx, set, share)
 	if err == nil && waitlist.IsUnread(outs[0]) {
+		// The batch has reached its bytes before this request. A Store call of its own has room for one answer at
+		// least.
 		set.Alone = m.lone.Add(1)
 		outs, err = m.retains.Do(ctx, set, share)
 	}
@@ -134,6 +136,7 @@ func sendChecked[In, Out any](
 			refused[i] = err
 		}
 	}
+	// The usual call has no fault, and then no slice is copied.
 	if len(refused) == 0 {
 		return send(items)
 	}

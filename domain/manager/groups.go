@@ -47,6 +47,7 @@ func (m *Manager) changeGroup(
 		if err != nil {
 			return nil, err
 		}
+		// Before the wake-up, so that no search of a woken caller uses the old limits.
 		m.concurrency.Forget(namespace, name)
 		m.waitlists.Wake(queue.Wake{Namespace: namespace, Queue: name})
 		return g, nil

@@ -16,6 +16,7 @@ func (p *parts) handBackTasks(set waitlist.QueueSet, tasks []*queue.Task) {
 
 	u, ok := queue.StoreAs[queue.UndeliveredRequests](p.store)
 	if set.Request.ID == "" || !ok {
+		// GoOn, not Go: tasks that arrive while the manager closes must go back too.
 		p.owner.GoOn(func() { p.releaseUnclaimed(set.Namespace, tasks) })
 		return
 	}

@@ -96,10 +96,12 @@ func (p *parts) setBatchers() {
 	creates.Bytes = func(t queue.NewTask) int { return len(t.Payload) }
 	creates.Copy, creates.Restore = copyTaskMemory, restoreTask
 	creates.Number = func(t *queue.NewTask, call int) { t.Call = call }
+	// An open transaction may have a key for minutes; the creates of others must not wait for it.
 	creates.Locked = func(c queue.Created) bool { return queue.IsLocked(c.Err) }
 	p.creates = batch.New(creates)
 
 	retains := batchOptions(p, queue.OpRetainTasks, p.retainTasks)
+	// A retain of 1,000 tasks fills a batch as 1,000 single ones do.
 	retains.Weight = func(s queue.RetainShare) int { return s.Limit }
 	retains.Unclaimed = func(set waitlist.QueueSet, _ []queue.RetainShare, outs [][]*queue.Task, _ error) {
 		p.handBackTasks(set, slices.Concat(slices.DeleteFunc(outs, waitlist.IsUnread)...))
@@ -154,6 +156,7 @@ func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		// It exists without a queue too, and a store may list it or not.
 		names = append(names, queue.SystemNamespace)
 		slices.Sort(names)
 
@@ -201,6 +204,7 @@ func (m *Manager) ListCells(ctx context.Context) ([]queue.CellStatus, error) {
 // returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns the error of
 // ctx. It closes the managers of all namespaces, drains the workers of Run, ends Run, and may be called again.
 func (m *Manager) Close(ctx context.Context) error {
+	// The workers first: they need the manager for the outcomes of their last tasks.
 	m.workers.drainWorkers(ctx)
 	err := m.owner.Close(ctx, func() {
 		m.creates.Close()

@@ -38,6 +38,7 @@ func (m *Manager) ReleaseTask(ctx context.Context, id int64, success bool, resul
 	return runOperation(ctx, m, queue.OpReleaseTask, func(ctx context.Context) (*queue.Task, error) {
 		raw, err := queue.Marshal(result)
 		if err != nil {
+			// A result that cannot be encoded must not keep the task from ending.
 			raw = queue.ErrorJSON(err.Error())
 		}
 		r := queue.Release{

@@ -21,6 +21,7 @@ func runOperation[T any](ctx context.Context, m *Manager, op queue.Op, f func(co
 		return none, err
 	}
 	out, err := runUnobserved(ctx, m, op, f)
+	// An observer may inject a fault after the call, as the loss of an answer.
 	if fault := m.cfg.tracer.End(ctx, call, state, err); fault != nil {
 		return none, fault
 	}
@@ -65,6 +66,7 @@ func domainError(ctx context.Context, unanswered queue.Kind, err error) error {
 	hasEnded := isDomain && (e.Kind == queue.KindDeadline || e.Kind == queue.KindCanceled) ||
 		!isDomain && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled))
 	switch {
+	// The caller still waits, so it was the deadline of the Store call itself.
 	case hasEnded && ctx.Err() == nil:
 		return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time; check its state before a repeat", Err: err}
 	case isDomain:

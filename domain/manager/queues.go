@@ -40,6 +40,7 @@ func (m *Manager) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*que
 // updateOrCreate updates the thing, or creates it when it does not exist.
 func updateOrCreate[T any](update, create func() (*T, error), ifVersion int64) (*T, error) {
 	for try := 1; ; try++ {
+		// The update first: programs register their queues at each start, and all but the first find them.
 		t, err := update()
 		if !errors.Is(err, queue.ErrNotFound) {
 			return t, err
@@ -85,6 +86,7 @@ func (m *Manager) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage
 // UpdateQueue sets the fields of meta. KindPrecondition when IfVersion is not the present version.
 func (m *Manager) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	return callWithQueue(ctx, m, queue.OpUpdateQueue, name, func(ctx context.Context, _, name string) (*queue.Queue, error) {
+		// A name in the body that differs from the one of the call hints at a rename, which does not exist.
 		if err := checkSameName("queue", name, meta.Name, queue.QueueName); err != nil {
 			return nil, err
 		}
@@ -128,6 +130,7 @@ func (m *Manager) DeleteQueue(ctx context.Context, name string, only ...queue.If
 	})
 	if err == nil {
 		m.concurrency.Forget(m.namespace, q.Name)
+		// The awaited tasks of the queue are gone now, and no event says so.
 		m.awaits.SearchAll(m.namespace)
 		m.agents.WakeIn(queue.ChorePrune, 0)
 	}

@@ -46,6 +46,7 @@ func (s *sharedStats) join(namespace string) (r *statsReading, start bool) {
 		return r, false
 	}
 
+	// The map does not grow with namespaces that no caller asks for any more.
 	if len(s.readings) >= maxReadings {
 		for name, old := range s.readings {
 			if !old.isFresh(now) {
@@ -66,6 +67,7 @@ func (s *sharedStats) join(namespace string) (r *statsReading, start bool) {
 func (m *Manager) SharedStats(ctx context.Context) ([]*queue.QueueStats, error) {
 	return runOperation(ctx, m, queue.OpListQueueStatuses, func(ctx context.Context) ([]*queue.QueueStats, error) {
 		r, start := m.shared.join(m.namespace)
+		// Other calls may wait for r already, so it must end with an answer.
 		if start && !m.owner.Go(func() { m.readStats(r) }) {
 			r.err = owner.ClosedError()
 			close(r.done)

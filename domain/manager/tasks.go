@@ -171,6 +171,7 @@ func (m *Manager) runBulkStep(ctx context.Context, op queue.Op, s queue.Selectio
 
 // stepTimeout bounds a step of a long operation, well below the limit of its call and of its caller.
 func stepTimeout(ctx context.Context, callTimeout time.Duration) time.Duration {
+	// Half of each limit leaves the other half for the commit and the way of the answer.
 	timeout := min(queue.BulkStep, callTimeout/2)
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(deadline)/2, 1))

@@ -98,6 +98,7 @@ func (c *Codec) seal(ctx context.Context, place Place, clearText json.RawMessage
 	if err != nil {
 		return nil, err
 	}
+	// One buffer has the bound data, the nonce and the ciphertext, so that a seal allocates the envelope alone.
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
 
@@ -107,6 +108,7 @@ func (c *Codec) seal(ctx context.Context, place Place, clearText json.RawMessage
 	nonce := buffer[boundLen : boundLen+nonceBytes]
 	k.makeNonce(nonce, clearText, bound, repeats)
 	ciphertext := k.aead.Seal(nonce[nonceBytes:], nonce, clearText, bound)
+	// A pool of large buffers would keep the memory of the largest payloads.
 	if cap(buffer) <= maxPooled {
 		*pooled = buffer
 	}
@@ -125,6 +127,7 @@ func (c *Codec) Open(ctx context.Context, place Place, sealed json.RawMessage) (
 	f, err := parseEnvelope(sealed)
 	if err != nil {
 		reason := ReasonEnvelope
+		// A clear payload is no fault of the envelope: AcceptClear would let it pass.
 		if !isSealed(sealed) {
 			reason = ReasonClear
 		}

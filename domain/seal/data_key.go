@@ -47,6 +47,7 @@ func newDataKey(raw []byte, born time.Time) (*dataKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A key of its own for nonces: the data key itself serves the cipher alone.
 	derived := hmac.New(sha256.New, raw)
 	derived.Write([]byte("pgqueue seal nonce 1"))
 	return &dataKey{aead: aead, nonceKey: derived.Sum(nil), born: born}, nil

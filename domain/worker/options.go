@@ -154,6 +154,8 @@ func defaultName() string {
 	if err != nil || host == "" {
 		host = "worker"
 	}
+	// At most 200 bytes of the host keep the name within 255. The random part separates containers with one host name
+	// and pid.
 	return fmt.Sprintf("%.200s-%d-%04x", host, os.Getpid(), rand.IntN(1<<16))
 }
 

@@ -138,6 +138,7 @@ func (l *slotPool) retainTasks(n int) {
 		r.mu.Lock()
 		wait, names, limit := l.boundWait(l.retainWait(), time.Now()), l.queuesToAsk(time.Now()), n
 		if l.isProbe(names) {
+			// One task shows whether the fault is over; a wait would delay the other queues of the pool.
 			wait, limit = 0, 1
 		}
 		r.mu.Unlock()
@@ -177,6 +178,7 @@ func (l *slotPool) retainTasks(n int) {
 		r.mu.Lock()
 		l.recordProbe(names, len(holds), now)
 		l.acceptTasks(holds)
+		// A backlog gives as many tasks as were asked for.
 		l.dry = len(tasks) < n
 		l.recordEmpty(names, len(tasks), err, from)
 		r.checkEnd()
@@ -203,6 +205,7 @@ func (l *slotPool) requestTasks(names []string, limit int, wait time.Duration) (
 	r := l.run
 	base := r.retains
 	if wait > 0 {
+		// A stop ends waiting retains earlier than others, which may have taken tasks.
 		base = r.waits
 	}
 
@@ -488,6 +491,7 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 	r := l.run
 	l.running--
 	r.running--
+	// A slot became free, so prefetched tasks may start in time again.
 	l.stale = false
 	updateAverage(&l.runTime, took, 16)
 
@@ -514,6 +518,7 @@ func (l *slotPool) handBackStaleTasks(now time.Time) {
 		h := l.ready[l.head]
 		l.ready[l.head] = nil
 		l.head++
+		// The handlers take longer than the window assumed, so no task is prefetched until one ends.
 		l.stale = true
 		if !h.lost {
 			l.run.handBackTask(h)

@@ -58,6 +58,7 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here; register one with HandleTicker"}
 	}
 
+	// The stop ends ctx at once; the handler has the time of the drain.
 	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(errEnded)
 	if d, ok := ctx.Deadline(); ok { // after it another receiver may get the tick

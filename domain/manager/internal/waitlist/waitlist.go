@@ -193,6 +193,7 @@ func (w *Waitlists) leaveWaitlist(l *waitlist, c *caller) bool {
 	if c.element == nil {
 		return false
 	}
+	// The Store call may take tasks for it, which go back then.
 	c.left = c.served
 	l.removeCaller(c)
 
@@ -305,6 +306,7 @@ func (w *Waitlists) takeFirstCallers(l *waitlist, n int) (callers []*caller, sha
 	defer w.mu.Unlock()
 	tasks := 0
 	for c := firstUnserved(l.callers.Front()); c != nil && len(callers) < n; c = firstUnserved(c.element.Next()) {
+		// The sum bounds the tasks of one transaction, as MaxBatch bounds those of one call.
 		tasks += c.share.Limit
 		if tasks > queue.MaxBatch && len(callers) > 0 {
 			break
@@ -336,6 +338,7 @@ func (w *Waitlists) serveCallers(l *waitlist, callers []*caller, outs [][]*queue
 	l.err = err
 	for i, c := range callers {
 		c.served = false
+		// The Store call reached its bound on bytes before this request.
 		if err == nil && i >= len(outs) {
 			continue
 		}
@@ -364,6 +367,7 @@ func (w *Waitlists) serveCallers(l *waitlist, callers []*caller, outs [][]*queue
 		l.gotNothing = false
 	}
 	w.mu.Unlock()
+	// Without the lock: it starts a goroutine, and must not hold up callers that join.
 	w.HandBack(l.set, unclaimed)
 
 	return served

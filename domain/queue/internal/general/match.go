@@ -81,6 +81,7 @@ func matchUUID(s string) int {
 // matchDigits matches a number without a sign: digits in groups, a fraction, an exponent.
 func matchDigits(s string) int {
 	n := countRun(s, isDigit)
+	// A dot without a digit behind it ends a sentence, so it stays.
 	for n > 0 && n+1 < len(s) && (s[n] == '.' || s[n] == ',') && isDigit(s[n+1]) {
 		n += 1 + countRun(s[n+1:], isDigit)
 	}
@@ -127,6 +128,7 @@ func matchHexNumber(s string) int {
 // matchHex matches 8 and more hexadecimal digits with a letter and a digit among them, as of a hash.
 func matchHex(s string) int {
 	n := countRun(s, isHex)
+	// Words as "deadbeef" or "facade" have no digit, and short ones are too often words.
 	if n < 8 || !isEnd(s, n) || countChanges(s[:n]) < 2 {
 		return 0
 	}
@@ -141,6 +143,7 @@ func matchID(s string) int {
 	for n > 0 && s[n-1] == '-' {
 		n--
 	}
+	// Names as "protocol2version" have three runs. Ids by chance have more.
 	if n < 12 || !isEnd(s, n) || countChanges(s[:n]) < 4 {
 		return 0
 	}

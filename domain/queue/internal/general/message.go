@@ -41,6 +41,7 @@ func (g *generalizer) writeToken() {
 	rest := g.text[g.at:]
 	c := rest[0]
 
+	// First, so that the general form of a general form is the same.
 	if n := matchPlaceholder(rest); n > 0 {
 		g.replace(n, rest[:n])
 		return
@@ -168,6 +169,7 @@ func (g *generalizer) replace(n int, place string) {
 	g.at += n
 	g.word = ""
 	for _, separator := range []string{", ", ","} {
+		// Errors that list their items differ in the number of items alone.
 		before, ok := bytes.CutSuffix(g.out, []byte(separator))
 		if ok && bytes.HasSuffix(before, []byte(place)) {
 			g.out = before
@@ -206,6 +208,7 @@ func removeFrames(message string) string {
 	if !strings.Contains(message, "\n") {
 		return message
 	}
+	// Behind it stand addresses and line numbers alone.
 	message, _, _ = strings.Cut(message, goStack)
 
 	var b strings.Builder
