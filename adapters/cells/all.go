@@ -69,6 +69,7 @@ func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	names := slices.Concat(lists...)
 	s.mu.Lock()
 	for name, id := range s.places {
+		// A cell that answered has named its own; only those of the others come from here.
 		if i := slices.IndexFunc(all, func(m *member) bool { return m.cell.ID == id }); i >= 0 && errs[i] != nil {
 			names = append(names, name)
 		}
@@ -158,6 +159,7 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 
 	var listens sync.WaitGroup
+	// A cell never leaves the directory, so its goroutine lasts until ctx ends.
 	heard := map[int]bool{}
 	for {
 		for _, m := range s.all() {
@@ -185,6 +187,7 @@ func listenTo(ctx context.Context, m *member, wake func(queue.Wake)) {
 				return
 			}
 			_ = l.Listen(ctx, wake) // it ends with ctx, or with the Store of a cell that has changed
+			// Notifications may have been lost with the connection.
 			wake(queue.Wake{})
 		}
 		retry.Sleep(ctx, reopenPause)
@@ -199,6 +202,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		if m.isSuspect() {
 			return m.maintainApart(s, chore, store)
 		}
+		// A step of a cell that hangs must not hold up the background work of all others.
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
 		done, err := store.Maintain(bounded, chore)
@@ -226,6 +230,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 func addStep(sum *queue.Maintained, m queue.Maintained) {
 	sum.Moved += m.Moved
 	sum.More = sum.More || m.More
+	// 0 means not known, so it is not the earliest.
 	if m.NextIn > 0 && (sum.NextIn == 0 || m.NextIn < sum.NextIn) {
 		sum.NextIn = m.NextIn
 	}
@@ -274,6 +279,7 @@ func (m *member) maintainApart(s *Store, chore queue.Chore, store queue.Store) (
 	r := &step{over: make(chan struct{})}
 	m.running[chore] = r
 	started := s.start(func() {
+		// The context of the store, because the caller has its answer long before this step ends.
 		ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 		defer cancel()
 		r.result, r.err = store.Maintain(ctx, chore)

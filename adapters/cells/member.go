@@ -51,10 +51,12 @@ func (m *member) change(c queue.Cell) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	same := m.cell
+	// A closed cell goes on with its namespaces, so the state needs no other connection.
 	same.State = c.State
 	if same != c && m.store != nil {
 		old := m.store
 		m.store, m.failed, m.retryAt, m.silent = nil, nil, time.Time{}, false
+		// In a goroutine: a close waits for calls under way, and the lock of the member must not.
 		if !m.owner.start(func() { closeStore(old) }) {
 			closeStore(old)
 		}
@@ -122,6 +124,7 @@ func (m *member) open(try *attempt) {
 	if err == nil {
 		m.owner.adoptNamespaces(ctx, m, store)
 	}
+	// A refusal comes at once. Silence costs each caller the whole timeout, so the next ones do not wait.
 	isSilent := err != nil && ctx.Err() != nil
 
 	m.mu.Lock()
@@ -178,6 +181,7 @@ func (m *member) name(err error) error {
 
 	named := *e
 	named.Subject = fmt.Sprintf("cell %d", m.cell.ID)
+	// An error may pass here twice, from the opening and from the call.
 	if e.Subject != "" && e.Subject != named.Subject {
 		named.Subject += ", " + e.Subject
 	}
@@ -212,6 +216,7 @@ func callEach[R any](ctx context.Context, s *Store, most time.Duration, do func(
 		calls.Go(func() {
 			bounded, cancel := context.WithTimeout(ctx, within)
 			defer cancel()
+			// The opening counts too: a cell that is down uses up its own part of the time.
 			store, err := m.use(bounded)
 			if err == nil {
 				results[i], err = do(bounded, m, store)

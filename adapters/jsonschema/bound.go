@@ -61,6 +61,7 @@ func (g *guard) checkBounds(n json.Number) error {
 			continue
 		}
 
+		// A fraction of any size costs an allocation, so whole numbers never make one.
 		if exact == nil {
 			var ok bool
 			if exact, ok = new(big.Rat).SetString(string(n)); !ok {

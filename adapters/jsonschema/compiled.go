@@ -55,6 +55,7 @@ func (s *compiled) Validate(ctx context.Context, payload json.RawMessage) (schem
 	if err != nil {
 		return schema.Report{}, queue.Invalid("payload", "must be one JSON value: "+err.Error())
 	}
+	// The decode measures this machine at this moment: a slow one gets more time.
 	limit := min(max(10*time.Since(start), MinTime), MaxTime)
 
 	p, err := s.takeCopy(ctx)
@@ -73,6 +74,7 @@ func (s *compiled) Validate(ctx context.Context, payload json.RawMessage) (schem
 		return schema.Report{}, nil
 	}
 
+	// Only a refused payload pays for the second run, which allocates for each fault.
 	faults, err := p.run(ctx, p.list, value, min(steps, stepsToList), deadline)
 	switch {
 	case errors.As(err, new(cutReason)) || faults == nil:
@@ -96,6 +98,7 @@ func (s *compiled) takeCopy(ctx context.Context) (*program, error) {
 		if err == nil {
 			return p, nil
 		}
+		// Another call may try again; until then the copies that there are serve all.
 		s.made.Add(-1)
 	}
 

@@ -51,6 +51,7 @@ func (c *Compiler) Compile(ctx context.Context, source json.RawMessage) (schema.
 	if err := schema.CheckSource(source); err != nil {
 		return nil, err
 	}
+	// Later copies compile the source again, and the caller may change its bytes by then.
 	source = bytes.Clone(source)
 	if err := checkParts(source); err != nil {
 		return nil, err
@@ -84,6 +85,7 @@ func (c *Compiler) compileWithin(ctx context.Context, source json.RawMessage) (*
 		program *program
 		err     error
 	}
+	// The library cannot be stopped. The goroutine keeps its slot, so that at most MaxCompiles of them exist.
 	done := make(chan result, 1)
 	go func() {
 		defer func() { <-c.slots }()
@@ -116,6 +118,7 @@ func compileSource(source json.RawMessage) (p *program, err error) {
 	}
 
 	p = &program{}
+	// The compile runs the patterns of the dialect through the same engine, and must not run out of steps.
 	p.meter.start(context.Background(), math.MaxInt, time.Now().Add(time.Hour))
 	lib := jsonschema.NewCompiler()
 	lib.DefaultDraft(jsonschema.Draft2020)
@@ -137,6 +140,7 @@ func compileSource(source json.RawMessage) (p *program, err error) {
 	// A dynamic reference may lead to a part that no other part names.
 	roots := []*jsonschema.Schema{p.check}
 	for _, pointer := range findDynamicAnchors(document) {
+		// An anchor within data, as in a const, is no part of the schema.
 		if root, err := lib.Compile(sourceURL + "#" + pointer); err == nil {
 			roots = append(roots, root)
 		}

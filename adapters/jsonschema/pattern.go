@@ -37,6 +37,7 @@ func (p *program) compilePattern(source string) (jsonschema.Regexp, error) {
 		return nil, queue.Invalid("schema", fmt.Sprintf("must have patterns of at most %d bytes, got one of %d", MaxPatternBytes, len(source)))
 	}
 
+	// Parsed apart, because a compiled regexp does not show the number of its instructions.
 	parsed, err := syntax.Parse(source, syntax.Perl)
 	if err != nil {
 		return nil, queue.Invalid("schema", fmt.Sprintf("must have patterns in the syntax of RE2, got %.64q; write it without lookarounds and references back", source))

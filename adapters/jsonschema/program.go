@@ -58,6 +58,7 @@ func (p *program) instrument(roots []*jsonschema.Schema) error {
 	}
 
 	for s := range seen {
+		// A boolean part does no work that would need a step.
 		if s.Bool == nil {
 			p.addGuard(s)
 		}
@@ -79,6 +80,7 @@ func (c *chainFinder) measure(s *jsonschema.Schema) int { return c.measureAt(s, 
 
 func (c *chainFinder) measureAt(s *jsonschema.Schema, depth int) int {
 	switch n := c.lengths[s]; {
+	// Met again while it is measured: the chain leads back to itself.
 	case n < 0:
 		c.circle = true
 		return 0

@@ -31,6 +31,7 @@ func (s *store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 func (c *choreMeters) recordStep(done queue.Maintained, took time.Duration, err error) {
 	c.seconds.Observe(took.Seconds())
 	if err != nil {
+		// A step that the stop of the process cuts is no failure.
 		if queue.KindOf(err) != queue.KindCanceled {
 			c.failed.Inc()
 		}
@@ -41,6 +42,7 @@ func (c *choreMeters) recordStep(done queue.Maintained, took time.Duration, err 
 	c.lastSuccess.SetToCurrentTime()
 	c.moved.Add(float64(done.Moved))
 	c.faults.Add(float64(len(done.Faults)))
+	// A step without work sets 0, so that the gauge falls once the work has been caught up.
 	lag := 0.0
 	if done.Moved > 0 {
 		lag = done.Lag.Seconds()
@@ -175,6 +177,7 @@ func (s *listeningStore) Listen(ctx context.Context, wake func(queue.Wake)) erro
 		return s.listener.Listen(ctx, wake)
 	}
 
+	// A Listener that reports nothing counts as connected while its call lasts.
 	connected := func() bool { return m.listens.Load() > 0 }
 	if r, ok := s.listener.(connectionReporter); ok {
 		connected = r.Listening

@@ -42,6 +42,7 @@ func (c *callMeters) recordCallIn(op queue.Op, took time.Duration, err error, in
 	if seconds == nil {
 		observer := c.seconds.WithLabelValues(op.Label())
 		seconds = &observer
+		// Two calls at once may store here; both store the same histogram.
 		c.observers[op].Store(seconds)
 	}
 
@@ -131,6 +132,7 @@ func (o *callObserver) countOpenCall(call queue.Call) prometheus.Gauge {
 	if o.calls == nil || call.Wait <= 0 && call.Op.Operation().Cost != queue.CostStream {
 		return nil
 	}
+	// Waiting operations without a label count nowhere.
 	gauge := o.t.m.openCalls[call.Op]
 	if gauge != nil {
 		gauge.Inc()

@@ -52,6 +52,7 @@ func (h *handlerTraces) keep(key handlerKey, span trace.SpanContext) {
 	if h.of == nil {
 		h.of = map[handlerKey]trace.SpanContext{}
 	}
+	// Beyond the bound only the link from a metric to its trace is lost.
 	if len(h.of) < maxHandlerTraces {
 		h.of[key] = span
 	}

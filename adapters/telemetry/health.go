@@ -75,6 +75,7 @@ func (h *Health) addCheck(c namedCheck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks = append(h.checks, c)
+	// The last answer lacks the new check, so no probe may share it.
 	h.last = nil
 }
 
@@ -115,6 +116,7 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 			return last, nil
 		case h.running == nil:
 			h.running = make(chan struct{})
+			// In a goroutine of its own: a probe that leaves must not cut the answer that others wait for.
 			go h.runChecks(h.checks)
 		}
 		running := h.running
@@ -180,6 +182,7 @@ func (h *Health) Readyz() http.Handler {
 		if len(wrong) > 0 {
 			status = http.StatusServiceUnavailable
 		}
+		// The status is the same in both forms: orchestrators read it alone.
 		if r.URL.Query().Has("verbose") {
 			w.Header().Set("Content-Type", "application/json")
 			writeAnswer(w, status, formatReport(results, err))

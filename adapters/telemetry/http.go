@@ -107,6 +107,7 @@ func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, 
 	}
 
 	if span.IsRecording() {
+		// The mux has set the pattern by now; at the start of the span the route was not known.
 		span.SetName(m + " " + route)
 		scheme := "http"
 		if r.TLS != nil {
@@ -171,6 +172,7 @@ func (w *statusRecorder) finalStatus(r *http.Request) int {
 }
 
 func (w *statusRecorder) WriteHeader(status int) {
+	// An informational answer (1xx) precedes the real one.
 	if w.status == 0 && status >= http.StatusOK {
 		w.status = status
 	}
@@ -189,6 +191,7 @@ func (w *statusRecorder) Write(b []byte) (int, error) {
 // FlushError is for http.ResponseController: the handler must see that a flush failed.
 func (w *statusRecorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
+	// A writer that cannot flush has not lost the answer.
 	if !errors.Is(err, errors.ErrUnsupported) {
 		w.keepWriteError(err)
 	}

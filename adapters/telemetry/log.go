@@ -60,6 +60,7 @@ func (h *lossHandler) Handle(ctx context.Context, r slog.Record) error {
 	report := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines could not be written", 0)
 	report.AddAttrs(slog.Int64("lines", lost))
 	if err := h.Handler.Handle(ctx, report); err != nil {
+		// The report is lost too, so the number waits for the next line.
 		h.unreported.Add(lost)
 	}
 	return nil
@@ -105,6 +106,7 @@ func (h *logHandler) wrapHandler() slog.Handler {
 }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	// Outside of a group the attributes can stay on the plain handler, which formats them once.
 	if len(h.grouped) == 0 {
 		return &logHandler{Handler: h.Handler.WithAttrs(attrs)}
 	}
@@ -119,6 +121,7 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *logHandler) copyWith(g func(slog.Handler) slog.Handler) slog.Handler {
+	// Clip, because two loggers derived from one must not share the array.
 	return &logHandler{Handler: h.Handler, grouped: append(slices.Clip(h.grouped), g)}
 }
 

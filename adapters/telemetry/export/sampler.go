@@ -22,6 +22,7 @@ type sampler struct{ fresh, linked *rate.Limiter }
 // ShouldSample decides about a span that has no parent.
 func (s *sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	room := s.fresh
+	// The handler of a task links to the span of its create.
 	for _, l := range p.Links {
 		if l.SpanContext.IsSampled() {
 			room = s.linked

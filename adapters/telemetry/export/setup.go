@@ -67,6 +67,7 @@ func Setup(ctx context.Context, cfg Config) (*telemetry.Telemetry, Shutdown, err
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s := &setup{cfg: cfg, registry: reg}
+	// Before the exporters, because their first attempt may fail at once.
 	s.logExporterErrors()
 	opts := append([]telemetry.Option{telemetry.WithRegistry(reg), telemetry.WithVersion(cfg.Version)}, cfg.Options...)
 	if err := s.startExporters(ctx); err != nil {
@@ -102,6 +103,7 @@ func (s *setup) startExporters(ctx context.Context) error {
 
 	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithProcessPID(),
 		resource.WithAttributes(semconv.ServiceName(s.cfg.Service), semconv.ServiceVersion(s.cfg.Version)), resource.WithFromEnv())
+	// A host without some of the facts still reports: its telemetry lacks these attributes.
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) && !errors.Is(err, resource.ErrSchemaURLConflict) {
 		return fmt.Errorf("telemetry: describe this process: %w", err)
 	}
@@ -196,6 +198,7 @@ func (s *setup) shutdownExporters(ctx context.Context) error {
 		var traces, metrics error
 		var both sync.WaitGroup
 		if s.traces != nil {
+			// Side by side, as each may use up the whole timeout.
 			both.Go(func() { traces = s.traces.Shutdown(ctx) })
 		}
 		if s.metrics != nil {

@@ -84,6 +84,7 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	if f.FinishedBefore, err = s.FinishedBefore.inFilter("finished_before"); err != nil {
 		return out, err
 	}
+	// Without a condition the filter stays nil, and Normalize refuses a selection of all tasks.
 	if !f.IsEmpty() {
 		out.Filter = &f
 	}
@@ -159,6 +160,7 @@ func BulkOf(b queue.Bulk) Bulk {
 	for id, err := range b.Errs {
 		out.Errors = append(out.Errors, BulkError{ID: id, Error: ProblemOf(err)})
 	}
+	// The map has no order, and equal answers must have equal bytes.
 	slices.SortFunc(out.Errors, func(x, y BulkError) int { return cmp.Compare(x.ID, y.ID) })
 	return out
 }

@@ -58,6 +58,7 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 		if text == "" {
 			return nil, queue.Invalid(field, `must be a duration such as "1m30s", got an empty text`)
 		}
+	// An object, an array, or true and false; numbers and null go on.
 	} else if strings.ContainsAny(text, "{[tf") {
 		return nil, queue.Invalid(field, fmt.Sprintf(`must be a duration, got %.64s; write an integer of nanoseconds, or text as "1m30s"`, text))
 	}
@@ -167,6 +168,7 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		}
 
 		d, err := time.ParseDuration(part[1] + unit)
+		// Both bounds are checked before they overflow. The domain refuses what is above ten years.
 		if err != nil || d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
 			return 0, invalid
 		}

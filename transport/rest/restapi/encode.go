@@ -55,6 +55,7 @@ func newEncoder(t reflect.Type) encoder {
 		return appendRaw
 	case t == timeType:
 		return appendTime
+	// Before the kinds: a type with a method of its own may be of any kind.
 	case t.Implements(marshalerType):
 		return appendMarshaler
 	}
@@ -69,6 +70,7 @@ func newEncoder(t reflect.Type) encoder {
 	case reflect.Pointer, reflect.Interface:
 		return appendElement
 	case reflect.Slice:
+		// encoding/json writes bytes as base64, and appendOther does so too.
 		if t.Elem().Kind() != reflect.Uint8 {
 			return appendSlice
 		}
@@ -185,6 +187,7 @@ func encodedFields(t reflect.Type) (structFields, bool) {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
+		// encoding/json has rules for these that are not worth a second implementation.
 		case f.Anonymous, options != "" && options != "omitempty" && options != "omitzero":
 			return nil, false
 		case !f.IsExported(), name == "-":

@@ -31,6 +31,7 @@ func IssuedToken(t access.IssuedToken) *pb.IssuedToken {
 
 // IssuedToken reads t from the wire.
 func (r *Reader) IssuedToken(t *pb.IssuedToken) access.IssuedToken {
+	// The first fault counts: later fields may only be wrong because of it.
 	secret, err := access.ParseSecret(t.GetSecret())
 	if err != nil && r.err == nil {
 		r.err = err

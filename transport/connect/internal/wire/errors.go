@@ -69,6 +69,7 @@ func Detail(err error) *pb.ErrorDetail {
 	kind := queue.KindOf(err)
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		d.Op, d.Subject, d.Field, d.Message = e.Op, e.Subject, e.Field, e.Msg
+	// An error of the runtime, as of a context, has no kind of the domain.
 	} else if kind == queue.KindInternal {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
@@ -112,6 +113,7 @@ func domainError(d *pb.ErrorDetail, fallback queue.Kind) *queue.Error {
 func ConnectError(err error) *connect.Error {
 	d := Detail(err)
 	e := domainError(d, queue.KindInternal)
+	// The cause stays in this process, for the log; it never travels.
 	c := connect.NewError(CodeOfKind(e.Kind), e.Error()).WithCause(err)
 	if detail, derr := connectproto.NewErrorDetail(d); derr == nil {
 		c = c.WithDetail(detail)
