@@ -88,6 +88,7 @@ func New(ctx context.Context, directory queue.CellDirectory, open Opener, opts .
 
 	var others sync.WaitGroup
 	for _, m := range s.all() {
+		// Side by side: each cell that is down costs the whole timeout of an attempt.
 		others.Go(func() {
 			if _, err := m.use(ctx); err != nil {
 				s.logger.WarnContext(ctx, "a cell does not work; its namespaces are unavailable", "cell", m.cell.ID, "error", err)
@@ -213,6 +214,7 @@ func (s *Store) place(ctx context.Context, namespace string) (*member, error) {
 func (s *Store) weigh(namespace string) int {
 	best, most := 0, uint64(0)
 	for id, m := range s.members {
+		// Every process must choose the same cell, so the hash has no seed.
 		h := fnv.New64a()
 		_, _ = fmt.Fprintf(h, "%d %s", id, namespace)
 		weight := mixBits(h.Sum64())
@@ -246,6 +248,7 @@ func (s *Store) settle(ctx context.Context, namespace string) error {
 
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if placed {
+		// The directory confirms a known place only, so a call waits for it for a second at most.
 		bounded, cancel = context.WithTimeout(ctx, min(directoryTimeout, partOf(ctx, directoryTimeout)))
 	}
 	defer cancel()
@@ -288,6 +291,7 @@ func (s *Store) adoptNamespaces(ctx context.Context, m *member, store queue.Stor
 		}
 
 		s.mu.Lock()
+		// The directory decides: another process may have placed the namespace meanwhile.
 		s.places[name] = place
 		if place != m.cell.ID {
 			s.split[name] = &queue.Error{

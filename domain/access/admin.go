@@ -165,6 +165,7 @@ func (a *admin) createToken(ctx context.Context, r TokenRequest) (IssuedToken, e
 	if err != nil {
 		return IssuedToken{}, err
 	}
+	// Last before the write, so that little time lies between the look for credentials and the new one.
 	if err := a.checkLocal(ctx, creator, grants); err != nil {
 		return IssuedToken{}, err
 	}
@@ -273,6 +274,7 @@ func (a *admin) rotateToken(ctx context.Context, id string, r Rotation) (IssuedT
 		// A former rotation may have shortened this life, but never below the least one of a token.
 		life = max(former.ExpiresAt.Sub(former.CreatedAt), minTokenLife)
 	}
+	// Issue checks that the creator has these grants still: a rotation must not pass on rights that it lacks.
 	n, secret, err := Issue(creator, former.Name, former.Grants, life)
 	if err != nil {
 		return IssuedToken{}, err

@@ -121,6 +121,7 @@ func (s *auditedService) auditBulk(
 	}
 
 	b, err := do(ctx, sel)
+	// Also after an error: the steps before it have moved tasks.
 	e.Matched = b.Matched
 	e.Moved = b.Moved
 	s.audit.Record(ctx, e, err)

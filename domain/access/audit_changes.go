@@ -66,6 +66,7 @@ func settingOf[T any](object *T, name string) (reflect.Value, bool) {
 
 func equalSettings(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Slice {
+		// A nil list equals an empty one: the wires do not keep the difference.
 		return a.Len() == b.Len() && reflect.DeepEqual(a.Interface(), b.Interface()) || a.Len()+b.Len() == 0
 	}
 	return a.Equal(b)

@@ -117,6 +117,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		g.proofs.Close()
 		return nil
 	})
+	// Before the parts that record entries.
 	s.startAudit(store)
 	if err := s.startSessions(g, sessions); err != nil {
 		return err
@@ -132,6 +133,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		return err
 	}
 
+	// After the files: a static token or an issuer closes the server as a stored token does.
 	exists, err := g.hasCredential(ctx)
 	if err != nil {
 		return err
@@ -270,6 +272,7 @@ func (s *Server) readRules(g *accessControl) error {
 			return false, err
 		}
 		g.issuers.Store(&file.issuers)
+		// The issuers before the rules, so that no rule names an issuer that is not there.
 		g.proofs.Replace(file.issuers)
 		s.replaceRules(g, file.rules)
 		present = content
@@ -413,6 +416,7 @@ func (s *Server) watchAccess(ctx context.Context) {
 	watching.Go(func() {
 		for s.control.awaitLook(ctx) {
 			s.files.read(ctx)
+			// A server that is closed, or open for good, has nothing to look for.
 			if !s.control.closesAtCredential.Load() {
 				continue
 			}
@@ -425,6 +429,7 @@ func (s *Server) watchAccess(ctx context.Context) {
 		}
 	})
 	s.prependStep("end the watch of access", func(context.Context) error {
+		// In this order: no report may come once the watch has ended, and the watch uses the store.
 		stopReports()
 		cancel()
 		watching.Wait()

@@ -98,6 +98,7 @@ func (p *accessFileParser) readMapping(node *yaml.Node, known ...string) (values
 	}
 
 	values, ok = map[string]*yaml.Node{}, true
+	// YAML has keys and values in turn in one list.
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key := node.Content[i]
 		switch {

@@ -128,6 +128,7 @@ func (c Config) fillDefaults() (Config, error) {
 	setDefault(&c.Version, "dev")
 	setDefault(&c.Auth, AuthAuto)
 	setDefault(&c.SessionLife, access.DefaultSessionLife)
+	// A short life alone must be valid, so the idle time follows it.
 	setDefault(&c.SessionIdle, min(access.DefaultSessionIdle, c.SessionLife))
 	if c.AuditRetention == nil {
 		c.AuditRetention = new(access.DefaultAuditRetention)

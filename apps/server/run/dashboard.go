@@ -56,6 +56,7 @@ func (s *Server) addDashboard(routes map[string]http.Handler, rest http.Handler)
 	if path == "" {
 		return nil
 	}
+	// Relative paths keep the page working behind a proxy that adds a path.
 	root := strings.Repeat("../", strings.Count(path, "/"))
 	config := web.Config{Home: path, Root: root, API: root + strings.TrimPrefix(s.prefix(), "/"), Namespace: s.cfg.Namespace, Version: s.cfg.Version}
 	if s.prefix() == "" {
@@ -76,6 +77,7 @@ func (s *Server) addDashboard(routes map[string]http.Handler, rest http.Handler)
 			rest.ServeHTTP(w, r)
 			return
 		}
+		// A cache must not give the redirect to clients that ask for JSON.
 		w.Header().Set("Vary", "Accept")
 		redirectTo(strings.TrimPrefix(path, "/")+"/")(w, r)
 	})

@@ -13,6 +13,7 @@ import (
 
 // Flags defines the flags of a server on to and binds them to c. The present values of c are the defaults.
 func Flags(to *pflag.FlagSet, c *Config) {
+	// A set of its own, so that FromEnvironment binds the flags of the server alone.
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, program.DefaultSchema, queue.DefaultNamespace
 	c.UIPath = DefaultUIPath

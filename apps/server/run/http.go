@@ -35,6 +35,7 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 		return nil, err
 	}
 	if public != nil {
+		// Browsers send the public name, also where a proxy keeps it.
 		hosts = append(slices.Clone(hosts), public.Hostname())
 		origins = append(slices.Clone(origins), public.Scheme+"://"+public.Host)
 	}
@@ -141,6 +142,7 @@ func answered(status int, aborted bool) []slog.Attr {
 // messageLimits returns the limits of the body of a REST request, of a REST batch and of a Connect message for the
 // largest payload. Each transport accepts at least one such task with its headers and key.
 func messageLimits(payload int) (body, batch int64, message int) {
+	// Headers (16 KiB), key, group and the frame of JSON, with room for escapes.
 	const rest = 64 << 10
 	body = int64(payload) + rest
 	return body, max(body, restserver.DefaultMaxBatchBytes), min(max(payload+rest, connectserver.DefaultMaxMessageBytes), 1<<30)

@@ -176,6 +176,7 @@ func createCell(ctx context.Context, f *factory.Factory, db *database, id int, t
 	if err := first.Ping(ctx); err != nil {
 		return err
 	}
+	// Cell 0 first: a directory with further cells alone would leave the present namespaces without a place.
 	if err := enterFirstCell(ctx, first); err != nil {
 		return err
 	}
@@ -189,6 +190,7 @@ func createCell(ctx context.Context, f *factory.Factory, db *database, id int, t
 		return err
 	}
 	defer maker.Close()
+	// The schema knows its cell before the directory does, so a failure between the two is repeated safely.
 	if cell.Home, err = maker.MakeHome(ctx, id); err == nil {
 		err = first.AddCell(ctx, cell)
 	}
@@ -229,6 +231,7 @@ func openTarget(ctx context.Context, cell queue.Cell) (*postgres.Store, error) {
 	if tables == "" {
 		tables = cell.URL
 	}
+	// Tables change at the coordinator; the store itself connects to the home.
 	maker, err := postgres.Open(ctx, tables, postgres.WithSchema(cell.Schema))
 	if err != nil {
 		return nil, err
@@ -340,6 +343,7 @@ func moveHome(ctx context.Context, f *factory.Factory, db *database, id int, to 
 		}
 		defer home.Close()
 	}
+	// The new home records itself first. Until the row follows, programs are refused by name and change nothing.
 	if cell.Home, err = home.MoveHome(ctx, id); err == nil {
 		err = first.UpdateCell(ctx, cell)
 	}

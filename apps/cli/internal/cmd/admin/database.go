@@ -56,6 +56,7 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 		return nil, cmdutil.Usage("--data-dir: must not come with a URL; leave one out")
 	case d.URL == "" && (d.dataDir != "" || d.embedded):
 		var err error
+		// Only a running PostgreSQL has a URL; this command starts none.
 		d.URL, err = embedded.Running(d.dataDir)
 		switch {
 		case err != nil && d.dataDir != "":

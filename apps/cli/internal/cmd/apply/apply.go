@@ -48,6 +48,7 @@ something else has changed the same queue or ticker meanwhile; run the command a
 			if err != nil {
 				return err
 			}
+			// The whole plan before the first change, so that a fault of the file changes nothing.
 			plan, err := planChanges(ctx, svc, all, prune, f.Now())
 			if err != nil {
 				return err

@@ -74,6 +74,7 @@ func (p place) locate(err error) error {
 
 // readDefinitions reads the documents of a file. Each is about one namespace: its own, or else namespace.
 func readDefinitions(file string, from io.Reader, namespace string) ([]definition, error) {
+	// One byte more shows that the file exceeds the bound.
 	text, err := io.ReadAll(io.LimitReader(from, maxFileBytes+1))
 	if err != nil {
 		return nil, &queue.Error{Op: "read definitions", Kind: queue.KindInvalid, Subject: file, Err: err}
@@ -252,6 +253,7 @@ func readAll[M, V any](
 			if err := f.read(&meta, s.node); err != nil {
 				return nil, s.at.fault(err.Error())
 			}
+			// Also for a value that is the default: a pause that the file names does not stay as it is.
 			d.given[s.name] = true
 		}
 		if d.want, err = build(d.name, meta); err != nil {

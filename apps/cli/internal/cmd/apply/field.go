@@ -85,6 +85,7 @@ func parseTexts(n *yaml.Node) ([]string, error) {
 	if n.Kind != yaml.SequenceNode || n.Decode(&texts) != nil {
 		return nil, fmt.Errorf("must be a list of texts, got %.80s; write it as [invalid_input, gone]", describeNode(n))
 	}
+	// The server keeps lists sorted, so that equal ones compare as equal.
 	slices.Sort(texts)
 	return slices.Compact(texts), nil
 }
@@ -236,6 +237,7 @@ func encodeScalar(b []byte, n *yaml.Node) ([]byte, error) {
 		v, err := parseBool(n)
 		return strconv.AppendBool(b, v), err
 	case "!!int", "!!float":
+		// YAML has numbers that JSON lacks, as 0x1F, 1_000 and .inf.
 		if !json.Valid([]byte(n.Value)) {
 			return b, fmt.Errorf("must have numbers in the form of JSON, got %.64q; write it as a text or as a decimal", n.Value)
 		}

@@ -128,6 +128,7 @@ func planDeletions(ctx context.Context, svc queue.Service, d definition, queues 
 			}})
 		}
 	}
+	// Backwards through the order of creates: the source of dead letters goes before their target.
 	targets := orderTargets(queues, func(q *queue.Queue) (string, string) { return q.Name, q.DeadLetter })
 	for _, q := range slices.Backward(targets) {
 		if d.hasQueue(q.Name) || !d.named["queues"] {

@@ -97,6 +97,7 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 				return got.Next != "", nil
 			})
 
+			// Nothing was done, so a count of 0 would only hide the error.
 			if err != nil && got.Matched == 0 {
 				return err
 			}
