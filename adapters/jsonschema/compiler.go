@@ -140,7 +140,7 @@ func compileSource(source json.RawMessage) (p *program, err error) {
 	// A dynamic reference may lead to a part that no other part names.
 	roots := []*jsonschema.Schema{p.check}
 	for _, pointer := range findDynamicAnchors(document) {
-		// An anchor within data, as in a const, is no part of the schema.
+		// An anchor within data, as in a const, belongs to no schema, so its compile may fail.
 		if root, err := lib.Compile(sourceURL + "#" + pointer); err == nil {
 			roots = append(roots, root)
 		}

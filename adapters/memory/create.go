@@ -59,7 +59,7 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 	switch {
 	case answer == queue.KeyReject:
 		return queue.Created{Err: queue.RejectedKey(t.Queue, t.Key, owner.task.ID)}
-	// White space alone is no difference: clients in other languages format the same value differently.
+	// White space alone does not count: clients in other languages format the same value differently.
 	case answer == queue.KeyReturn && !equalJSON(owner.task.Payload, t.Payload):
 		return queue.Created{Err: errKeyReused(t)}
 	case answer == queue.KeyReturn:

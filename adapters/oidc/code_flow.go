@@ -144,6 +144,7 @@ func (f *CodeFlow) discover(ctx context.Context) (endpoints, error) {
 	switch {
 	case err == nil:
 		f.present, f.fault = found, nil
+	// Known endpoints stay good while the provider is down.
 	case f.present.Token == "":
 		f.fault = f.unavailable(err)
 	}
@@ -235,6 +236,7 @@ func (f *CodeFlow) newExchange(ctx context.Context, at endpoints, code string, l
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Accept", "application/json")
 	if basic {
+		// RFC 6749 section 2.3.1 demands form encoding of both within HTTP Basic.
 		r.SetBasicAuth(url.QueryEscape(f.client.ID), url.QueryEscape(f.client.Secret))
 	}
 	return r, nil

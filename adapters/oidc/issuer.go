@@ -122,6 +122,7 @@ type bounded struct {
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.token != "" {
+		// A RoundTripper must not change the request of its caller.
 		r = r.Clone(r.Context())
 		r.Header.Set("Authorization", "Bearer "+b.token)
 	}
@@ -140,6 +141,7 @@ type boundedBody struct {
 }
 
 func (b *boundedBody) Read(to []byte) (int, error) {
+	// One byte more shows that the answer exceeds the bound.
 	if len(to) > b.left+1 {
 		to = to[:b.left+1]
 	}

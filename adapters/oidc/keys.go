@@ -112,6 +112,7 @@ func (r *remote) run(ctx context.Context, f *fetch) {
 	before := r.fault
 	r.fault = f.fault
 	if f.fault != nil {
+		// The callers of this fetch go on with the last keys, as the log line says.
 		f.keys = r.keys
 		if before == nil && ctx.Err() == nil {
 			r.verifier.log.LogAttrs(ctx, slog.LevelWarn, "the keys of an issuer of JWTs cannot be fetched; its last keys stay valid",

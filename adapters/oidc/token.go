@@ -80,6 +80,7 @@ func parseToken(text string) (token, error) {
 
 // decodePart returns the members of a JSON object.
 func decodePart(part string) (map[string]json.RawMessage, error) {
+	// Strict refuses spare bits at the end, so each token has exactly one text.
 	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
 	if err != nil {
 		return nil, errors.New("must be base64url without padding")
@@ -119,6 +120,7 @@ func parseClaims(members map[string]json.RawMessage) (claims, error) {
 	count := 0
 	for name, value := range members {
 		texts := textsOf(value)
+		// The rules look at each text, so their number bounds the work of a sign-in.
 		count += len(texts)
 		if len(texts) > 0 {
 			c.texts[name] = texts

@@ -31,7 +31,7 @@ func (s *store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 func (c *choreMeters) recordStep(done queue.Maintained, took time.Duration, err error) {
 	c.seconds.Observe(took.Seconds())
 	if err != nil {
-		// A step that the stop of the process cuts is no failure.
+		// A step that the stop of the process cuts has not failed.
 		if queue.KindOf(err) != queue.KindCanceled {
 			c.failed.Inc()
 		}

@@ -126,6 +126,7 @@ func isRefusal(err error) bool {
 func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// No timer would write the count of a window that begins now.
 	if r.closed {
 		return true
 	}
@@ -143,6 +144,7 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 	counted := r.refusals[key]
 	isClaim := e.Outcome == string(queue.KindUnauthenticated)
 	if counted == nil && (len(r.refusals) >= maxRefusals || isClaim && r.claims >= maxClaims) {
+		// The entry has no text of the caller, because it stands for many.
 		e = AuditEntry{PrincipalID: otherPrincipals, Action: e.Action, Outcome: e.Outcome}
 		key.principal = otherPrincipals
 		counted = r.refusals[key]
@@ -172,6 +174,7 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 func (r *AuditRecorder) flushRefusals(ctx context.Context) {
 	r.mu.Lock()
 	ended := r.refusals
+	// The next refusal begins a window of its own, also while these are written.
 	r.refusals = nil
 	r.mu.Unlock()
 
@@ -192,6 +195,7 @@ func (r *AuditRecorder) Close(ctx context.Context) {
 
 	r.mu.Lock()
 	r.closed = true
+	// A timer that has fired writes by itself, and counts in flushes until it has.
 	stopped := r.timer != nil && r.timer.Stop()
 	r.mu.Unlock()
 

@@ -238,6 +238,7 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 	var timer *time.Timer
 	set := make(chan struct{}) // closed when timer is set
 	timer = time.AfterFunc(ConfirmInterval, func() {
+		// AfterFunc may run before the assignment of timer; set orders the two.
 		<-set
 		// A store that does not answer proves nothing about the credential: the next look does.
 		if err := g.Confirm(watched, p); queue.KindOf(err) == queue.KindUnauthenticated {

@@ -31,6 +31,7 @@ func (g *guard) ListEvents(ctx context.Context, f queue.EventFilter, limit int) 
 			return queue.EventPage{}, err
 		}
 		page.Events = slices.DeleteFunc(page.Events, func(e queue.Event) bool { return !s.Has(e.Queue) })
+		// A cursor that does not move would read the same page again.
 		if len(page.Events) > 0 || !page.More || page.Next == f.After {
 			break
 		}

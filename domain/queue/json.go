@@ -58,7 +58,7 @@ func exceedsDepth(b []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
-		// A backslash outside of a text is no JSON, which the parse behind this check refuses.
+		// The parse behind this check refuses a backslash outside of a text.
 		case c == '\\':
 			i++
 		case c == '"':

@@ -239,7 +239,7 @@ func (f Facts) explainWait() []Reason {
 	if !due || f.Unpromoted {
 		return reasons
 	}
-	// Without max_lease_losses a lost lease is a failed attempt, and the task is no suspect.
+	// Without max_lease_losses a lost lease is a failed attempt, and makes no suspect.
 	if f.Queue.MaxLeaseLosses > 0 && t.lastErrorKind() == ErrorKindLeaseLost {
 		reasons = append(reasons, Reason{
 			Code: ReasonSuspect, Text: "The task has lost its lease. It may be what ended its worker, so a worker runs one such task at a time.",

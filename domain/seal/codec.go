@@ -127,7 +127,7 @@ func (c *Codec) Open(ctx context.Context, place Place, sealed json.RawMessage) (
 	f, err := parseEnvelope(sealed)
 	if err != nil {
 		reason := ReasonEnvelope
-		// A clear payload is no fault of the envelope: AcceptClear would let it pass.
+		// A clear payload has a reason of its own: AcceptClear would let it pass.
 		if !isSealed(sealed) {
 			reason = ReasonClear
 		}

@@ -182,7 +182,7 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 	}
 	if e, ok := errors.AsType[*ending](err); ok {
 		rel.Outcome, rel.Delay, rel.Scope = e.outcome, e.delay, e.scope
-		// A snooze and a hand-back are no failures, so they store no error.
+		// A snooze and a hand-back have not failed, so they store no error.
 		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
 			rel.Result = errorJSON(err, maxResult)
 			rel.ErrorKind = queue.ErrorKindOf(err)

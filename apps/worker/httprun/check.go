@@ -82,6 +82,7 @@ func (p *Push) tryRequest() error {
 	}
 
 	// The transport checks headers just before it connects.
+	// No connect happens, so a target that is down does not stop the start of a worker.
 	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTried }}
 	res, err := t.RoundTrip(req)
 	if err == nil {

@@ -26,6 +26,7 @@ func problemType(header http.Header, body []byte) string {
 
 	kind := strings.ToValidUTF8(problem.Type, "\uFFFD")
 	if extra := len(kind) - queue.MaxErrorKindBytes; extra > 0 {
+		// The cut must not split a character.
 		for ; !utf8.RuneStart(kind[extra]); extra++ {
 		}
 		kind = kind[extra:]

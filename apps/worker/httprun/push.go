@@ -121,6 +121,8 @@ func New(cfg Config) (*Push, error) {
 		if refused(guard, u.Hostname()) {
 			return nil, fmt.Errorf("%w: %s", ErrPrivate, u.Hostname())
 		}
+		// Control sees the resolved address of each connect, so that a name cannot change its address after the
+		// check.
 		dialer.Control = guard.Safe
 	}
 

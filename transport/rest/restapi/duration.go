@@ -58,7 +58,7 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 		if text == "" {
 			return nil, queue.Invalid(field, `must be a duration such as "1m30s", got an empty text`)
 		}
-	// An object, an array, or true and false; numbers and null go on.
+		// An object, an array, or true and false; numbers and null go on.
 	} else if strings.ContainsAny(text, "{[tf") {
 		return nil, queue.Invalid(field, fmt.Sprintf(`must be a duration, got %.64s; write an integer of nanoseconds, or text as "1m30s"`, text))
 	}

@@ -142,6 +142,7 @@ func (doc *Doctor) searchAll(ctx context.Context, settle func([]Contradiction) (
 			if total += r.rows; r.rows > 0 {
 				report(searched.name, total)
 			}
+			// A step with fewer rows than its limit has reached the end of the table.
 			from, more = r.last, r.rows == searched.step
 		}
 	}
@@ -227,6 +228,7 @@ func summarizeContradictions(found []Contradiction, more bool, none string) queu
 
 	found = sortContradictions(found)
 	var first []string
+	// Three show the kind of damage; the repair lists all of them.
 	for _, c := range found[:min(len(found), 3)] {
 		first = append(first, fmt.Sprintf("%s/%s task %d is %s", c.Namespace, c.Queue, c.TaskID, c.What))
 	}

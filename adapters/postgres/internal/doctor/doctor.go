@@ -103,6 +103,7 @@ func (doc *Doctor) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 		err = d.contradictions(ctx) // each of its steps has a deadline
 	}
 	if err == nil {
+		// Last: listen opens a connection of its own, which a full server may refuse.
 		err = d.run(ctx, d.tokens, d.listen)
 	}
 

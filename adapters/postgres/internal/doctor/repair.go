@@ -69,6 +69,7 @@ func (doc *Doctor) RepairContradictions(ctx context.Context) ([]Contradiction, e
 			tasks[q] = append(tasks[q], c.TaskID)
 		}
 
+		// A transaction for each queue, so that the others are stopped for a moment only.
 		for q, ids := range tasks {
 			slices.Sort(ids)
 			if err := doc.repairQueue(ctx, q, slices.Compact(ids)); err != nil {
@@ -85,6 +86,7 @@ func (doc *Doctor) RepairContradictions(ctx context.Context) ([]Contradiction, e
 func (doc *Doctor) repairQueue(ctx context.Context, q brokenQueue, ids []int64) error {
 	ofQueue, ofTasks := arg("queue_id", q.id), arg("task_ids", ids)
 	return doc.DB.RunWithin(ctx, repairTimeout, opRepair, func(ctx context.Context, t *txn.Tx) error {
+		// Before the lock: without the limit, a forgotten transaction would stop the whole schema behind this repair.
 		t.Queue(limitLockWait, arg("timeout", repairLockTimeout))
 		t.Queue(lockTables) // no task moves during the repair
 		t.Queue(repairLeases, ofQueue, ofTasks)

@@ -153,7 +153,7 @@ func (as *Agents) runAgentLoop(ctx context.Context, chore queue.Chore) {
 			return
 		}
 
-		// A step that the end of ctx has cut is no failure, so the check above comes first.
+		// A step that the end of ctx has cut has not failed, so the check above comes first.
 		failing := a.recordStepResult(done, err)
 		if err != nil {
 			// One line for a series of failures: an outage of an hour would else fill the log.

@@ -69,7 +69,7 @@ func Detail(err error) *pb.ErrorDetail {
 	kind := queue.KindOf(err)
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		d.Op, d.Subject, d.Field, d.Message = e.Op, e.Subject, e.Field, e.Msg
-	// An error of the runtime, as of a context, has no kind of the domain.
+		// An error of the runtime, as of a context, has no kind of the domain.
 	} else if kind == queue.KindInternal {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):

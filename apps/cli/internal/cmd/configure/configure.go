@@ -118,6 +118,7 @@ func newContextsCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			var rows []contextRow
+			// A URL may have a password, and a terminal is often shared.
 			file = file.Redacted()
 			for _, name := range file.Names() {
 				c := file.Contexts[name]

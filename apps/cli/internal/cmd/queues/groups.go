@@ -164,6 +164,7 @@ func newGroupCommand(f *factory.Factory) *cobra.Command {
 			if err := o.readPause(f.Now()); err != nil {
 				return err
 			}
+			// A call without a setting would succeed and change nothing, which hides a forgotten flag.
 			if o.meta == (queue.GroupMeta{}) {
 				return cmdutil.Usage("settings: must be at least one, got none; see pgqueue group --help")
 			}
@@ -191,8 +192,10 @@ func (o *groupOptions) readPause(now time.Time) error {
 	case o.resume && o.pauseFor > 0:
 		return cmdutil.Usage("--resume: must not come with --pause-for; leave one out")
 	case o.resume:
+		// The zero time takes the pause away.
 		o.meta.PausedUntil = new(time.Time)
 	case o.pauseFor > 0:
+		// By the clock of this machine, because the operation takes a time and no duration.
 		o.meta.PausedUntil = new(now.Add(o.pauseFor))
 	}
 	return nil

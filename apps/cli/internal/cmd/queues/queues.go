@@ -219,6 +219,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 		Use: "update-queue NAME", Annotations: cmdutil.Calls(queue.OpUpdateQueue, "queue update"), Short: "Change settings of a queue",
 		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		// A condition alone changes nothing, so it counts as no setting.
 		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
 			return nil, cmdutil.Usage("settings: must be at least one, got none; see pgqueue update-queue --help")
 		}

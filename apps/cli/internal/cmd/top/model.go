@@ -83,6 +83,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case lookAgain:
 		return m, m.refreshOverview
 	case looked:
+		// After an error the last overview stays on the screen, with its time.
 		if m.err = msg.err; msg.err == nil {
 			m.snapshot = msg.snapshot
 		}
@@ -98,10 +99,12 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			m.note = msg.err.Error()
 		}
 
+		// At once, so that the effect of the key shows before the next refresh.
 		return m, tea.Batch(m.inspectQueue(), m.refreshInspection())
 
 	case inspected:
 		m.tasks = msg.tasks
+		// The list may have become shorter since the last refresh.
 		m.row = min(m.row, max(0, len(m.tasks)-1))
 		if msg.err != nil {
 			m.note = msg.err.Error()
@@ -141,6 +144,7 @@ func (m *model) handleKey(key string) (tea.Model, tea.Cmd) {
 
 	if name := m.asking; name != "" {
 		m.asking = ""
+		// Any other key is a no, so that a slip changes nothing.
 		if key != "y" {
 			m.note = "nothing was retried"
 			return m, nil

@@ -52,6 +52,7 @@ func (m *model) renderLines() []string {
 	}
 
 	out = append(out, body(height-len(out)-2)...)
+	// The last two lines are the note and the keys.
 	if most := height - 2; len(out) > most {
 		out = out[:most]
 	}
