@@ -536,15 +536,8 @@ func (g *groupPick) settleRuns() {
 			continue
 		}
 
-		n := int64(0) // started from the front of the row
-		for n < int64(m.n) && g.started[m.taskID+n] {
-			n++
-		}
-		later := false // started behind a task that stays: then no part of the row can stay
-		for k := n; k < int64(m.n); k++ {
-			later = later || g.started[m.taskID+k]
-		}
-
+		// After a start behind a task that stays, no part of the row can stay.
+		n, later := g.countStartedTasks(m)
 		held := grp != 0 && (g.isHeldUp(g.groups[grp]) || later || g.q.IsFIFO())
 		switch {
 		case n == int64(m.n) || held:
@@ -565,6 +558,17 @@ func (g *groupPick) settleRuns() {
 		g.tx.Queue(deleteRuns, arg("places", g.whole))
 		g.whole = nil
 	}
+}
+
+// countStartedTasks returns how many tasks have started from the front of a row, and whether others have started behind them.
+func (g *groupPick) countStartedTasks(m *metRun) (front int64, later bool) {
+	for front < int64(m.n) && g.started[m.taskID+front] {
+		front++
+	}
+	for k := front; k < int64(m.n); k++ {
+		later = later || g.started[m.taskID+k]
+	}
+	return front, later
 }
 
 // isHeldUp reports whether no further task of a group may start now.

@@ -66,19 +66,12 @@ var (
 // at which a next call goes on.
 func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (queue.Bulk, error) {
 	total := queue.Bulk{Next: sel.Cursor}
-	behind, err := queue.ReadBulkCursor(sel.Cursor)
+	pick, behind, err := s.planBulk(ctx, namespace, sel, o)
 	if err != nil {
 		return total, queue.WithOp(o.op, err)
 	}
-
-	pick, up, err := s.planBulk(ctx, namespace, sel, o)
-	switch {
-	case err != nil:
-		return total, queue.WithOp(o.op, err)
-	case pick == nil:
+	if pick == nil {
 		return queue.Bulk{}, nil
-	case behind == 0 && !up: // a descending walk starts above all ids
-		behind = maxID
 	}
 
 	for began, left := time.Now(), cmp.Or(sel.Limit, math.MaxInt); ; {
@@ -117,21 +110,28 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 // bulkPick returns the next tasks of a selection behind an id, at most limit, and reports whether they are the last.
 type bulkPick func(behind int64, limit int) (some found, last bool, err error)
 
-// planBulk returns the function that picks the tasks of a selection, and whether it does so in ascending order. The function
-// is nil for a filter without tasks that the operation takes.
-func (s *Store) planBulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (pick bulkPick, up bool, err error) {
+// planBulk returns the function that picks the tasks of a selection, and the id behind which it goes on. The function is nil for
+// a filter without tasks that the operation takes.
+func (s *Store) planBulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (pick bulkPick, behind int64, err error) {
+	behind, err = queue.ReadBulkCursor(sel.Cursor)
+	if err != nil {
+		return nil, 0, err
+	}
 	if len(sel.IDs) > 0 {
-		return func(behind int64, limit int) (found, bool, error) { return pickIDs(sel.IDs, behind, limit) }, true, nil
+		return func(behind int64, limit int) (found, bool, error) { return pickIDs(sel.IDs, behind, limit) }, behind, nil
 	}
 
 	l, err := s.planBulkListing(ctx, namespace, *sel.Filter, o)
 	if err != nil || l == nil {
-		return nil, false, err
+		return nil, 0, err
+	}
+	if behind == 0 && !l.up { // a descending walk starts above all ids
+		behind = maxID
 	}
 	return func(behind int64, limit int) (found, bool, error) {
 		some, err := s.walkRows(ctx, o.op, l, behind, 0, limit)
 		return some, len(some.tasks) == 0 && !some.more, err
-	}, l.up, nil
+	}, behind, nil
 }
 
 // planBulkListing prepares the walk over the tasks of a filter that an operation takes. It returns nil without such tasks.

@@ -93,21 +93,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	m := makeMoves(h.now)
-	var lost []int // places of releases without a present lease
-	for i := range releases {
-		r := &releases[i]
-		p, ok := h.findHeldTask(r.ID, tokens[i])
-		f, known := about[r.ID]
-
-		switch {
-		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
-			out[i] = m.endHeldTask(p, f, known, r)
-		case h.isLocked(r.ID, tokens[i]):
-			out[i].Err = queue.Locked(r.ID)
-		default: // without a lease, or its queue was deleted after the lock
-			lost = append(lost, i)
-		}
-	}
+	lost := m.endHeldTasks(&h, about, releases, tokens, out)
 
 	if err := s.writeDeadLetters(ctx, t, m); err != nil {
 		return m, err
@@ -126,6 +112,26 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	return m, nil
+}
+
+// endHeldTasks ends the leases of held tasks and fills in the answers. It returns the places of the releases without a present
+// lease.
+func (m *moves) endHeldTasks(h *lockedLeases, about taskRecords, releases []queue.Release, tokens []int64, out []queue.Released) (lost []int) {
+	for i := range releases {
+		r := &releases[i]
+		p, ok := h.findHeldTask(r.ID, tokens[i])
+		f, known := about[r.ID]
+
+		switch {
+		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
+			out[i] = m.endHeldTask(p, f, known, r)
+		case h.isLocked(r.ID, tokens[i]):
+			out[i].Err = queue.Locked(r.ID)
+		default: // without a lease, or its queue was deleted after the lock
+			lost = append(lost, i)
+		}
+	}
+	return lost
 }
 
 // endHeldTask ends the lease of a held task and adds the new state of the task. It returns the answer to the release. A plain

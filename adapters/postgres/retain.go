@@ -388,62 +388,26 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	}
 
 	began := time.Now()
-	var (
-		ids     = make([]int32, 0, len(round))
-		most    = make([]int32, 0, len(round))
-		cursors = make([]laneCursor, 0, len(round))
-		byID    = make(map[int32]*runQueue, len(round))
-		sweeps  []*queueLanes
-	)
-
-	// Each queue asks for as many rows as its quota needs by its recent run length.
-	allRows := 0
-	for i := range round {
-		q := &round[i]
-		quota := min(q.quota, want)
-		if room, ok := p.openSlots[q.id]; ok {
-			quota = min(quota, room-p.took[q.id])
-		}
-
-		if quota <= 0 {
-			continue
-		}
-
-		level, sweep := q.lanes.chooseStart(start, began, len(p.out) == 0)
-		if level == skipLevel {
-			continue
-		}
-
-		if sweep {
-			sweeps = append(sweeps, q.lanes)
-		}
-
-		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.estimateRows(quota)}
-		byID[q.id] = u
-		allRows += u.most
-		ids = append(ids, q.id)
-		most = append(most, int32(u.most))
-		cursors, u.resumed = q.lanes.appendCursors(cursors, level, q.id)
-	}
-
-	p.fuller = make(map[int32]bool, len(ids))
-	if len(ids) == 0 {
+	search := p.planSearch(round, want, start, began)
+	p.fuller = make(map[int32]bool, len(search.ids))
+	if len(search.ids) == 0 {
 		return nil
 	}
 
 	// Only an empty last search asks for splits: their rests are worth a wait, and empty queues are not.
 	if start == fromBehind && len(p.out) == 0 {
-		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
-		p.tx.QueueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
+		args := []sqltext.Arg{arg("queue_id", search.ids), arg("gated", p.gated)}
+		p.tx.QueueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, search.cursors)...)
 	}
 
 	args := make([]sqltext.Arg, 0, 7)
-	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
-	args = cursorColumns.Arrays(args, cursors)
-	args = append(args, arg("limit", int32(allRows)))
+	args = append(args, arg("queue_id", search.ids), arg("quota", search.most), arg("gated", p.gated))
+	args = cursorColumns.Arrays(args, search.cursors)
+	args = append(args, arg("limit", int32(search.rows)))
+	byID := search.queues // the plan itself must not move to the heap
 	err := p.tx.Query(ctx, p.choosePick(pickRuns, pickHealthyRuns), func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
 	cost := time.Since(began)
-	for _, l := range sweeps {
+	for _, l := range search.sweeps {
 		l.recordSweep(start, began, cost)
 	}
 
@@ -465,6 +429,51 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	}
 
 	return err
+}
+
+// searchPlan is one search of a pick, before it runs. The slices have one element for each queue, cursors several.
+type searchPlan struct {
+	ids, most []int32 // most are rows
+	cursors   []laneCursor
+	queues    map[int32]*runQueue
+	sweeps    []*queueLanes // of the queues that start at the beginning
+	rows      int           // of all queues
+}
+
+// planSearch plans a search for at most want tasks in the queues of round. It leaves out queues that have no free slot, or nothing
+// to find at that start.
+func (p *claim) planSearch(round []pickQueue, want int, start from, began time.Time) searchPlan {
+	s := searchPlan{
+		ids: make([]int32, 0, len(round)), most: make([]int32, 0, len(round)), cursors: make([]laneCursor, 0, len(round)),
+		queues: make(map[int32]*runQueue, len(round)),
+	}
+	for i := range round {
+		q := &round[i]
+		quota := min(q.quota, want)
+		if room, ok := p.openSlots[q.id]; ok {
+			quota = min(quota, room-p.took[q.id])
+		}
+		if quota <= 0 {
+			continue
+		}
+
+		level, sweep := q.lanes.chooseStart(start, began, len(p.out) == 0)
+		if level == skipLevel {
+			continue
+		}
+		if sweep {
+			s.sweeps = append(s.sweeps, q.lanes)
+		}
+
+		// Each queue asks for as many rows as its quota needs by its recent run length.
+		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.estimateRows(quota)}
+		s.queues[q.id] = u
+		s.rows += u.most
+		s.ids = append(s.ids, q.id)
+		s.most = append(s.most, int32(u.most))
+		s.cursors, u.resumed = q.lanes.appendCursors(s.cursors, level, q.id)
+	}
+	return s
 }
 
 // runQueue is a queue in one search of a pick.

@@ -150,12 +150,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, queue.WithOp(op, err)
 	}
 
-	behind, err := decodeCursor(q.Cursor, q.OldestFirst)
-	if err != nil {
-		return page, queue.WithOp(op, err)
-	}
-
-	l, err := s.planListing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
+	l, behind, err := s.planTaskPage(ctx, op, namespace, q)
 	if err != nil || len(l.queues) == 0 {
 		return page, queue.WithOp(op, err)
 	}
@@ -183,16 +178,26 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 
 	// A page that holds the whole list already shows the count. To count the rest of a search would be another search.
 	isFirst := q.Cursor == "" && q.Offset == 0
+	present := int64(len(page.Tasks))
 	switch {
 	case l.searchesText():
-		page.Count, page.AtLeast = int64(len(page.Tasks)), page.Next != "" || !isFirst
+		page.Count, page.AtLeast = present, page.Next != "" || !isFirst
 	case !l.counted && isFirst && whole:
-		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
+		page.Count, page.AtLeast = int64(seen-fit)+present, found.more
 	default:
 		page.Count, page.AtLeast, err = s.countRows(ctx, op, l)
-		page.Count = max(page.Count, int64(len(page.Tasks)))
+		page.Count = max(page.Count, present)
 	}
 	return page, err
+}
+
+// planTaskPage prepares the walk of a page, and returns the id behind which it goes on.
+func (s *Store) planTaskPage(ctx context.Context, op, namespace string, q queue.TaskQuery) (l *listing, behind int64, err error) {
+	if behind, err = decodeCursor(q.Cursor, q.OldestFirst); err != nil {
+		return nil, 0, err
+	}
+	l, err = s.planListing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
+	return l, behind, err
 }
 
 // lastOfPage returns the id behind which the next page starts; 0 = there is none. It is that of the last of the fit tasks that
