@@ -97,6 +97,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 		case err != nil:
 			return nil, err
 		default:
+			// After the commit: another transaction must not skip the insert of a lane that was rolled back.
 			s.lanes.confirmLanes(b.lanes, b.generation)
 			s.notify.NotifyReady(b.woken)
 			s.extendSoon(b.maxID)
@@ -182,6 +183,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 func (s *Store) beginCreate(ctx context.Context, t *txn.Tx, c queue.Create, b *insertBatch) (queues map[string]*storedQueue, ids []int64, err error) {
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
+		// A call names few queues, so a search through them is faster than a map.
 		if !slices.Contains(names, c.Tasks[i].Queue) {
 			names = append(names, c.Tasks[i].Queue)
 		}
@@ -317,6 +319,7 @@ func (s *Store) claimTaskKeys(ctx context.Context, t *txn.Tx, b *insertBatch, c 
 // answerKeyed leaves in b the owners of their keys and the tasks without a key. All others get their answer: the task of the
 // owner, of this batch or of there, or an error.
 func (b *insertBatch) answerKeyed(c queue.Create, owners map[keySlot]*keyOwner, held map[keySlot]bool, there map[int64]*queue.Task) error {
+	// A new array: owner.first points into the old one.
 	rows := b.rows[:0:0]
 	for i := range b.rows {
 		r := &b.rows[i]
@@ -421,6 +424,7 @@ func makeKeyReusedError(name, key string) error {
 // count.
 func fingerprintPayload(payload []byte) []byte {
 	var compact bytes.Buffer
+	// Only a Store call without the checks of the service can have such a payload.
 	if json.Compact(&compact, payload) != nil {
 		compact.Reset()
 		compact.Write(payload)

@@ -75,6 +75,7 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 		}
 	}
 
+	// A group that a caller names is described also when it has no row yet.
 	hashes := []int64{queue.HashGroup(q.Name)}
 	if q.Name == "" {
 		hashes = nil
@@ -200,10 +201,12 @@ func (q *storedQueue) updateGroupIn(ctx context.Context, t *txn.Tx, group string
 		row.bucket = &bucket
 		t.Queue(saveGroupPolicy, groupPolicyColumns.Arrays(nil, []groupPolicyRow{row})...)
 	}
+	// The last limit has gone, so the tasks that wait for groups become ready again, in steps.
 	if policies == 0 && !q.LimitsGroups() {
 		t.Queue(reviewLater, arg("queue_id", q.id), arg("after", firstGroup))
 	}
 	t.Queue(markGroups, markerColumns.Arrays(nil, []markerRow{{queueID: q.id, grp: row.grp}})...)
+	// Before its first policy the queue kept no places, so those of the tasks in hand are written now.
 	if q.GroupPolicies == 0 && policies > 0 && !q.KeepsPlaces() {
 		return q.seedGroups(t)
 	}
@@ -274,6 +277,7 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 		}
 
 		var marks []markerRow
+		// The markers of ended tasks make the next retain free their places; it holds the gate that this call lacks.
 		err = t.Query(ctx, findEndedPlaces, scanEach(func(id int64) { marks = append(marks, markerRow{queueID: q.id, grp: grp, taskID: id}) }),
 			arg("queue_id", q.id), arg("ids", holders))
 		queueRows(t, markGroups, markerColumns, marks)

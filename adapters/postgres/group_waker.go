@@ -69,6 +69,7 @@ func (s *Store) wakeGroups(ctx context.Context) (queue.Maintained, error) {
 		if err != nil {
 			return err
 		}
+		// A full step may have left looks that are due too.
 		out.More = len(due) == size
 		out.Woken = slices.Collect(maps.Values(queues))
 		return s.wakeDueGroups(ctx, t, due, queues, &out)
@@ -90,6 +91,7 @@ func (r *refusedRow) scanRefusedWake(rows pgx.Rows) error {
 	var grp int64
 	var name string
 	err := rows.Scan(&r.queue, &grp, &r.space, &name)
+	// A name for the filter alone: it must differ for the same group in two queues.
 	r.task, r.whole = grp^int64(r.queue), grp == 0
 	r.subject = "groups of queue " + name
 	return err

@@ -116,6 +116,7 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 		if err := h.flush(ctx, t); err != nil {
 			return err
 		}
+		// A heartbeat may have moved a task to another row since, and then this look finds it.
 		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}

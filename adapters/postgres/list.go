@@ -273,6 +273,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 	// A row without a queue marks the place at which a bounded walk ended.
 	for _, r := range rows {
 		if r.queueID == 0 {
+			// The next page begins with the marked row, so the cursor lies just before it.
 			out.more, out.end = true, r.id+1
 			if l.up {
 				out.end = r.id - 1
@@ -338,6 +339,7 @@ func (s *Store) searchText(ctx context.Context, op string, l *listing, behind in
 	step.rowLimit = textStepFirst
 	for {
 		began := time.Now()
+		// The first step has no bound of its own: a page must move on, or a search with slow steps would never end.
 		call := bounded
 		if examined == 0 {
 			call = ctx
@@ -358,6 +360,7 @@ func (s *Store) searchText(ctx context.Context, op string, l *listing, behind in
 		}
 
 		behind = f.end
+		// Steps grow while one takes less than a tenth of the time, so the last one is late by little.
 		if time.Since(began) < queue.MaxTextTime/10 {
 			step.rowLimit = min(2*step.rowLimit, textStepMost, int(queue.MaxTextExamined-examined))
 		}

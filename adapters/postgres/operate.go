@@ -85,6 +85,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			if err != nil {
 				return total, err
 			}
+			// The step took fewer tasks than it was given, so the walk goes on behind the last one of them.
 			if behind = some.tasks[fit-1].id; fit < len(some.tasks) {
 				last, some.more = false, false
 			}
@@ -162,6 +163,7 @@ func (s *Store) runBulkStep(
 	b := &step.out
 	err = s.finishLocked(ctx, namespace, o, b, step.left, sel.Within-time.Since(began))
 	if byFilter {
+		// A task that left the selection meanwhile does not concern a filter.
 		b.Errs = nil
 		if err != nil { // the next call starts with the locked tasks
 			b.Next = total.Next

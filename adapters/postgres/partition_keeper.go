@@ -89,6 +89,7 @@ func (p *partitions) init() { p.ending, p.end = context.WithCancel(context.Backg
 // close ends a running extension and waits for its goroutine.
 func (p *partitions) close() {
 	p.mu.Lock()
+	// Under the lock of startExtension, so that none starts behind the Wait below.
 	p.end()
 	p.mu.Unlock()
 	p.done.Wait()
@@ -187,6 +188,7 @@ func (s *Store) learnPartsIn(ctx context.Context, t *txn.Tx) error {
 	if err := t.Query(ctx, listParts, parts.scanPart); err != nil {
 		return err
 	}
+	// Another goroutine may have learned a later one; an older snapshot must not undo that.
 	if last := parts.lastPart(); last.upper > s.partitions.upper.Load() {
 		s.partitions.learn(last)
 	}
@@ -215,6 +217,7 @@ func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, e
 	}
 
 	// The size doubles after a partition that filled quickly and halves after a slow one.
+	// The ids of a cell begin at its own number, so its first partition does too.
 	last := partition{upper: queue.FirstID(queue.CellOfID(id)) + 1}
 	size := s.opt.partitionMin
 	if n := len(parts.all); n > 0 {
@@ -327,6 +330,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	ctx, cancel := context.WithTimeout(p.ending, asideMost)
 	defer cancel()
 	last, err := s.extendOnce(ctx, id)
+	// A lock of another session, or a restart, passes within seconds.
 	for err != nil && txn.IsTransient(err) && retry.Sleep(ctx, txn.FirstBackoff) {
 		last, err = s.extendOnce(ctx, id)
 	}
@@ -389,6 +393,7 @@ func (s *Store) keepAhead(ctx context.Context) error {
 	}
 
 	last := parts.lastPart()
+	// At half, so that this agent comes before the creates, which start an extension at three quarters.
 	if parts.lastID > last.lower+(last.upper-last.lower)/2 {
 		return s.extendTo(ctx, last.upper)
 	}
@@ -481,6 +486,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		if err != nil {
 			return err
 		}
+		// Partitions leave in their order, so a task that is still needed ends the step.
 		if step.needed {
 			rest = partNeeded
 			return txn.ErrNothing
@@ -577,6 +583,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 		if count == nil || !count.IsWhole {
 			return txn.ErrNothing
 		}
+		// An attempt before this one has committed the counts, and only the tables are left.
 		if count.IsSubtracted {
 			isDropped = true
 			return txn.ErrNothing

@@ -142,6 +142,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 		next, err := q.With(meta)
 		if err == nil && next.DeadLetter != q.DeadLetter {
+			// An unchanged target is still there, because the deletion of a target is refused.
 			err = checkDeadLetter(ctx, t, &next)
 		}
 		if err != nil {

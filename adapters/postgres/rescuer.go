@@ -35,6 +35,7 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 		return s.rescueEach(ctx)
 	}
 
+	// Rows below it were rescued or extended, so the next step does not read their dead index entries.
 	s.watermarks.set(markRescue, from, later(from, r.top), began)
 	r.out.More = r.rows == rescueStep
 	return r.out, s.endRequests(ctx, &r.out)

@@ -113,6 +113,7 @@ func (s *Store) repeatWhileSplitting(ctx context.Context, do func(context.Contex
 		if !errors.Is(err, errSplitting) {
 			return err
 		}
+		// After 30 tries the other retains have the tasks, and an empty answer is true.
 		if try == splitTries || !retry.Sleep(ctx, splitPause) {
 			return txn.ErrNothing
 		}
@@ -207,6 +208,7 @@ func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue,
 	// Rows of transactions that committed late lie behind the cursor.
 	if len(p.out) < total {
 		for i := range round {
+			// The lookback is a short range, so one queue may bring all that is missing.
 			round[i].quota = total
 		}
 		if err := p.pickFromRound(ctx, round, fromBehind); err != nil {
@@ -563,6 +565,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 // cursor as soon as other processes pick beyond it.
 func (p *claim) rememberRemainders() {
 	if rests := p.rests; len(rests) > 0 {
+		// Only after the commit: a rollback leaves no rest behind.
 		p.tx.AfterCommit = func() {
 			for _, r := range rests {
 				r.lanes.recordRemainder(r.lane, r.turn)

@@ -164,6 +164,7 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 		}
 	}
 
+	// So many refused queues point at a fault of the database, and not of rows.
 	if len(v.queues) >= refusedQueues {
 		return nil, err
 	}

@@ -122,6 +122,7 @@ func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 	}
 
 	if k.Queue != "" {
+		// A manual tick is a wish of an operator: the overlap rule does not hold for it.
 		skips := !manual && k.Overlap == queue.OverlapSkip
 		if tick.Skipped = skips && k.unfinished; !tick.Skipped {
 			if f.tasks == nil {
@@ -173,6 +174,7 @@ func (f *firing) writeFiring(ctx context.Context, t *txn.Tx, s *Store) error {
 		}
 	}
 
+	// Last, because the rows carry the ids of the tasks.
 	f.insertTicks(t, queueIDs)
 	f.queueTickerPlans(t)
 	return nil
@@ -382,6 +384,7 @@ func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (
 	}
 
 	k.recordFault(err)
+	// A transaction of its own, because that of the firing was rolled back with its fault.
 	rest := s.db.Run(ctx, op, func(_ context.Context, t *txn.Tx) error {
 		postponeTickers(t, []*storedTicker{k})
 		return nil
@@ -406,6 +409,7 @@ func (s *Store) summarizeFiring(f *firing) queue.Maintained {
 // replanTickers plans tickers from now that were planned while the clock was ahead. After the clock went back they
 // would otherwise wait until it reaches that time again.
 func (s *Store) replanTickers(ctx context.Context) error {
+	// Without a bound on its time: replanned tickers leave the selection, so the loop ends.
 	for more := true; more; {
 		err := s.db.Run(ctx, "plan tickers anew", func(ctx context.Context, t *txn.Tx) error {
 			var all []*storedTicker

@@ -271,6 +271,7 @@ func (s *Store) updateTicker(
 				return err
 			}
 			if n := len(f.ticks); n > 0 {
+				// next was made before these ticks fired.
 				next.Timestamp = f.ticks[n-1].At
 			}
 		}
