@@ -58,6 +58,7 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 func (f *folder) prepareDatabase(ctx context.Context, c *config, bin install, password string) error {
 	args := append([]string{"--single", "-D", f.cluster()}, c.settingArgs(f.processMark())...)
 	cmd := f.command(ctx, filepath.Join(bin.dir, "postgres"), append(args, "postgres")...)
+	// A kill would leave shared memory behind, which the next start has to clean up.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 
 	out, err := runCommand(cmd, "CREATE DATABASE "+database+"\nALTER ROLE "+role+" PASSWORD '"+password+"'\n")

@@ -53,6 +53,7 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	if err := makeFolders(dir); err != nil {
 		return "", err
 	}
+	// In the folder of the target, because a rename works within one file system alone.
 	tmp, err := os.MkdirTemp(dir, "fetch-")
 	if err != nil {
 		return "", err
@@ -121,6 +122,7 @@ func downloadArchive(tmp string, version embeddedpostgres.PostgresVersion, sourc
 // moveUnpacked renames the unpacked folder to its final name atomically. When another program was faster, moveUnpacked keeps its
 // result.
 func moveUnpacked(unpacked, target string) error {
+	// Root may have fetched them, and another user runs them.
 	if err := os.Chmod(unpacked, 0o755); err != nil {
 		return err
 	}

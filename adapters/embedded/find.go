@@ -65,6 +65,7 @@ func (p places) folders(ctx context.Context) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		seen := map[string]bool{}
 		try := func(dir string) bool {
+			// Links lead to one folder by several names, and a probe of each costs a process.
 			if !holdsServer(dir) || seen[realPath(dir)] {
 				return true
 			}
@@ -141,6 +142,7 @@ func pgConfigBinDir(ctx context.Context, pgConfig string) (string, bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, pgConfig, "--bindir")
+	// A child that keeps the pipe open must not hold up the start.
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err == nil

@@ -89,6 +89,7 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	if err := makeFolders(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("embedded: %w: %w: make it, or name another", ErrDataDir, err)
 	}
+	// The folder has the data and the password, which only its owner may read.
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("embedded: %w: %w: make it, or name another", ErrDataDir, err)
 	}
@@ -278,6 +279,7 @@ func (f *folder) replaceFile(name, content string) error {
 
 	_, err = file.WriteString(content)
 	if err == nil {
+		// The rename may reach the disk before the content otherwise, and a power cut would leave an empty file.
 		err = file.Sync()
 	}
 

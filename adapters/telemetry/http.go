@@ -59,6 +59,7 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 			if !answered && rec.status == 0 {
 				rec.status = http.StatusInternalServerError // a panic, which net/http ends the connection for
 			}
+			// After the handler, because only the mux knows the route.
 			t.recordRequest(r, rec.finalStatus(r), span, time.Since(start))
 		}()
 		next.ServeHTTP(rec, r)

@@ -149,6 +149,7 @@ func Redact(_ []string, a slog.Attr) slog.Attr {
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
+			// An error of the driver may quote its connection string.
 			if s := v.Error(); mayHoldSecret(s) {
 				a.Value = slog.StringValue(RedactText(s))
 			}

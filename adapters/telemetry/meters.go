@@ -138,6 +138,7 @@ func newMeters(c config) (*meters, error) {
 	polls := mk.newCounters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
 	m.pollsFound, m.pollsEmpty = polls.WithLabelValues("found"), polls.WithLabelValues("empty")
 	batch := mk.newHistograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
+	// All labels exist from the start: a series that begins with its first event shows no rate for it.
 	m.batch = map[queue.Op]prometheus.Observer{}
 	for _, op := range []queue.Op{queue.OpCreateTasks, queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
 		m.batch[op] = batch.WithLabelValues(op.Label())

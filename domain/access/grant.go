@@ -41,6 +41,7 @@ func ParseGrant(text string) (Grant, error) {
 		}
 	}
 
+	// A narrower form would read as a limit that the role does not have.
 	if role.forInstallation() && (namespace != "*" || hasQueue) {
 		return Grant{}, queue.Invalid("grant", fmt.Sprintf("must be %s@*, because the role belongs to no namespace, got %.200q; leave out the rest", role, text))
 	}

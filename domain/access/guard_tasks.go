@@ -34,6 +34,7 @@ func (g *guard) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queu
 	}
 
 	if !s.All() {
+		// All queues of the namespace include some that the principal may not see.
 		if len(r.Queues) == 0 {
 			return nil, g.demandQueue("queues", s, queue.ActionTaskWork)
 		}
@@ -44,6 +45,7 @@ func (g *guard) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queu
 		}
 	}
 
+	// A call that does not wait ends before the next look at its credential.
 	if r.Wait == 0 {
 		return g.next.RetainTasks(ctx, r)
 	}
@@ -150,6 +152,7 @@ func guardEach[I, A any](ctx context.Context, g *guard, s Scope, items []I, idOf
 	var answers []A
 	if len(own) > 0 {
 		answers, err = do(ctx, own)
+		// The call failed as a whole, so no item has an answer of its own.
 		if len(answers) < len(own) {
 			return nil, err
 		}

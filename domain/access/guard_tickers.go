@@ -73,6 +73,7 @@ func (g *guard) checkPresentTicker(ctx context.Context, action queue.Action, nam
 				return err
 			}
 		}
+		// Not denied: that would show that the ticker exists.
 		if !s.Has(ticker.Queue) {
 			return queue.NotFoundTicker(ticker.Name)
 		}
@@ -93,6 +94,7 @@ func (g *guard) UpdateTicker(ctx context.Context, name string, meta queue.Ticker
 	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, name, queue.ActionTaskCreate); err != nil {
 		return nil, err
 	}
+	// The ticker may move into another queue, which needs the rights there too.
 	if meta.Queue != nil {
 		if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
 			return nil, err
@@ -189,6 +191,7 @@ func (g *guard) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queu
 		return g.next.UpcomingTicks(ctx, q)
 	}
 
+	// The service normalizes too, but here the guard itself makes the answer.
 	if q, err = q.Normalize(time.Now()); err != nil {
 		return nil, err
 	}

@@ -115,6 +115,7 @@ func (s *setup) startExporters(ctx context.Context) error {
 		}
 		if !autoexport.IsNoneSpanExporter(exporter) {
 			opts := []sdktrace.TracerProviderOption{sdktrace.WithBatcher(exporter), sdktrace.WithResource(res)}
+			// The SDK reads the variable by itself, and a sampler of ours would win over it.
 			if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
 				opts = append(opts, sdktrace.WithSampler(Sampler(DefaultTraces)))
 			}
@@ -152,6 +153,7 @@ func (s *setup) logExporterErrors() {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		mu.Lock()
 		since++
+		// The count is read under the lock, the log is written without it.
 		n := since
 		due := reported.IsZero() || time.Since(reported) >= reportEvery
 		if due {

@@ -53,6 +53,7 @@ func (a accepted) parseQuery(raw string) (url.Values, error) {
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(values)) {
+		// A misspelt filter that is ignored would select all tasks.
 		repeatable, known := a.query[name]
 		switch {
 		case !known:
@@ -123,6 +124,7 @@ func (a accepted) checkIgnored(r *http.Request) error {
 	if _, retains := a.query["request_id"]; retains && r.Header[restapi.HeaderKey] != nil {
 		return queue.Invalid(restapi.HeaderKey, "must not come with a retain; nothing was retained; send request_id in the query")
 	}
+	// A client that sends a key relies on it, and a repeat would create a second object.
 	if a.creates && r.Header[restapi.HeaderKey] != nil && !slices.Contains(a.headers, restapi.HeaderKey) {
 		return queue.Invalid(restapi.HeaderKey, "must not come with this route; nothing was created; leave the header out")
 	}

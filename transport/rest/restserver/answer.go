@@ -112,6 +112,7 @@ func (c *call) writeJSON(v any) error {
 		c.lost = w.err
 	}
 
+	// The pool would keep the memory of the largest answers.
 	if cap(b) <= maxPooledBytes {
 		*buf = b
 		buffers.Put(buf)
@@ -154,6 +155,7 @@ func (c *call) failureOf(err error) *failure {
 
 	switch queue.Kind(p.Code) {
 	case queue.KindUnavailable, queue.KindExhausted:
+		// Clients that know no other delay would repeat at once, and add to the load.
 		if c.w.Header().Get("Retry-After") == "" {
 			c.w.Header().Set("Retry-After", "1")
 		}

@@ -203,6 +203,7 @@ func (c *call) readBody(buf *bytes.Buffer) error {
 		// One byte above the limit shows a body that is too large.
 		err = c.copyBody(ctl, buf, c.bodyLimit+1)
 	}
+	// The rest is read and dropped, so that a client that still sends gets the answer and may repeat.
 	if queue.KindOf(err) == queue.KindUnavailable {
 		*buf = bytes.Buffer{}
 		c.claim.Return()
@@ -338,6 +339,7 @@ func (c *call) extendDeadlines(wait time.Duration) (ctx context.Context, done fu
 	_ = ctl.SetWriteDeadline(time.Now().Add(wait + c.cfg.Timeouts.Write))
 
 	ctx, cancel := context.WithCancelCause(c.requestContext())
+	// A stop of the server ends waits at once, and the cause says so to the client.
 	stop := context.AfterFunc(c.Server.ctx, func() { cancel(context.Cause(c.Server.ctx)) })
 	return ctx, func() {
 		stop()

@@ -44,6 +44,7 @@ func (m *Migrator) Check(ctx context.Context) error {
 	v, err := m.ReadVersion(ctx, m.DB.Pool)
 	switch {
 	case IsMissing(err):
+		// A missing table reads as version 0, so that the message names the command that creates it.
 		return m.VersionFault(0, 0)
 	case err != nil:
 		return txn.Translate("check schema version", err)
@@ -200,6 +201,7 @@ func (m *Migrator) compareWithDatabase(ctx context.Context, t pgx.Tx) ([]Migrati
 		return all, err
 	}
 
+	// Without a prepared statement, because the table may change its columns with a migration.
 	rows, err := t.Query(ctx, m.DB.Text.Of(listApplied), pgx.QueryExecModeExec)
 	if err != nil {
 		return nil, err

@@ -123,6 +123,7 @@ func (m *Migrator) Up(ctx context.Context) (done []Migration, err error) {
 			return done, err
 		}
 		if applied == nil {
+			// After the last migration, because the gaps are about the newest tables.
 			return done, m.fillGaps(ctx, op)
 		}
 		done = append(done, *applied)
@@ -140,6 +141,7 @@ func (m *Migrator) PlanDown(ctx context.Context, toVersion int) ([]Migration, er
 	var undo []Migration
 	err := m.readOnly(ctx, op, func(ctx context.Context, t pgx.Tx) error {
 		all, err := m.examineSchema(ctx, t)
+		// This program has no scripts for the migrations of a newer one.
 		if n := versionOf(all); err == nil && n > SchemaVersion() {
 			return m.VersionFault(n, n)
 		}
@@ -262,6 +264,7 @@ func (m *Migrator) applyNext(ctx context.Context, t pgx.Tx) (*Migration, error) 
 	}
 
 	next := all[i]
+	// Before the script: PostgreSQL would name the first statement that failed, and not the grant.
 	exists, err := m.checkRights(ctx, t)
 	if err != nil {
 		return nil, err

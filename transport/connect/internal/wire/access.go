@@ -63,6 +63,7 @@ func (r *Reader) Rotation(m *pb.RotateTokenRequest) access.Rotation {
 	if overlap := r.optionalDuration("overlap", m.GetOverlap()); overlap != nil {
 		return access.Rotation{Overlap: *overlap}
 	}
+	// Absent is the default; a stated 0 ends the former token at once.
 	return access.Rotation{Overlap: access.DefaultOverlap}
 }
 

@@ -41,6 +41,7 @@ func (e enum[D, P]) wordOfNumber(p P) D {
 	if p == 0 {
 		return ""
 	}
+	// A newer peer may know words that this program does not.
 	if d, ok := e.words[p]; ok {
 		return d
 	}

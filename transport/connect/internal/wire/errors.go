@@ -68,6 +68,7 @@ func Detail(err error) *pb.ErrorDetail {
 	d := &pb.ErrorDetail{Kind: pb.Kind_KIND_INTERNAL}
 	kind := queue.KindOf(err)
 	if e, ok := errors.AsType[*queue.Error](err); ok {
+		// These texts are made for callers. The cause may have names of hosts and tables.
 		d.Op, d.Subject, d.Field, d.Message = e.Op, e.Subject, e.Field, e.Msg
 		// An error of the runtime, as of a context, has no kind of the domain.
 	} else if kind == queue.KindInternal {
@@ -126,6 +127,7 @@ func ConnectError(err error) *connect.Error {
 func RemoteError(err *connect.Error) *queue.Error {
 	for _, detail := range err.Details() {
 		m, derr := connectproto.UnmarshalErrorDetail(detail)
+		// Other details, as of a proxy, say nothing about the kind.
 		if d, ok := m.(*pb.ErrorDetail); ok && derr == nil {
 			return domainError(d, KindOfCode(err.Code()))
 		}

@@ -86,6 +86,7 @@ func addTrace(headers map[string]string, lookup func(string) (string, bool)) map
 	if state, _ := lookup("TRACESTATE"); state != "" {
 		traced["tracestate"] = state
 	}
+	// Last, so that a header of the caller wins.
 	maps.Copy(traced, headers)
 	return traced
 }
@@ -130,6 +131,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 		return nil
 	}
 
+	// One key for several tasks would create the first of them and answer the others as repeats.
 	if meta.Key != "" {
 		return cmdutil.Usage("--key: must be for one task, got %d payloads; pgqueue import makes a key for each", len(payloads))
 	}

@@ -191,6 +191,7 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 	// A page by offset cannot go on by a cursor.
 	for err == nil && q.Offset == 0 && page.Next != "" && q.Text == "" && len(page.Tasks) < q.Limit {
 		more := q
+		// Only the rest of the page, so that the pages of one list do not overlap.
 		more.Cursor, more.Limit = page.Next, q.Limit-len(page.Tasks)
 		var rest queue.TaskPage
 		rest, err = svc.ListTasks(ctx, more)

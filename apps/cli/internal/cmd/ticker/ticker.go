@@ -159,6 +159,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 			"  pgqueue create-ticker pulse --period 10s",
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
+		// The server would refuse it too; here the message names the flags.
 		if s.meta.Period == nil && s.meta.Cron == nil {
 			return nil, cmdutil.Usage("--period, --cron: must be one of them, got none")
 		}
@@ -382,6 +383,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 func printTick(f *factory.Factory, p *output.Printer, t queue.Tick) error {
 	if !p.Human() {
 		line := *p
+		// A stream has no end at which a list could be closed, so each tick is a line.
 		line.Format = output.NDJSON
 		return line.Value(restapi.TickOf(t))
 	}
