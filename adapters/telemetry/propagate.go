@@ -28,9 +28,11 @@ func injectContext(ctx context.Context, headers map[string]string) map[string]st
 		return headers // the caller's own producer span is the creation
 	}
 
+	// 3: traceparent, tracestate and baggage.
 	with := make(propagation.MapCarrier, len(headers)+3)
 	maps.Copy(with, headers)
 	propagator.Inject(ctx, with)
+	// A task at the limit of its headers is created without a trace rather than refused.
 	if queue.CheckHeaders(with) != nil {
 		return headers
 	}
@@ -58,11 +60,13 @@ type creations struct {
 
 func (c *creations) addHeaders(headers map[string]string) {
 	parent := headers[headerTraceparent]
+	// Neighbours in a batch often share their trace, so the comparison with the last one comes first.
 	if parent == "" || parent == c.last || len(c.links) == maxLinks {
 		return
 	}
 
 	if c.last != "" && c.seen == nil {
+		// A batch of one producer has one trace, so most calls need no map.
 		c.seen = map[string]struct{}{c.last: {}}
 	}
 

@@ -113,6 +113,7 @@ func injectAll(ctx context.Context, tasks []queue.NewTask) []queue.NewTask {
 		return tasks
 	}
 
+	// The tasks belong to the caller, so the headers go into a copy.
 	injected := make([]queue.NewTask, len(tasks))
 	copy(injected, tasks)
 	for i := range injected {
@@ -151,6 +152,7 @@ func (s *service) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*qu
 
 	// An idle worker retains nothing again and again: only tasks and errors are worth a span.
 	if s.spanTracer() != nil && (len(tasks) > 0 || err != nil && queue.KindOf(err) != queue.KindCanceled) {
+		// A span starts after the fact, when its links are known: a search that finds nothing then leaves none.
 		now := time.Now()
 		s.recordRetain(ctx, r, tasks, err, now.Add(-took), now)
 	}
@@ -212,6 +214,7 @@ func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([
 	}
 
 	name, from, first := summarizeReleased(outs, err)
+	// A caller without a trace of its own still gets a span when the tasks have one to link to.
 	if span == nil && len(from.links) > 0 {
 		_, span = s.spanTracer().Start(outer, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
 	}

@@ -83,6 +83,7 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	start := time.Now()
+	// Several scrapers share a reading; those that come during it wait for mu and then find it fresh.
 	if c.metrics != nil && start.Sub(c.read) < c.cfg.statsAge {
 		return c.metrics
 	}
@@ -93,6 +94,7 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 	// The cells are read beside the stats, in a time of their own: they name the cell that holds up the stats.
 	var cells []queue.CellStatus
 	var areAllUp bool
+	// Side by side, because a cell that is down uses up its timeout.
 	var look sync.WaitGroup
 	look.Go(func() { cells, areAllUp = c.readCells() })
 
@@ -167,6 +169,7 @@ func (c *statsCollector) readAllStats(ctx context.Context) ([]*queue.QueueStats,
 	var all []*queue.QueueStats
 	for _, n := range names {
 		some, err := c.store.QueueStats(ctx, n, "")
+		// A namespace may be deleted between the list and this call.
 		if err != nil && !errors.Is(err, queue.ErrNotFound) {
 			return nil, err
 		}
@@ -184,6 +187,7 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		byStatus[i] = labelPair("status", string(s))
 	}
 
+	// 5 gauges beside those by status; the room is for queues that nothing holds up.
 	out := make([]prometheus.Metric, 0, (len(statuses)+5)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
 	one := func(st *queue.QueueStats, wanted float64) {
 		labels := []*dto.LabelPair{labelPair("namespace", st.Namespace), labelPair("queue", st.Queue)}
@@ -210,6 +214,7 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		return out
 	}
 
+	// The rest is paused only if each of its queues is, so the sum starts as true.
 	rest := &queue.QueueStats{Namespace: Other, Queue: Other, Counts: map[queue.Status]int64{}, Paused: true}
 	restWanted := 0.0
 	for i, st := range all {

@@ -125,6 +125,7 @@ func (m *meters) countCreated(c queue.Create, created []queue.Created) {
 			i++
 			continue
 		}
+		// Tasks of a queue mostly stand side by side in a batch: one look-up of the meters for each row of them.
 		n := 1
 		for i++; i < len(created) && isNewTask(created[i]) && created[i].Task.Queue == task.Queue; i++ {
 			n++
@@ -210,6 +211,7 @@ func (s *store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	}
 
 	s.m.batch[queue.OpReleaseTasks].Observe(float64(len(releases)))
+	// A store that answers with another number of results broke its contract; a wrong count would hide it.
 	if len(outs) == len(releases) {
 		s.m.countReleased(namespace, releases, outs)
 	}
@@ -227,6 +229,7 @@ func (m *meters) countReleased(namespace string, releases []queue.Release, outs 
 			m.countLostLease(queue.OpReleaseTasks, o.Err)
 			continue
 		}
+		// The first answer has been counted.
 		if o.Replayed {
 			continue
 		}
@@ -289,6 +292,7 @@ func (t *taskMeters) countEnd(o queue.Outcome, after queue.Released) {
 		t.retried.Inc()
 	}
 
+	// 0 means that the store did not report how long the task was held.
 	if run != nil && after.Held > 0 {
 		run.Observe(after.Held.Seconds())
 	}

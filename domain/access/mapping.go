@@ -201,6 +201,7 @@ func (r Rule) matches(id Proof) bool {
 	if id.Kind != KindJWT || r.Issuer != id.Issuer || r.Claim == "email" && !id.hasVerifiedEmail() {
 		return false
 	}
+	// The rule * matches each value, but an empty claim proves nothing of its holder.
 	return slices.ContainsFunc(id.Claims[r.Claim], func(value string) bool { return value != "" && matchesPattern(r.Is, value) })
 }
 
@@ -300,6 +301,7 @@ func (m *Mapping) Principal(id Proof) (*Principal, error) {
 	if name == "" || len(name) > MaxSubject || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) {
 		name = id.Subject
 	}
+	// Two issuers may use the same subject for different callers.
 	if id.Issuer != "" {
 		key = JWTPrincipalID(id.Issuer, id.Subject)
 	}

@@ -100,6 +100,7 @@ func (k *SessionKeeper) createCode(ctx context.Context) (Code, error) {
 		return Code{}, err
 	}
 
+	// Only its digest goes to the store; the text exists in the answer alone.
 	secret := newSecret(codePrefix)
 	n := k.newSession(p, secret)
 	n.IsCode, n.Life = true, CodeLife
@@ -133,6 +134,7 @@ func checkOpener(p *Principal) error {
 func (k *SessionKeeper) newSession(p *Principal, secret Secret) NewSession {
 	n := NewSession{ID: secret.ID(), Digest: secret.Digest(), Opener: openerOf(p), Life: k.Life, Idle: k.Idle}
 	if !p.expires.IsZero() {
+		// 0 would mean that the credential never ends; one that has just ended gives a session that ends at once.
 		n.Within = max(time.Until(p.expires), time.Nanosecond)
 	}
 	return n
@@ -320,6 +322,7 @@ func (a *Authenticator) AuthenticateSession(ctx context.Context, text string) (*
 func (a *Authenticator) isTouchDue(c *cachedCredential) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// Check and set under one lock: of many calls of a session one writes.
 	if !c.touched.IsZero() && time.Since(c.touched) < sessionTouchInterval {
 		return false
 	}
@@ -398,6 +401,7 @@ func (a *Authenticator) checkBasis(s Session) error {
 		if p.ID != s.PrincipalID {
 			continue
 		}
+		// A token that has lost a right since must not keep it through an older session.
 		if _, exceeds := p.Exceeds(s.Grants); !exceeds {
 			return nil
 		}
@@ -407,6 +411,7 @@ func (a *Authenticator) checkBasis(s Session) error {
 
 // confirmSession returns an error when the session with id is no longer live. It does not count as a use.
 func (a *Authenticator) confirmSession(ctx context.Context, id string) error {
+	// A cached session saves a read: open streams ask again and again.
 	if digest, known := a.digestOf(KindSession, id); known {
 		_, err := a.findSession(ctx, digest)
 		return err

@@ -83,6 +83,7 @@ func (s *sealingKey) get(ctx context.Context) (*dataKey, error) {
 	for {
 		k := s.present.Load()
 		usable := k != nil && s.now().Sub(k.born) < s.age && k.uses.Load() < s.maxUses
+		// The last quarter of the age is the time in which a wrapper may fail without harm.
 		if usable && s.now().Sub(k.born) < s.age*3/4 {
 			k.uses.Add(1)
 			return k, nil
@@ -102,6 +103,7 @@ func (s *sealingKey) get(ctx context.Context) (*dataKey, error) {
 				return nil, queue.ContextError(ctx.Err())
 			}
 		}
+		// Several callers may have waited for the turn; the first renews, the others find another key than k.
 		err := s.renew(ctx, k)
 		<-s.renewing
 		switch {
@@ -176,6 +178,7 @@ func (o *openingKeys) get(ctx context.Context, f fields) (*dataKey, error) {
 		case <-ctx.Done():
 			return nil, queue.ContextError(ctx.Err())
 		}
+		// The caller that unwrapped gave up by its own deadline; this one has time left and tries again.
 		if !entry.isContextError() {
 			return entry.key, entry.err
 		}
@@ -199,6 +202,7 @@ func (o *openingKeys) findEntry(f fields) (entry *openingEntry, isNew bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
+	// The buffer lives on between calls, so that a look-up of a known key allocates nothing.
 	o.name = append(append(append(o.name[:0], f.kid...), ' '), f.wrapped...)
 	if entry = o.entries[string(o.name)]; entry != nil && now.Sub(entry.born) < o.age {
 		return entry, false
@@ -225,10 +229,12 @@ func (o *openingKeys) dropOldest() {
 
 // fillEntry unwraps a key. A failed entry goes, so the next caller asks again.
 func (o *openingKeys) fillEntry(ctx context.Context, f fields, entry *openingEntry) {
+	// A panic of the wrapper leaves this error, so that callers that wait get an answer.
 	entry.err = errNotUnwrapped
 	defer func() {
 		if entry.err != nil {
 			o.mu.Lock()
+			// It may have been dropped and made anew by another caller in the meantime.
 			if o.entries[entry.name] == entry {
 				delete(o.entries, entry.name)
 			}

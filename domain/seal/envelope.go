@@ -21,6 +21,7 @@ var encoding = base64.StdEncoding.Strict()
 
 // appendEnvelope appends an envelope. head holds its part before the nonce.
 func appendEnvelope(head, nonce, ciphertext []byte) json.RawMessage {
+	// 32 holds the names and quotes of the two members n and ct and the closing braces.
 	b := make([]byte, 0, len(head)+encoding.EncodedLen(len(nonce))+encoding.EncodedLen(len(ciphertext))+32)
 	b = append(b, head...)
 	b = append(b, `"n":"`...)
@@ -44,6 +45,7 @@ func isSealed(b json.RawMessage) bool {
 	if bytes.HasPrefix(b, []byte(sealedPrefix)) {
 		return true
 	}
+	// Most payloads end here, without the cost of a parse.
 	if !bytes.Contains(b, []byte("$enc")) {
 		return false
 	}

@@ -73,13 +73,16 @@ func readPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A named pipe would hold the start of the program until something writes to it.
 	if !info.Mode().IsRegular() {
 		return nil, queue.Invalid("key file", fmt.Sprintf("must be a regular file, got %.256q with mode %v; name a file", path, info.Mode()))
 	}
+	// The open file is asked, not the path, which may lead to another file by now. Windows has no such bits.
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, queue.Invalid("key file", fmt.Sprintf("must have mode 0600, got %#o for %.64q; run chmod 600", mode, path))
 	}
 
+	// One byte more than the bound shows that the file is too long.
 	content, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	if err != nil {
 		return nil, err
@@ -104,6 +107,8 @@ func parseKeys(content []byte) (*keySet, error) {
 		field := fmt.Sprintf("line %d", number)
 		name, encoded, ok := strings.Cut(line, " ")
 		raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+		// The error quotes nothing of the line: it may hold a key. An envelope has names without quotes and
+		// backslashes.
 		if !ok || err != nil || len(raw) != seal.DataKeyBytes || len(name) > seal.MaxKeyIDBytes || strings.ContainsAny(name, `"\`) {
 			clear(raw)
 			return nil, queue.Invalid(field, "must have a name, a space and 32 bytes in base64, as in \"2026-11 hJ1n…=\", got another form; make it with head -c 32 /dev/urandom | base64")
@@ -149,6 +154,7 @@ func (r *Ring) Wrap(_ context.Context, dataKey []byte) (kid string, wrapped []by
 	aead := set.byID[set.first]
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(dataKey)+aead.Overhead())
 	_, _ = rand.Read(nonce) // it never fails
+	// The nonce stands before the sealed key, and the name of the key is bound to it.
 	return set.first, aead.Seal(nonce, nonce, dataKey, []byte(purpose+set.first)), nil
 }
 

@@ -53,6 +53,7 @@ func (c *Connector) Prepare(cfg *pgx.ConnConfig, pooler bool) {
 	}
 
 	if pooler {
+		// A statement that was prepared on one server connection may next meet another one behind the pooler.
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "pgqueue"
@@ -220,6 +221,7 @@ func RefusesParameters(ctx context.Context, cfg *pgx.ConnConfig, err error) bool
 
 	bare := cfg.Copy()
 	bare.RuntimeParams = map[string]string{}
+	// It would state settings and fail in the same way.
 	bare.AfterConnect = nil
 
 	conn, err := Connect(ctx, bare)

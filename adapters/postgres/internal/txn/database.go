@@ -108,6 +108,7 @@ func (d *Database) TryOn(ctx context.Context, conn *pgx.Conn, do func(ctx contex
 
 	if err := do(ctx, t); err != nil {
 		d.noteFault(err)
+		// I is idle: do may fail before anything was sent, or the server may have ended the transaction.
 		if conn.PgConn().TxStatus() != 'I' {
 			rollBack(ctx, conn)
 		}
@@ -253,6 +254,7 @@ func (d *Database) QueryText(ctx context.Context, op, text string, each func(pgx
 	ctx, cancel := d.WithTimeout(ctx)
 	defer cancel()
 	for try := 1; ; try++ {
+		// Without a pause: a read cannot fail on another transaction that has to end first.
 		err := d.queryTextOnce(ctx, text, each, values...)
 		if err == nil || try == maxTries || ctx.Err() != nil || !IsTransient(err) {
 			return Translate(op, err)

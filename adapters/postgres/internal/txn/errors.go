@@ -27,6 +27,7 @@ func (e *ConnectError) Error() string {
 	}
 
 	attempts := slices.Compact(strings.Split(all.Unwrap().Error(), "\n"))
+	// A server without TLS refuses the first of two attempts; that of the second one is the cause.
 	if len(attempts) > 1 {
 		attempts = slices.DeleteFunc(attempts, func(s string) bool { return strings.HasSuffix(s, "server refused TLS connection") })
 	}
@@ -56,6 +57,7 @@ func IsTransient(err error) bool {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// The server itself answered, so nothing is in doubt; its code alone decides.
 		return sqlstate.Classify(pg.Code).Again
 	}
 	if _, ok := errors.AsType[*ConnectError](err); ok {
@@ -64,6 +66,7 @@ func IsTransient(err error) bool {
 	if _, ok := errors.AsType[*queue.Error](err); ok {
 		return false
 	}
+	// A broken connection before the commit: the server rolls back by itself.
 	return pgconn.SafeToRetry(err) || isBrokenConnection(err)
 }
 

@@ -75,6 +75,7 @@ func (o *Owner) Go(f func()) bool {
 	if o.closed {
 		return false
 	}
+	// Under mu, so that each goroutine is counted before Close starts to wait for the count.
 	o.goroutines.Go(f)
 
 	return true
@@ -90,8 +91,10 @@ func (o *Owner) EnterCall(ctx context.Context) (context.Context, func(), error) 
 	if o.closed {
 		return nil, nil, ClosedError()
 	}
+	// The call counts as a goroutine: Close waits for the Store calls of its callers, too.
 	o.goroutines.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, o.CallTimeout)
+	// ctx is that of the caller, so the end of o.calls has to be passed on by hand.
 	unhook := context.AfterFunc(o.calls, cancel)
 
 	return ctx, func() { unhook(); cancel(); o.goroutines.Done() }, nil
@@ -105,6 +108,7 @@ func (o *Owner) NewCall() (context.Context, context.CancelFunc) {
 // Wait counts a waiting caller until it calls the function that Wait returns.
 func (o *Owner) Wait() (end func(), err error) {
 	end = func() { o.waiting.Add(-1) }
+	// Count first and compare afterwards: two callers at the bound cannot both pass.
 	if o.waiting.Add(1) > int64(o.MaxWaiting) {
 		end()
 		return nil, batch.TooManyWaiting(o.MaxWaiting)
@@ -139,9 +143,11 @@ func (o *Owner) Close(ctx context.Context, refuse func()) error {
 	o.mu.Unlock()
 	refuse()
 
+	// Also after an orderly end: it frees what the context holds.
 	defer o.endCalls()
 	unhook := context.AfterFunc(ctx, o.endCalls)
 	o.goroutines.Wait()
+	// unhook is false when ctx ended in the meantime, so Store calls may have been cut off.
 	if !unhook() && o.calls.Err() != nil {
 		return queue.ContextError(ctx.Err())
 	}

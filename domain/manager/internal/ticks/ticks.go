@@ -74,6 +74,7 @@ func (l *Listener) Leave() {
 	defer l.dealers.mu.Unlock()
 	l.dealer.listeners--
 	if l.dealer.listeners == 0 {
+		// A later Join makes another dealer; this one sees its 0 listeners when it wakes.
 		delete(l.dealers.dealers, l.dealer.namespace)
 		l.dealer.Fire()
 	}
@@ -84,6 +85,7 @@ func (l *Listener) Next(ctx context.Context) (queue.Tick, error) {
 	ds, d := l.dealers, l.dealer
 	ds.mu.Lock()
 	d.idle = append(d.idle, l)
+	// Without this the dealer would sleep until its next poll, though ticks may be due.
 	if d.isStarved {
 		d.Fire()
 	}
@@ -105,6 +107,7 @@ func (l *Listener) Next(ctx context.Context) (queue.Tick, error) {
 		d.idle = slices.Delete(d.idle, i, i+1)
 	}
 	ds.mu.Unlock()
+	// The dealer has taken l from the idle ones and has put a tick in its channel under the lock.
 	if i < 0 {
 		_ = ds.Settle(<-l.tick, false) // logged
 	}
@@ -173,6 +176,7 @@ func (ds *Dealers) dealUntilUnused(d *dealer) {
 			if !isFailing {
 				ds.owner.Log.Warn("taking ticks failed; repeating", "namespace", d.namespace, "error", err)
 			}
+			// Only the first failure of a row is logged, or a Store that is down would fill the log.
 			isFailing = true
 			sleep = backoff.Next()
 			continue
@@ -190,6 +194,7 @@ func (ds *Dealers) dealUntilUnused(d *dealer) {
 			sleep = next
 			due = time.Now().Add(next)
 		}
+		// A full answer means that the Store may have more.
 		if ds.dealTicks(d, ticks, len(ticks) >= limit) {
 			sleep = 0
 		}
@@ -200,6 +205,8 @@ func (ds *Dealers) takeDueTicks(namespace string, limit int) ([]queue.Tick, time
 	ctx, cancel := ds.owner.NewCall()
 	defer cancel()
 
+	// The lease begins in the Store, maybe at the start of the call: the listener shall have all of it after the
+	// slowest answer.
 	return ds.store.TakeTicks(ctx, namespace, limit, ds.lease+ds.owner.CallTimeout)
 }
 
@@ -218,6 +225,7 @@ func (ds *Dealers) dealTicks(d *dealer, ticks []queue.Tick, mayBeMore bool) bool
 	ds.mu.Lock()
 	n := min(len(ticks), len(d.idle))
 	for i, l := range d.idle[:n] {
+		// This cannot block under the lock: the channel holds one tick, and an idle listener has none.
 		l.tick <- ticks[i]
 	}
 	d.idle = slices.Delete(d.idle, 0, n)

@@ -51,6 +51,7 @@ func (r *Reader) TokenRequest(t *pb.CreateTokenRequest) access.TokenRequest {
 	if life == nil {
 		return request
 	}
+	// 0 on the wire was written on purpose; taken as a default it would give a token a longer life.
 	if *life == 0 && r.err == nil {
 		r.err = access.ErrNoLife
 	}
@@ -60,6 +61,7 @@ func (r *Reader) TokenRequest(t *pb.CreateTokenRequest) access.TokenRequest {
 
 // Rotation reads a rotation from the wire.
 func (r *Reader) Rotation(m *pb.RotateTokenRequest) access.Rotation {
+	// An absent overlap is the default one; 0 ends the old token at once.
 	if overlap := r.optionalDuration("overlap", m.GetOverlap()); overlap != nil {
 		return access.Rotation{Overlap: *overlap}
 	}

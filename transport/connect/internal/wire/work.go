@@ -9,6 +9,7 @@ import (
 
 // Releases converts rs for the wire.
 func Releases(rs []queue.Release) []*pb.Release {
+	// All messages in one allocation.
 	out, room := make([]*pb.Release, len(rs)), make([]pb.Release, len(rs))
 	for i, r := range rs {
 		m := &room[i]
@@ -45,6 +46,7 @@ func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Rele
 			continue
 		}
 
+		// Most calls release quietly without a fault: they need no list at all.
 		if out == nil {
 			out = make([]*pb.Released, len(rs))
 			for j := range out {
@@ -59,6 +61,7 @@ func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Rele
 
 		task := r.Task
 		if budget -= task.Bytes(); budget < 0 {
+			// From here on each task is too much: the answer stays within the size that a client accepts.
 			task = task.WithoutContent()
 		}
 
