@@ -189,18 +189,16 @@ func (m *member) name(err error) error {
 }
 
 // call runs do on the Store of the cell that has a namespace.
-func call[R any](ctx context.Context, s *Store, namespace string, do func(queue.Store) (R, error)) (R, error) {
-	var none R
+func (s *Store) call(ctx context.Context, namespace string, do func(queue.Store) error) error {
 	m, err := s.place(ctx, namespace)
 	if err != nil {
-		return none, err
+		return err
 	}
 	store, err := m.use(ctx)
 	if err != nil {
-		return none, err
+		return err
 	}
-	result, err := do(store)
-	return result, m.name(err)
+	return m.name(do(store))
 }
 
 // callEach runs do on all cells side by side, and returns the results and errors by the order of ids. Each cell has a part of

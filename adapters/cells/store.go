@@ -36,6 +36,8 @@ type Opener func(ctx context.Context, c queue.Cell) (queue.Store, error)
 
 // Store is a queue.Store over the Stores of cells. It is safe for concurrent use.
 type Store struct {
+	queue.RoutedStore
+
 	directory queue.CellDirectory
 	open      Opener
 	logger    *slog.Logger
@@ -67,6 +69,7 @@ func New(ctx context.Context, directory queue.CellDirectory, open Opener, opts .
 		directory: directory, open: open, logger: slog.New(slog.DiscardHandler),
 		members: map[int]*member{}, places: map[string]int{}, split: map[string]error{},
 	}
+	s.RoutedStore = queue.RouteStore(s.call)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, opt := range opts {
 		opt(s)

@@ -159,16 +159,16 @@ func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) 
 	sp := s.findNamespace(namespace)
 	from := &sp.roster
 	if f.Queue != "" {
-		l := sp.queues[f.Queue]
-		if l == nil {
+		qs := sp.queues[f.Queue]
+		if qs == nil {
 			return func(func(*record) bool) {}
 		}
-		from = &l.roster
+		from = &qs.roster
 	}
 
 	return func(yield func(*record) bool) {
 		for r := range from.eachNewestFirst() {
-			if !r.lane.gone && !r.lane.isPastRetention(r, now) && f.Matches(&r.task) && r.hasKey(f.Key) && !yield(r) {
+			if !r.queue.gone && !r.queue.isPastRetention(r, now) && f.Matches(&r.task) && r.hasKey(f.Key) && !yield(r) {
 				return
 			}
 		}
@@ -332,7 +332,7 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	byName := map[string]*queue.Worker{}
 	// The order of the heap is of no use here; names sort the answer below.
 	for _, r := range s.leased.order.items {
-		if r.lane.gone || r.task.Namespace != namespace {
+		if r.queue.gone || r.task.Namespace != namespace {
 			continue
 		}
 		w := byName[r.task.Worker]

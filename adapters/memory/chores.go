@@ -28,7 +28,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			// The heap of a task follows from its time, so the task leaves it before the time changes.
 			s.unplaceTask(r)
 			s.placeTask(r, r.task.DelayedAt) // ready since then
-			st.recordWakeUp(r.lane)
+			st.recordWakeUp(r.queue)
 		})
 		s.wakeGroups(st)
 	case queue.ChoreRescue:
@@ -41,8 +41,8 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
 			// A rescued task that waits for its backoff is not ready, so it wakes no caller.
-			if r.lane.ready.countItems() > 0 && r.lane.isRetainable(now) {
-				st.recordWakeUp(r.lane)
+			if r.queue.ready.countItems() > 0 && r.queue.isRetainable(now) {
+				st.recordWakeUp(r.queue)
 			}
 		})
 	case queue.ChoreExpire:
@@ -75,7 +75,7 @@ type step struct {
 // forEachDue does what is due in h, earliest first. do must remove the record from h. Tasks of deleted queues are removed.
 func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
 	for r, ok := h.earliest(); ok; r, ok = h.earliest() {
-		if r.lane.gone {
+		if r.queue.gone {
 			s.removeTask(r)
 			continue
 		}
@@ -97,8 +97,8 @@ func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Ti
 
 func (st *step) recordLag(due time.Time) { st.done.Lag = max(st.done.Lag, st.now.Sub(due)) }
 
-func (st *step) recordWakeUp(l *queueState) {
-	w := queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}
+func (st *step) recordWakeUp(qs *queueState) {
+	w := queue.Wake{Namespace: qs.settings.Namespace, Queue: qs.settings.Name}
 	if slices.Contains(st.done.Woken, w) {
 		return
 	}
@@ -113,9 +113,9 @@ func (s *Store) rescueTask(r *record, now time.Time) queue.EventKind {
 	after := r.task.Life()
 	// The life of a task has no losses, because callers never see them.
 	after.Losses = r.losses
-	failed.Kind = r.lane.queue.KindOfLoss(after)
+	failed.Kind = r.queue.settings.KindOfLoss(after)
 	r.appendAttemptError(failed, now)
-	kind := r.lane.queue.EventOfLoss(after)
+	kind := r.queue.settings.EventOfLoss(after)
 	s.recordEvent(r, kind, "", now)
 	s.writeDeadLetter(r, failed.Kind, now)
 	return kind
@@ -137,8 +137,8 @@ func (s *Store) moveAllowed(r *record, m queue.Move, c queue.Circumstances) {
 func (s *Store) pruneDeleted(st *step) {
 	s.replanTickers(st.now)
 	for len(s.dropped) > 0 && st.done.Moved < stepSize {
-		l := s.dropped[0]
-		for r := range l.roster.eachNewestFirst() {
+		qs := s.dropped[0]
+		for r := range qs.roster.eachNewestFirst() {
 			if st.done.Moved == stepSize {
 				break
 			}
@@ -146,7 +146,7 @@ func (s *Store) pruneDeleted(st *step) {
 			st.done.Moved++
 		}
 		// A queue stays in the list until its last task has left, also over several steps.
-		if len(l.roster.rows) == l.roster.dead {
+		if len(qs.roster.rows) == qs.roster.dead {
 			s.dropped = s.dropped[1:]
 		}
 	}
@@ -156,8 +156,8 @@ func (s *Store) pruneDeleted(st *step) {
 	}
 
 	for _, sp := range s.spaces {
-		for _, l := range sp.queues {
-			if s.pruneQueue(l, st); st.done.More {
+		for _, qs := range sp.queues {
+			if s.pruneQueue(qs, st); st.done.More {
 				return
 			}
 		}
@@ -165,9 +165,9 @@ func (s *Store) pruneDeleted(st *step) {
 }
 
 // pruneQueue deletes tasks of l that are past their retention.
-func (s *Store) pruneQueue(l *queueState, st *step) {
-	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
-		leaves := r.task.FinishedAt.Add(l.queue.FinishedStay())
+func (s *Store) pruneQueue(qs *queueState, st *step) {
+	for r, ok := qs.done.earliest(); ok; r, ok = qs.done.earliest() {
+		leaves := r.task.FinishedAt.Add(qs.settings.FinishedStay())
 		// NextIn is the least over all queues, so a queue with a later end does not delay another.
 		if in := leaves.Sub(st.now); in > 0 {
 			if st.done.NextIn == 0 || in < st.done.NextIn {

@@ -46,16 +46,16 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 }
 
 func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, now time.Time) queue.Created {
-	l := sp.queues[t.Queue]
-	if l == nil {
+	qs := sp.queues[t.Queue]
+	if qs == nil {
 		return queue.Created{Err: queue.NotFoundQueue(t.Queue)}
 	}
 
-	if err := l.queue.CheckNewTask(&t); err != nil {
+	if err := qs.settings.CheckNewTask(&t); err != nil {
 		return queue.Created{Err: err}
 	}
 
-	owner, answer := s.answerKey(l, &t, now)
+	owner, answer := s.answerKey(qs, &t, now)
 	switch {
 	case answer == queue.KeyReject:
 		return queue.Created{Err: queue.RejectedKey(t.Queue, t.Key, owner.task.ID)}
@@ -69,18 +69,18 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, unlimited bool, 
 	}
 
 	// After the key: a repeat of a create succeeds in a full queue, as it adds nothing.
-	if err := l.checkWaiting(1); err != nil && !unlimited {
+	if err := qs.checkWaiting(1); err != nil && !unlimited {
 		return queue.Created{Err: err}
 	}
 	if answer == queue.KeySupersede {
-		return s.replaceTask(l, owner, t, now)
+		return s.replaceTask(qs, owner, t, now)
 	}
-	return queue.Created{Task: s.insertTask(l, t, now).copyTask()}
+	return queue.Created{Task: s.insertTask(qs, t, now).copyTask()}
 }
 
 // answerKey returns the task that has the key of t, and what the create does about it.
-func (s *Store) answerKey(l *queueState, t *queue.NewTask, now time.Time) (*record, queue.KeyAnswer) {
-	owner := s.findTaskByKey(l, t.Key, now)
+func (s *Store) answerKey(qs *queueState, t *queue.NewTask, now time.Time) (*record, queue.KeyAnswer) {
+	owner := s.findTaskByKey(qs, t.Key, now)
 	if owner == nil {
 		return nil, queue.KeyTake
 	}
@@ -88,7 +88,7 @@ func (s *Store) answerKey(l *queueState, t *queue.NewTask, now time.Time) (*reco
 }
 
 // replaceTask creates t in the place of a waiting task, which ends cancelled.
-func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now time.Time) queue.Created {
+func (s *Store) replaceTask(qs *queueState, owner *record, t queue.NewTask, now time.Time) queue.Created {
 	was, since := owner.task.Status, owner.since
 	// The first replacement counts from the creation of the task. Later ones keep that time, so that a debounce ends.
 	if since.IsZero() {
@@ -98,7 +98,7 @@ func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now t
 		// DelayedAt is absolute, and insertTask would prefer a delay to it.
 		t.Delay, t.DelayedAt = 0, t.DebouncedAt(now, since)
 	}
-	r := s.insertTask(l, t, now)
+	r := s.insertTask(qs, t, now)
 	r.since = since
 
 	_ = s.moveTask(owner, queue.MoveCancel, queue.Circumstances{Now: now}) // allowed: the task waits
@@ -109,8 +109,8 @@ func (s *Store) replaceTask(l *queueState, owner *record, t queue.NewTask, now t
 }
 
 // checkWaiting refuses more new tasks than may wait.
-func (l *queueState) checkWaiting(more int) error {
-	return l.queue.CheckWaiting(l.counts[queue.StatusNew]+l.counts[queue.StatusRetry], more)
+func (qs *queueState) checkWaiting(more int) error {
+	return qs.settings.CheckWaiting(qs.counts[queue.StatusNew]+qs.counts[queue.StatusRetry], more)
 }
 
 // checkCreates checks that every one of tasks can be created beside the others.
@@ -120,15 +120,15 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 	payloads, made := map[slot]json.RawMessage{}, map[string]int{}
 	for i, t := range c.Tasks {
 		place := fmt.Sprintf("tasks[%d]", i)
-		l := sp.queues[t.Queue]
-		if l == nil {
+		qs := sp.queues[t.Queue]
+		if qs == nil {
 			return queue.At(place, queue.NotFoundQueue(t.Queue))
 		}
-		if err := l.queue.CheckNewTask(&t); err != nil {
+		if err := qs.settings.CheckNewTask(&t); err != nil {
 			return queue.At(place, err)
 		}
 		there, ok := payloads[slot{t.Queue, t.Key}]
-		switch owner, answer := s.answerKey(l, &t, now); answer {
+		switch owner, answer := s.answerKey(qs, &t, now); answer {
 		case queue.KeyReject:
 			return queue.At(place, queue.RejectedKey(t.Queue, t.Key, owner.task.ID))
 		case queue.KeyReturn:
@@ -141,7 +141,7 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 		}
 		if !ok { // the repeat of a key makes no task
 			if made[t.Queue]++; !c.Unlimited {
-				if err := l.checkWaiting(made[t.Queue]); err != nil {
+				if err := qs.checkWaiting(made[t.Queue]); err != nil {
 					return queue.At(place, err)
 				}
 			}
@@ -155,13 +155,13 @@ func (sp *namespaceState) checkCreates(s *Store, c queue.Create, now time.Time) 
 }
 
 // findTaskByKey returns the task of l that has key. One past its retention has lost it.
-func (s *Store) findTaskByKey(l *queueState, key string, now time.Time) *record {
+func (s *Store) findTaskByKey(qs *queueState, key string, now time.Time) *record {
 	if key == "" {
 		return nil
 	}
-	r := l.keys[key]
+	r := qs.keys[key]
 	// The pruner may be late; a key is free from the end of the retention on.
-	if r != nil && l.isPastRetention(r, now) {
+	if r != nil && qs.isPastRetention(r, now) {
 		s.removeTask(r)
 		return nil
 	}
@@ -185,4 +185,4 @@ func equalJSON(a, b []byte) bool {
 }
 
 // hasKey reports whether r has the key now; "" is any. A task that another one has replaced has it no longer.
-func (r *record) hasKey(key string) bool { return key == "" || r.lane.keys[key] == r }
+func (r *record) hasKey(key string) bool { return key == "" || r.queue.keys[key] == r }

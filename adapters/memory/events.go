@@ -32,7 +32,7 @@ func (f *feed) oldestNumber() int64 { return f.last - int64(len(f.events)) + 1 }
 
 // recordEvent adds an event to the feed when the queue keeps them.
 func (s *Store) recordEvent(r *record, kind queue.EventKind, worker string, now time.Time) {
-	if !r.lane.queue.Events {
+	if !r.queue.settings.Events {
 		return
 	}
 	s.feed.appendEvent(queue.Event{

@@ -8,20 +8,15 @@ import (
 
 // ListFailures groups the newest failed tasks of a queue.
 func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queue.Failures, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return nil, err
-	}
-
 	g := queue.NewFailureGrouper(namespace, name)
-	for r := range l.roster.eachNewestFirst() {
-		if r.task.Status != queue.StatusFailed || l.isPastRetention(r, now) {
+	for r := range qs.roster.eachNewestFirst() {
+		if r.task.Status != queue.StatusFailed || qs.isPastRetention(r, now) {
 			continue
 		}
 		f := queue.Failure{Task: r.task.ID, At: r.task.FinishedAt}

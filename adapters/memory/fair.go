@@ -9,48 +9,48 @@ import "math"
 type fairShare struct{ ready heap[*record] }
 
 // joinFairShare adds a ready task to the share of its group.
-func (l *queueState) joinFairShare(r *record) {
-	if !l.queue.Fair {
+func (qs *queueState) joinFairShare(r *record) {
+	if !qs.settings.Fair {
 		return
 	}
-	share := l.shares[r.task.Group]
+	share := qs.shares[r.task.Group]
 	if share == nil {
-		share = &fairShare{newHeap(l.isBefore, func(r *record) *int { return &r.share })}
-		l.shares[r.task.Group] = share
-		g := l.findGroup(r.task.Group)
+		share = &fairShare{newHeap(qs.isBefore, func(r *record) *int { return &r.share })}
+		qs.shares[r.task.Group] = share
+		g := qs.findGroup(r.task.Group)
 		// Without this, a group that was idle for an hour would take all starts until it has caught up.
-		g.served = math.Max(g.served, l.virtual)
+		g.served = math.Max(g.served, qs.virtual)
 	}
 	share.ready.pushItem(r)
 }
 
 // leaveFairShare takes a task out of the share of its group.
-func (l *queueState) leaveFairShare(r *record) {
+func (qs *queueState) leaveFairShare(r *record) {
 	// Index + 1 in the share: 0 says that the queue was not fair when the task became ready.
 	if r.share == 0 {
 		return
 	}
-	share := l.shares[r.task.Group]
+	share := qs.shares[r.task.Group]
 	share.ready.removeItem(r)
 	if share.ready.countItems() == 0 {
-		delete(l.shares, r.task.Group)
+		delete(qs.shares, r.task.Group)
 	}
 }
 
 // firstReadyTask returns the task that a search meets next; nil when none is ready.
-func (l *queueState) firstReadyTask() *record {
-	first, ok := l.ready.earliest()
-	if !ok || !l.queue.Fair {
+func (qs *queueState) firstReadyTask() *record {
+	first, ok := qs.ready.earliest()
+	if !ok || !qs.settings.Fair {
 		return first
 	}
 
-	for name, share := range l.shares {
+	for name, share := range qs.shares {
 		r, _ := share.ready.earliest()
 		// Fairness holds within a priority: a lower one never passes a higher one.
 		if r.task.Priority != first.task.Priority {
 			continue
 		}
-		g, best := l.findGroup(name), l.findGroup(first.task.Group)
+		g, best := qs.findGroup(name), qs.findGroup(first.task.Group)
 		if g.served < best.served || g.served == best.served && r.order < first.order {
 			first = r
 		}
@@ -59,12 +59,12 @@ func (l *queueState) firstReadyTask() *record {
 }
 
 // rebuildFairShares fills the shares after a change of the queue.
-func (l *queueState) rebuildFairShares() {
+func (qs *queueState) rebuildFairShares() {
 	// All tasks leave before the first one joins, because a share may be in an order that the change made wrong.
-	for _, r := range l.ready.order.items {
-		l.leaveFairShare(r)
+	for _, r := range qs.ready.order.items {
+		qs.leaveFairShare(r)
 	}
-	for _, r := range l.ready.order.items {
-		l.joinFairShare(r)
+	for _, r := range qs.ready.order.items {
+		qs.joinFairShare(r)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // among the ready tasks, so no search looks at the others.
 type groupState struct {
 	name    string
-	lane    *queueState
+	queue   *queueState
 	policy  queue.GroupPolicy
 	state   queue.GroupState
 	waiting heap[*record] // by id in a FIFO queue, else as the ready tasks
@@ -27,48 +27,48 @@ type groupState struct {
 }
 
 // findGroup returns a group of l, and makes it where it is not there.
-func (l *queueState) findGroup(name string) *groupState {
-	g := l.groups[name]
+func (qs *queueState) findGroup(name string) *groupState {
+	g := qs.groups[name]
 	if g == nil {
-		g = &groupState{name: name, lane: l}
+		g = &groupState{name: name, queue: qs}
 		g.waiting = newHeap(func(a, b *record) bool {
 			switch {
-			case l.queue.IsFIFO():
+			case qs.settings.IsFIFO():
 				return a.task.ID < b.task.ID
 			case a.task.Priority != b.task.Priority:
 				return a.task.Priority < b.task.Priority
 			}
 			return a.order < b.order
 		}, func(r *record) *int { return &r.place })
-		for _, r := range l.ready.order.items {
+		for _, r := range qs.ready.order.items {
 			// Tasks without a group state became ready before it; offerNext relies on a complete count.
 			if r.task.Group == name {
 				g.offered++
 			}
 		}
-		l.groups[name] = g
+		qs.groups[name] = g
 	}
 	return g
 }
 
 // limitsOfTask returns the group that may hold up r, and its limits; nil when none does.
-func (l *queueState) limitsOfTask(r *record) (*groupState, queue.GroupLimits) {
-	if r.task.Group == "" && !l.queue.IsFIFO() {
+func (qs *queueState) limitsOfTask(r *record) (*groupState, queue.GroupLimits) {
+	if r.task.Group == "" && !qs.settings.IsFIFO() {
 		return nil, queue.GroupLimits{}
 	}
-	g := l.groups[r.task.Group]
+	g := qs.groups[r.task.Group]
 	// No state is made for a group without limits, so queues with millions of groups cost nothing here.
-	if g == nil && !l.queue.LimitsGroups() || g != nil && g.policy.IsEmpty() && !l.queue.LimitsGroups() {
+	if g == nil && !qs.settings.LimitsGroups() || g != nil && g.policy.IsEmpty() && !qs.settings.LimitsGroups() {
 		return nil, queue.GroupLimits{}
 	}
-	g = l.findGroup(r.task.Group)
-	return g, l.queue.LimitsOf(g.policy)
+	g = qs.findGroup(r.task.Group)
+	return g, qs.settings.LimitsOf(g.policy)
 }
 
 // chooseStarts returns the tasks that start with r, a ready task: r alone, or r and those behind it in a batch of a FIFO
 // queue, at most most. It returns none when the group of r holds r up, and then r waits for its group.
 func (s *Store) chooseStarts(r *record, now time.Time, most int) []*record {
-	g, limits := r.lane.limitsOfTask(r)
+	g, limits := r.queue.limitsOfTask(r)
 	if g == nil {
 		return []*record{r}
 	}
@@ -102,35 +102,35 @@ func (s *Store) chooseStarts(r *record, now time.Time, most int) []*record {
 
 // joinFIFOGroup puts a task of a FIFO queue to those that wait for its group: the group offers them in their order.
 func (s *Store) joinFIFOGroup(r *record) bool {
-	if !r.lane.queue.IsFIFO() {
+	if !r.queue.settings.IsFIFO() {
 		return false
 	}
-	r.in = &r.lane.findGroup(r.task.Group).waiting
+	r.in = &r.queue.findGroup(r.task.Group).waiting
 	return true
 }
 
 // waitForGroup moves a ready task to those that wait for g.
 func (s *Store) waitForGroup(r *record, g *groupState) {
 	r.in.removeItem(r)
-	r.lane.oldest.removeItem(r)
-	r.lane.leaveFairShare(r)
+	r.queue.oldest.removeItem(r)
+	r.queue.leaveFairShare(r)
 	g.offered--
 	r.in = &g.waiting
 	g.waiting.pushItem(r)
-	r.lane.groupWaiting++
+	r.queue.groupWaiting++
 }
 
 // startTask records the start of r in the state of its group and in the rate of its queue.
 func (s *Store) startTask(r *record, now time.Time) {
-	l := r.lane
+	qs := r.queue
 	// The search has checked the limits under the same lock, so Admit always admits here.
-	_, l.rateState, _ = l.queue.Rate().Admit(l.rateState, now, 1)
-	if g := l.groups[r.task.Group]; g != nil && l.queue.Fair {
+	_, qs.rateState, _ = qs.settings.Rate().Admit(qs.rateState, now, 1)
+	if g := qs.groups[r.task.Group]; g != nil && qs.settings.Fair {
 		g.served += 1 / float64(cmp.Or(g.policy.Weight, 1))
-		l.virtual = max(l.virtual, g.served)
+		qs.virtual = max(qs.virtual, g.served)
 	}
 
-	g, limits := l.limitsOfTask(r)
+	g, limits := qs.limitsOfTask(r)
 	if g == nil {
 		return
 	}
@@ -143,8 +143,8 @@ func (s *Store) startTask(r *record, now time.Time) {
 // endPlace ends the place of r in its group after a move. A task of a FIFO queue keeps its place until it ends, and a failed
 // one until the group is unblocked, where failures block.
 func (s *Store) endPlace(r *record, now time.Time) {
-	l := r.lane
-	g := l.groups[r.task.Group]
+	qs := r.queue
+	g := qs.groups[r.task.Group]
 	if g == nil {
 		return
 	}
@@ -153,8 +153,8 @@ func (s *Store) endPlace(r *record, now time.Time) {
 	case is == queue.StatusRetained:
 		return
 	// A retry keeps the place, so that no later task of the group passes it.
-	case l.queue.IsFIFO() && is.Waiting():
-	case l.queue.IsFIFO() && is == queue.StatusFailed && l.queue.GroupOnFailure == queue.GroupBlock:
+	case qs.settings.IsFIFO() && is.Waiting():
+	case qs.settings.IsFIFO() && is == queue.StatusFailed && qs.settings.GroupOnFailure == queue.GroupBlock:
 	default:
 		g.state.Free(r.task.ID)
 	}
@@ -164,12 +164,12 @@ func (s *Store) endPlace(r *record, now time.Time) {
 // offerNext makes the first waiting task of g ready, if the group can start it and no task of it is ready.
 func (s *Store) offerNext(g *groupState, now time.Time) {
 	first, ok := g.waiting.earliest()
-	if !ok || g.offered > 0 || g.lane.gone {
+	if !ok || g.offered > 0 || g.queue.gone {
 		return
 	}
 
 	waiting := []int64{first.task.ID}
-	if limits := g.lane.queue.LimitsOf(g.policy); limits.FIFO {
+	if limits := g.queue.settings.LimitsOf(g.policy); limits.FIFO {
 		waiting = waiting[:0]
 		for _, w := range g.waiting.order.items {
 			waiting = append(waiting, w.task.ID)
@@ -177,7 +177,7 @@ func (s *Store) offerNext(g *groupState, now time.Time) {
 		slices.Sort(waiting)
 	}
 	probe := g.state
-	chosen, next := probe.Admit(g.lane.queue.LimitsOf(g.policy), now, waiting, 1)
+	chosen, next := probe.Admit(g.queue.settings.LimitsOf(g.policy), now, waiting, 1)
 	if len(chosen) == 0 {
 		// Zero as the time: a place must become free first, and its end calls this again.
 		s.planGroup(g, next)
@@ -188,17 +188,17 @@ func (s *Store) offerNext(g *groupState, now time.Time) {
 
 // offerTask makes a task of g ready that waited for the group, in its old order.
 func (s *Store) offerTask(r *record, g *groupState) {
-	l := g.lane
+	qs := g.queue
 	g.waiting.removeItem(r)
-	l.groupWaiting--
-	r.in = &l.ready
-	l.ready.pushItem(r)
-	l.oldest.pushItem(r)
-	l.joinFairShare(r)
+	qs.groupWaiting--
+	r.in = &qs.ready
+	qs.ready.pushItem(r)
+	qs.oldest.pushItem(r)
+	qs.joinFairShare(r)
 	g.offered++
 	// The queue may have left the busy ones when its last ready task went to the group.
-	l.space.busy[l] = struct{}{}
-	s.wakeListeners(l)
+	qs.space.busy[qs] = struct{}{}
+	s.wakeListeners(qs)
 }
 
 // planGroup looks at g again at a time; zero = not because of the time.
@@ -224,14 +224,14 @@ func (s *Store) wakeGroups(st *step) {
 		}
 		s.waking.removeItem(g)
 		s.offerNext(g, st.now)
-		st.recordWakeUp(g.lane)
+		st.recordWakeUp(g.queue)
 	}
 }
 
 // reviewGroups applies new settings of a queue to its groups. All tasks that wait for a group are ready again; the next search
 // holds up those that the new settings hold up.
-func (s *Store) reviewGroups(l *queueState) {
-	for _, g := range l.groups {
+func (s *Store) reviewGroups(qs *queueState) {
+	for _, g := range qs.groups {
 		// offerTask changes the heap, so the loop needs a copy.
 		for _, r := range slices.Clone(g.waiting.order.items) {
 			s.offerTask(r, g)
@@ -242,23 +242,19 @@ func (s *Store) reviewGroups(l *queueState) {
 
 // ListGroups returns a page in the order of names.
 func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.GroupQuery) (queue.GroupPage, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return queue.GroupPage{}, err
 	}
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return queue.GroupPage{}, err
-	}
 	if q.Name != "" {
-		return queue.GroupPage{Groups: []*queue.Group{l.findGroup(q.Name).describe(now)}}, nil
+		return queue.GroupPage{Groups: []*queue.Group{qs.findGroup(q.Name).describe(now)}}, nil
 	}
 
 	page := queue.GroupPage{Groups: []*queue.Group{}}
-	for _, name := range slices.Sorted(maps.Keys(l.groups)) {
-		g := l.groups[name].describe(now)
+	for _, name := range slices.Sorted(maps.Keys(qs.groups)) {
+		g := qs.groups[name].describe(now)
 		// A group that only was named once has nothing to show. PostgreSQL has no row of it either.
 		if name <= q.Cursor && q.Cursor != "" || g.IsEmpty() && g.Waiting == 0 && g.Retained == 0 {
 			continue
@@ -274,9 +270,9 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 
 // describe returns the group as a caller gets it.
 func (g *groupState) describe(now time.Time) *queue.Group {
-	l := g.lane
+	qs := g.queue
 	out := &queue.Group{
-		Queue: l.queue.Name, Name: g.name, GroupPolicy: g.policy, Retained: int64(len(g.state.Holders)),
+		Queue: qs.settings.Name, Name: g.name, GroupPolicy: g.policy, Retained: int64(len(g.state.Holders)),
 		Waiting: int64(min(g.waiting.countItems(), queue.MaxGroupWaiting)),
 	}
 	if !now.Before(out.PausedUntil) {
@@ -285,10 +281,10 @@ func (g *groupState) describe(now time.Time) *queue.Group {
 
 	probe := g.state
 	// The id 0 stands for one more task: the answer is when it could start.
-	_, out.Next = probe.Admit(l.queue.LimitsOf(g.policy), now, []int64{0}, 1)
-	if l.queue.IsFIFO() && l.queue.GroupOnFailure == queue.GroupBlock {
+	_, out.Next = probe.Admit(qs.settings.LimitsOf(g.policy), now, []int64{0}, 1)
+	if qs.settings.IsFIFO() && qs.settings.GroupOnFailure == queue.GroupBlock {
 		for _, id := range g.state.Holders {
-			if r := l.space.store.tasks[id]; r != nil && r.task.Status == queue.StatusFailed {
+			if r := qs.space.store.tasks[id]; r != nil && r.task.Status == queue.StatusFailed {
 				out.Blocked = id
 			}
 		}
@@ -298,20 +294,16 @@ func (g *groupState) describe(now time.Time) *queue.Group {
 
 // UpdateGroup sets fields of the policy of a group.
 func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, meta queue.GroupMeta) (*queue.Group, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return nil, err
-	}
-	g := l.findGroup(group)
+	g := qs.findGroup(group)
 	policy, err := g.policy.With(meta)
 	if err == nil {
-		err = l.queue.CheckGroupPolicy(policy)
+		err = qs.settings.CheckGroupPolicy(policy)
 	}
 	if err != nil {
 		return nil, err
@@ -321,34 +313,30 @@ func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, 
 	if !now.Before(policy.PausedUntil) {
 		g.policy.PausedUntil = time.Time{}
 	}
-	l.countPolicies()
+	qs.countPolicies()
 	s.offerNext(g, now)
 	return g.describe(now), nil
 }
 
 // countPolicies counts the groups with settings of their own.
-func (l *queueState) countPolicies() {
-	l.queue.GroupPolicies = 0
-	for _, g := range l.groups {
+func (qs *queueState) countPolicies() {
+	qs.settings.GroupPolicies = 0
+	for _, g := range qs.groups {
 		if !g.policy.IsEmpty() {
-			l.queue.GroupPolicies++
+			qs.settings.GroupPolicies++
 		}
 	}
 }
 
 // UnblockGroup ends the places of finished tasks.
 func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string) (*queue.Group, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return nil, err
-	}
-	g := l.findGroup(group)
+	g := qs.findGroup(group)
 	for _, id := range slices.Clone(g.state.Holders) {
 		// Places of running tasks stay: an unblock must not start a second task beside one.
 		if r := s.tasks[id]; r == nil || r.task.Status.Finished() {
@@ -361,15 +349,15 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 
 // pauseFor holds up what the scope of a release names.
 func (s *Store) pauseFor(r *record, scope queue.Scope, until time.Time) {
-	l := r.lane
+	qs := r.queue
 	switch {
 	// A pause never becomes shorter by a release: an operator may have set the longer one.
-	case scope == queue.ScopeQueue && until.After(l.queue.PausedUntil):
-		l.queue.PausedUntil = until
+	case scope == queue.ScopeQueue && until.After(qs.settings.PausedUntil):
+		qs.settings.PausedUntil = until
 	case scope == queue.ScopeGroup && r.task.Group != "":
-		if g := l.findGroup(r.task.Group); until.After(g.policy.PausedUntil) {
+		if g := qs.findGroup(r.task.Group); until.After(g.policy.PausedUntil) {
 			g.policy.PausedUntil = until
-			l.countPolicies()
+			qs.countPolicies()
 			s.planGroup(g, until)
 		}
 	}

@@ -66,33 +66,28 @@ func (s *Store) writeHistory(now time.Time) {
 	s.sampledAt = minute
 
 	for _, sp := range s.spaces {
-		for _, l := range sp.queues {
-			st := s.readQueueStats(l, now)
-			l.history.now.Ready = st.Ready
+		for _, qs := range sp.queues {
+			st := s.readQueueStats(qs, now)
+			qs.history.now.Ready = st.Ready
 			if st.Ready > 0 {
-				l.history.now.OldestReadyAge = st.OldestReadyAge
+				qs.history.now.OldestReadyAge = st.OldestReadyAge
 			}
-			l.history.closeMinute(minute.Add(-time.Minute), now)
+			qs.history.closeMinute(minute.Add(-time.Minute), now)
 		}
 	}
 }
 
 // QueueHistory returns the points of a queue.
 func (s *Store) QueueHistory(ctx context.Context, namespace, name string, q queue.HistoryQuery) (*queue.QueueHistory, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return nil, err
-	}
-
-	points := l.history.minutes
+	points := qs.history.minutes
 	if q.Step == queue.HistoryHour {
-		points = l.history.hours
+		points = qs.history.hours
 	}
 	out := &queue.QueueHistory{Namespace: namespace, Queue: name, Step: q.Step, Points: []queue.HistoryPoint{}}
 	for _, p := range dropOldPoints(points, now.Add(-q.Step.Kept())) {

@@ -16,7 +16,7 @@ type listener struct {
 }
 
 // wakeListeners hints to every listener that l may have tasks. The mutex is held.
-func (s *Store) wakeListeners(l *queueState) {
+func (s *Store) wakeListeners(qs *queueState) {
 	for e := range s.listeners {
 		if len(e.heard) >= maxWakes {
 			// The zero Wake is the hint for everything. It bounds the memory of a listener that is slow.
@@ -24,7 +24,7 @@ func (s *Store) wakeListeners(l *queueState) {
 			e.heard[queue.Wake{}] = struct{}{}
 		}
 		if _, all := e.heard[queue.Wake{}]; !all {
-			e.heard[queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}] = struct{}{}
+			e.heard[queue.Wake{Namespace: qs.settings.Namespace, Queue: qs.settings.Name}] = struct{}{}
 		}
 		select {
 		// A full channel holds a signal that has not been read, and its reader takes this hint too.

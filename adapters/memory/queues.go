@@ -33,34 +33,31 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 
 // GetQueue returns a queue, or KindNotFound.
 func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
-	if _, err := s.lockStore(ctx); err != nil {
-		return nil, err
-	}
-	defer s.mu.Unlock()
-	l, err := s.findNamespace(namespace).findQueue(name)
+	qs, _, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
-	q := l.queue
+	defer s.mu.Unlock()
+	q := qs.settings
 	return &q, nil
 }
 
 // readQueue returns the settings of the queue called name.
 func (sp *namespaceState) readQueue(name string) (*queue.Queue, error) {
-	l, err := sp.findQueue(name)
+	qs, err := sp.findQueue(name)
 	if err != nil {
 		return nil, err
 	}
-	return &l.queue, nil
+	return &qs.settings, nil
 }
 
 // findQueue returns the queue called name, if it has the required version.
 func (sp *namespaceState) findQueue(name string, only ...queue.IfVersion) (*queueState, error) {
-	l := sp.queues[name]
-	if l == nil {
+	qs := sp.queues[name]
+	if qs == nil {
 		return nil, queue.NotFoundQueue(name)
 	}
-	return l, queue.CheckVersion("queue "+name, l.queue.Version, only...)
+	return qs, queue.CheckVersion("queue "+name, qs.settings.Version, only...)
 }
 
 // ListQueues returns a page in the order of names.
@@ -80,7 +77,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	page := queue.QueuePage{Queues: []*queue.Queue{}, Count: int64(len(sp.names))}
 	names := p.Skip(sp.names)
 	for _, name := range names[:p.Cut(len(names), func(int) int { return 0 })] {
-		q := sp.queues[name].queue
+		q := sp.queues[name].settings
 		page.Queues = append(page.Queues, &q)
 	}
 
@@ -100,14 +97,14 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name, queue.IfVersion(meta.IfVersion))
+	qs, err := s.findNamespace(namespace).findQueue(name, queue.IfVersion(meta.IfVersion))
 	if err != nil {
 		return nil, err
 	}
 
-	q, err := l.queue.With(meta)
+	q, err := qs.settings.With(meta)
 	if err == nil {
-		err = q.CheckDeadLetter(l.space.readQueue)
+		err = q.CheckDeadLetter(qs.space.readQueue)
 	}
 	if err != nil {
 		return nil, err
@@ -115,9 +112,9 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	q.Version++
 	q.UpdatedAt = now
-	s.changeFlow(l, q)
-	if l.ready.countItems() > 0 && l.isRetainable(now) {
-		s.wakeListeners(l)
+	s.changeFlow(qs, q)
+	if qs.ready.countItems() > 0 && qs.isRetainable(now) {
+		s.wakeListeners(qs)
 	}
 
 	return &q, nil
@@ -125,43 +122,43 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 // changeFlow gives l new settings. Tasks that wait for a group are ready again, and the next search holds up those that the
 // new settings hold up.
-func (s *Store) changeFlow(l *queueState, q queue.Queue) {
-	before := l.queue.Flow
+func (s *Store) changeFlow(qs *queueState, q queue.Queue) {
+	before := qs.settings.Flow
 	if before == q.Flow {
-		l.queue = q
+		qs.settings = q
 		return
 	}
 
-	s.reviewGroups(l)
-	l.queue = q
-	l.rebuildFairShares()
+	s.reviewGroups(qs)
+	qs.settings = q
+	qs.rebuildFairShares()
 	if before.KeepsPlaces() != q.KeepsPlaces() || before.Order != q.Order {
-		s.countPlaces(l)
+		s.countPlaces(qs)
 	}
 	if !q.IsFIFO() {
 		return
 	}
 	// A FIFO queue offers one task of a group at a time; without FIFO all of them were ready.
-	for _, r := range slices.Clone(l.ready.order.items) {
-		s.waitForGroup(r, l.findGroup(r.task.Group))
+	for _, r := range slices.Clone(qs.ready.order.items) {
+		s.waitForGroup(r, qs.findGroup(r.task.Group))
 	}
-	for _, g := range l.groups {
+	for _, g := range qs.groups {
 		s.offerNext(g, q.UpdatedAt)
 	}
 }
 
 // countPlaces gives each task in hand a place of its group, in the order of ids, and ends all other places.
-func (s *Store) countPlaces(l *queueState) {
-	for _, g := range l.groups {
+func (s *Store) countPlaces(qs *queueState) {
+	for _, g := range qs.groups {
 		g.state.Holders = nil
 	}
-	if !l.queue.KeepsPlaces() {
+	if !qs.settings.KeepsPlaces() {
 		return
 	}
 
 	for _, r := range s.leased.order.items {
-		if r.lane == l && (r.task.Group != "" || l.queue.IsFIFO()) {
-			g := l.findGroup(r.task.Group)
+		if r.queue == qs && (r.task.Group != "" || qs.settings.IsFIFO()) {
+			g := qs.findGroup(r.task.Group)
 			g.state.Holders = append(g.state.Holders, r.task.ID)
 			slices.Sort(g.state.Holders)
 		}
@@ -175,25 +172,25 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	}
 	defer s.mu.Unlock()
 	sp := s.findNamespace(namespace)
-	l, err := sp.findQueue(name, only...)
+	qs, err := sp.findQueue(name, only...)
 	if err != nil {
 		return nil, err
 	}
 
 	for _, other := range sp.names {
 		// Tasks that fail for good would have no place to go.
-		if sp.queues[other].queue.DeadLetter == name {
+		if sp.queues[other].settings.DeadLetter == name {
 			return nil, queue.IsDeadLetterTarget(name, other)
 		}
 	}
 
 	// The tasks stay in the heaps of the store until the pruner removes them: gone hides them meanwhile.
-	l.gone = true
+	qs.gone = true
 	delete(sp.queues, name)
-	delete(sp.busy, l)
+	delete(sp.busy, qs)
 	sp.names = removeSorted(sp.names, name)
-	s.dropped = append(s.dropped, l)
-	q := l.queue
+	s.dropped = append(s.dropped, qs)
+	q := qs.settings
 	return &q, nil
 }
 
@@ -206,14 +203,14 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 
 	defer s.mu.Unlock()
 
-	l, err := s.findNamespace(namespace).findQueue(name, only...)
+	qs, err := s.findNamespace(namespace).findQueue(name, only...)
 	if err != nil {
 		return queue.Cleaned{}, err
 	}
 
 	var out queue.Cleaned
 	began, done := time.Now(), 0
-	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
+	for r, ok := qs.done.earliest(); ok; r, ok = qs.done.earliest() {
 		// At least one step is made, so that repeats of a call with a short time end.
 		if within > 0 && done > 0 && done%bulkStep == 0 && time.Since(began) >= within {
 			out.More = true
@@ -221,7 +218,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		}
 		done++
 		// A task past its retention was out of sight already, so a caller does not count it.
-		if !l.isPastRetention(r, now) {
+		if !qs.isPastRetention(r, now) {
 			out.Count++
 		}
 		s.removeTask(r)

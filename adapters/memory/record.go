@@ -12,7 +12,7 @@ import (
 // record is a task with the state that only the store needs.
 type record struct {
 	task   queue.Task // Lease, Errors and Replayed unset
-	lane   *queueState
+	queue  *queueState
 	errors []queue.AttemptError
 	lease  queue.Lease // while retained
 	losses int16       // of queue.Life
@@ -26,24 +26,24 @@ type record struct {
 	in    *heap[*record] // the heap of its status
 	place int            // in that heap
 	death int            // in Store.dying
-	age   int            // in lane.oldest
+	age   int            // in queue.oldest
 	share int            // in the share of its group in a fair queue
 }
 
 // queueState is a queue and its tasks.
 type queueState struct {
-	queue  queue.Queue
-	space  *namespaceState
-	roster taskRoster
-	keys   map[string]*record
-	ready  heap[*record] // by priority, then by when they became ready
-	oldest heap[*record] // the same tasks by when they became ready alone
-	late   heap[*record] // were ready when their ttl ran out
-	aside  []*record     // ready tasks that the present search may not take
-	done   heap[*record] // by when they finished
-	counts map[queue.Status]int64
-	served int64 // when it was last served, in turns
-	gone   bool
+	settings queue.Queue
+	space    *namespaceState
+	roster   taskRoster
+	keys     map[string]*record
+	ready    heap[*record] // by priority, then by when they became ready
+	oldest   heap[*record] // the same tasks by when they became ready alone
+	late     heap[*record] // were ready when their ttl ran out
+	aside    []*record     // ready tasks that the present search may not take
+	done     heap[*record] // by when they finished
+	counts   map[queue.Status]int64
+	served   int64 // when it was last served, in turns
+	gone     bool
 
 	groups       map[string]*groupState
 	groupWaiting int64 // tasks that wait for a group
@@ -57,19 +57,19 @@ type queueState struct {
 
 func newQueueState(q queue.Queue, sp *namespaceState) *queueState {
 	place := func(r *record) *int { return &r.place }
-	l := &queueState{
-		queue: q, space: sp, keys: map[string]*record{}, counts: map[queue.Status]int64{},
+	qs := &queueState{
+		settings: q, space: sp, keys: map[string]*record{}, counts: map[queue.Status]int64{},
 		groups: map[string]*groupState{}, shares: map[string]*fairShare{},
 		oldest: newHeap(func(a, b *record) bool { return a.readyAt.Before(b.readyAt) }, func(r *record) *int { return &r.age }),
 		late:   newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) }, place),
 		done:   newHeap(func(a, b *record) bool { return a.task.FinishedAt.Before(b.task.FinishedAt) }, place),
 	}
-	l.ready = newHeap(l.isBefore, place)
-	return l
+	qs.ready = newHeap(qs.isBefore, place)
+	return qs
 }
 
 // isBefore orders ready tasks by priority, then by when they became ready.
-func (l *queueState) isBefore(a, b *record) bool {
+func (qs *queueState) isBefore(a, b *record) bool {
 	if a.task.Priority != b.task.Priority {
 		return a.task.Priority < b.task.Priority
 	}
@@ -77,38 +77,38 @@ func (l *queueState) isBefore(a, b *record) bool {
 }
 
 // countRetained is how many tasks of the queue are retained, those of expired leases too until they are rescued.
-func (l *queueState) countRetained() int64 { return l.counts[queue.StatusRetained] }
+func (qs *queueState) countRetained() int64 { return qs.counts[queue.StatusRetained] }
 
 // isRetainable says that a task may be retained now.
-func (l *queueState) isRetainable(now time.Time) bool {
-	return l.nextStart(now).IsZero() && !l.queue.Paused && (l.queue.Concurrency == 0 || l.countRetained() < int64(l.queue.Concurrency))
+func (qs *queueState) isRetainable(now time.Time) bool {
+	return qs.nextStart(now).IsZero() && !qs.settings.Paused && (qs.settings.Concurrency == 0 || qs.countRetained() < int64(qs.settings.Concurrency))
 }
 
 // nextStart is when a limit of time lets the next task start; zero = now.
-func (l *queueState) nextStart(now time.Time) time.Time {
-	if now.Before(l.queue.PausedUntil) {
-		return l.queue.PausedUntil
+func (qs *queueState) nextStart(now time.Time) time.Time {
+	if now.Before(qs.settings.PausedUntil) {
+		return qs.settings.PausedUntil
 	}
-	_, _, next := l.queue.Rate().Admit(l.rateState, now, 1)
+	_, _, next := qs.settings.Rate().Admit(qs.rateState, now, 1)
 	return next
 }
 
 // isPastRetention says that r is past its retention.
-func (l *queueState) isPastRetention(r *record, now time.Time) bool {
-	return r.task.Status.Finished() && !now.Before(r.task.FinishedAt.Add(l.queue.FinishedStay()))
+func (qs *queueState) isPastRetention(r *record, now time.Time) bool {
+	return r.task.Status.Finished() && !now.Before(r.task.FinishedAt.Add(qs.settings.FinishedStay()))
 }
 
 // findTask returns the task if the namespace has it and it may be seen.
 func (s *Store) findTask(namespace string, id int64, now time.Time) (*record, error) {
 	r := s.tasks[id]
-	if r == nil || r.lane.gone || r.lane.space.name != namespace || r.lane.isPastRetention(r, now) {
+	if r == nil || r.queue.gone || r.queue.space.name != namespace || r.queue.isPastRetention(r, now) {
 		return nil, queue.NotFoundTask(id)
 	}
 	return r, nil
 }
 
 // insertTask adds a new task to l.
-func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *record {
+func (s *Store) insertTask(qs *queueState, t queue.NewTask, now time.Time) *record {
 	s.lastID++
 	due := t.DelayedAt
 	if t.Delay > 0 {
@@ -119,18 +119,18 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 		due = due.UTC()
 	}
 
-	task := t.MakeTask(s.lastID, &l.queue, now)
-	r := &record{lane: l, task: *task.Clone()}
-	r.task.SetLife(l.queue.Born(now, due))
+	task := t.MakeTask(s.lastID, &qs.settings, now)
+	r := &record{queue: qs, task: *task.Clone()}
+	r.task.SetLife(qs.settings.Born(now, due))
 	s.tasks[r.task.ID] = r
-	l.roster.appendRecord(r)
-	l.space.roster.appendRecord(r)
+	qs.roster.appendRecord(r)
+	qs.space.roster.appendRecord(r)
 	if t.Key != "" {
-		l.keys[t.Key] = r
+		qs.keys[t.Key] = r
 	}
 
-	l.created.countAt(now, 1)
-	l.history.now.Created++
+	qs.created.countAt(now, 1)
+	qs.history.now.Created++
 	s.placeTask(r, now)
 	s.recordEvent(r, queue.EventCreated, "", now)
 	return r
@@ -140,7 +140,7 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	before := r.task.Life()
 	before.Losses = r.losses
-	life, err := r.lane.queue.Moved(before, m, c)
+	life, err := r.queue.settings.Moved(before, m, c)
 	if err != nil {
 		e := &queue.Error{}
 		if errors.As(err, &e) {
@@ -156,9 +156,9 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	s.placeTask(r, c.Now)
 	// Last, because the end of a place may offer the next task of the group, and r may be that one.
 	s.endPlace(r, c.Now)
-	r.lane.history.countMove(m, life.Status)
+	r.queue.history.countMove(m, life.Status)
 	if life.Status.Finished() {
-		r.lane.finished.countAt(c.Now, 1)
+		r.queue.finished.countAt(c.Now, 1)
 	}
 
 	return nil
@@ -166,13 +166,13 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 
 // placeTask puts r where its status belongs and counts it.
 func (s *Store) placeTask(r *record, now time.Time) {
-	l := r.lane
-	l.counts[r.task.Status]++
+	qs := r.queue
+	qs.counts[r.task.Status]++
 	switch {
 	case r.task.Status == queue.StatusRetained:
 		r.in = &s.leased
 	case r.task.Status.Finished():
-		r.in = &l.done
+		r.in = &qs.done
 	case r.task.DelayedAt.After(now):
 		r.in = &s.delayed
 	default:
@@ -183,19 +183,19 @@ func (s *Store) placeTask(r *record, now time.Time) {
 		if s.joinFIFOGroup(r) {
 			break
 		}
-		r.in = &l.ready
-		l.oldest.pushItem(r)
-		l.joinFairShare(r)
-		if g := l.groups[r.task.Group]; g != nil {
+		r.in = &qs.ready
+		qs.oldest.pushItem(r)
+		qs.joinFairShare(r)
+		if g := qs.groups[r.task.Group]; g != nil {
 			g.offered++
 		}
-		l.space.busy[l] = struct{}{}
-		s.wakeListeners(l)
+		qs.space.busy[qs] = struct{}{}
+		s.wakeListeners(qs)
 	}
 
 	r.in.pushItem(r)
-	if g := l.groups[r.task.Group]; g != nil && r.in == &g.waiting {
-		l.groupWaiting++
+	if g := qs.groups[r.task.Group]; g != nil && r.in == &g.waiting {
+		qs.groupWaiting++
 		s.offerNext(g, now)
 	}
 	if r.task.Status.Waiting() && !r.task.DiesAt.IsZero() {
@@ -205,33 +205,33 @@ func (s *Store) placeTask(r *record, now time.Time) {
 
 // unplaceTask takes r out of where its status put it.
 func (s *Store) unplaceTask(r *record) {
-	l := r.lane
-	l.counts[r.task.Status]--
+	qs := r.queue
+	qs.counts[r.task.Status]--
 	r.in.removeItem(r)
 	if r.death != 0 {
 		s.dying.removeItem(r)
 	}
 
-	if g := l.groups[r.task.Group]; g != nil {
+	if g := qs.groups[r.task.Group]; g != nil {
 		switch r.in {
 		case &g.waiting:
-			l.groupWaiting--
-		case &l.ready:
+			qs.groupWaiting--
+		case &qs.ready:
 			g.offered--
 		}
 	}
 
 	if r.age != 0 {
-		l.oldest.removeItem(r)
-		l.leaveFairShare(r)
+		qs.oldest.removeItem(r)
+		qs.leaveFairShare(r)
 	}
 
 	switch {
 	// A retain without names looks at busy queues alone, so its cost does not grow with idle ones.
-	case l.ready.countItems() == 0:
-		delete(l.space.busy, l)
-	case r.in == &s.leased && l.queue.Concurrency > 0 && !l.gone: // of the queue; groups offer their next task
-		s.wakeListeners(l) // there is room again
+	case qs.ready.countItems() == 0:
+		delete(qs.space.busy, qs)
+	case r.in == &s.leased && qs.settings.Concurrency > 0 && !qs.gone: // of the queue; groups offer their next task
+		s.wakeListeners(qs) // there is room again
 	}
 }
 
@@ -241,13 +241,13 @@ func (s *Store) removeTask(r *record) {
 	s.unplaceTask(r)
 	delete(s.tasks, r.task.ID)
 	// A task that another one replaced has lost its key to it.
-	if l := r.lane; r.task.Key != "" && l.keys[r.task.Key] == r {
-		delete(l.keys, r.task.Key)
+	if qs := r.queue; r.task.Key != "" && qs.keys[r.task.Key] == r {
+		delete(qs.keys, r.task.Key)
 	}
 	r.gone = true
-	r.lane.roster.countRemoved()
-	r.lane.space.roster.countRemoved()
-	if g := r.lane.groups[r.task.Group]; g != nil {
+	r.queue.roster.countRemoved()
+	r.queue.space.roster.countRemoved()
+	if g := r.queue.groups[r.task.Group]; g != nil {
 		g.state.Free(r.task.ID)
 		s.offerNext(g, s.clock().UTC())
 	}
@@ -255,11 +255,11 @@ func (s *Store) removeTask(r *record) {
 
 // writeDeadLetter creates the dead letter of r, if r has failed for good in a queue with a queue for them.
 func (s *Store) writeDeadLetter(r *record, kind string, now time.Time) {
-	q := &r.lane.queue
+	q := &r.queue.settings
 	if r.task.Status != queue.StatusFailed || q.DeadLetter == "" {
 		return
 	}
-	if to := r.lane.space.queues[q.DeadLetter]; to != nil {
+	if to := r.queue.space.queues[q.DeadLetter]; to != nil {
 		s.insertTask(to, q.MakeDeadLetter(&r.task, kind), now)
 	}
 }

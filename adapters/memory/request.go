@@ -22,9 +22,9 @@ type request struct {
 }
 
 // retainRepeatable is retain for a share that may be the repeat of one.
-func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
+func (s *Store) retainRepeatable(namespace string, queues []*queueState, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
 	if share.RequestID == "" {
-		return s.retainShare(lanes, share, now), nil
+		return s.retainShare(queues, share, now), nil
 	}
 
 	key := requestKey{namespace, share.Worker, share.RequestID}
@@ -45,7 +45,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 	}
 
 	s.expireRequest(key, now)
-	tasks := s.retainShare(lanes, share, now)
+	tasks := s.retainShare(queues, share, now)
 	// An empty answer is not kept, so that a repeat finds tasks that came meanwhile.
 	if len(tasks) == 0 {
 		return tasks, nil
@@ -85,7 +85,7 @@ func (s *Store) expireRequests(st *step) {
 		}
 		for _, back := range s.expireRequest(key, st.now) {
 			st.done.Moved++
-			st.recordWakeUp(back.lane)
+			st.recordWakeUp(back.queue)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func (s *Store) expireRequest(key requestKey, now time.Time) []*record {
 	var all []*record
 	for i, id := range r.ids {
 		held := s.tasks[id]
-		if held == nil || held.lane.gone {
+		if held == nil || held.queue.gone {
 			continue
 		}
 		// The attempt is not spent: no handler has seen the task.

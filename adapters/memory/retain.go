@@ -22,7 +22,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 
 // retainBatch is RetainTasks under the mutex.
 func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, error) {
-	lanes, err := s.findNamespace(r.Namespace).chooseQueues(r.Queues)
+	queues, err := s.findNamespace(r.Namespace).chooseQueues(r.Queues)
 	if err != nil {
 		return nil, err
 	}
@@ -35,64 +35,64 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 		}
 
 		// Before each request, because a request changes which queue was served last.
-		slices.SortFunc(lanes, func(a, b *queueState) int {
-			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
+		slices.SortFunc(queues, func(a, b *queueState) int {
+			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.settings.Name, b.settings.Name))
 		})
-		if out[i], err = s.retainRepeatable(r.Namespace, lanes, share, now); err != nil {
+		if out[i], err = s.retainRepeatable(r.Namespace, queues, share, now); err != nil {
 			return nil, err
 		}
 		bytes += queue.TaskBytes(out[i])
 	}
 
-	for _, l := range lanes {
+	for _, qs := range queues {
 		// No event wakes a caller at the end of a limit of time, so the caller sets a timer.
-		if next := l.nextStart(now); !next.IsZero() && l.ready.countItems() > 0 {
-			r.ReportLater(l.queue.Name, next.Sub(now))
+		if next := qs.nextStart(now); !next.IsZero() && qs.ready.countItems() > 0 {
+			r.ReportLater(qs.settings.Name, next.Sub(now))
 		}
 	}
 	return out, nil
 }
 
-// chooseQueues returns the lanes of names that have tasks ready; without names, every one that has.
+// chooseQueues returns the queues with these names that have tasks ready; without names, all that have.
 func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
-	var lanes []*queueState
+	var queues []*queueState
 	if len(names) == 0 {
-		for l := range sp.busy {
-			lanes = append(lanes, l)
+		for qs := range sp.busy {
+			queues = append(queues, qs)
 		}
-		return lanes, nil
+		return queues, nil
 	}
 
 	for _, n := range names {
-		l, err := sp.findQueue(n)
+		qs, err := sp.findQueue(n)
 		if err != nil {
 			return nil, err
 		}
-		if l.ready.countItems() > 0 {
-			lanes = append(lanes, l)
+		if qs.ready.countItems() > 0 {
+			queues = append(queues, qs)
 		}
 	}
 
-	return lanes, nil
+	return queues, nil
 }
 
-func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now time.Time) []*queue.Task {
+func (s *Store) retainShare(queues []*queueState, share queue.RetainShare, now time.Time) []*queue.Task {
 	tasks := []*queue.Task{}
 	bytes := 0
 	// Tasks that one search sets aside belong to the next one again.
 	defer func() {
-		for _, l := range lanes {
-			l.returnAside()
+		for _, qs := range queues {
+			qs.returnAside()
 		}
 	}()
 	for taken := true; taken; {
 		taken = false
-		for _, l := range lanes {
+		for _, qs := range queues {
 			left := max(share.Limit, 1) - len(tasks)
 			if left <= 0 {
 				return tasks
 			}
-			for _, r := range s.nextReadyTasks(l, share.Worker, now, left) {
+			for _, r := range s.nextReadyTasks(qs, share.Worker, now, left) {
 				size := r.task.Bytes()
 				// The task was not leased yet, so it stays ready for the next request.
 				if !share.TakesBytes(len(tasks), bytes, size) {
@@ -110,48 +110,48 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 
 // nextReadyTasks returns the first task of l that may be retained now, or in a FIFO queue the first ones of its group, at most
 // most. Tasks past their ttl are skipped; ChoreExpire ends them.
-func (s *Store) nextReadyTasks(l *queueState, worker string, now time.Time, most int) []*record {
-	for l.isRetainable(now) {
-		r := l.firstReadyTask()
+func (s *Store) nextReadyTasks(qs *queueState, worker string, now time.Time, most int) []*record {
+	for qs.isRetainable(now) {
+		r := qs.firstReadyTask()
 		if r == nil {
 			return nil
 		}
 		if !queue.Expired(r.task.Life(), now) {
 			if !s.takesSuspect(r, worker) {
-				s.setAside(l, r, now)
+				s.setAside(qs, r, now)
 				continue
 			}
-			if starts := s.chooseStarts(r, now, min(most, l.countFreeStarts(now, most))); len(starts) > 0 {
+			if starts := s.chooseStarts(r, now, min(most, qs.countFreeStarts(now, most))); len(starts) > 0 {
 				return s.cutSuspects(starts, worker)
 			}
 			continue
 		}
 		// The task leaves the ready tasks, or each search would meet it until the expirer runs.
-		l.leaveFairShare(r)
-		l.ready.removeItem(r)
-		l.oldest.removeItem(r)
-		if g := l.groups[r.task.Group]; g != nil {
+		qs.leaveFairShare(r)
+		qs.ready.removeItem(r)
+		qs.oldest.removeItem(r)
+		if g := qs.groups[r.task.Group]; g != nil {
 			g.offered--
 			s.offerNext(g, now)
 		}
-		r.in = &l.late
-		l.late.pushItem(r)
+		r.in = &qs.late
+		qs.late.pushItem(r)
 	}
 	return nil
 }
 
 // countFreeStarts is how many of n tasks the limits of the queue let start now.
-func (l *queueState) countFreeStarts(now time.Time, n int) int {
-	if l.queue.Concurrency > 0 {
-		n = min(n, l.queue.Concurrency-int(l.countRetained()))
+func (qs *queueState) countFreeStarts(now time.Time, n int) int {
+	if qs.settings.Concurrency > 0 {
+		n = min(n, qs.settings.Concurrency-int(qs.countRetained()))
 	}
-	n, _, _ = l.queue.Rate().Admit(l.rateState, now, n)
+	n, _, _ = qs.settings.Rate().Admit(qs.rateState, now, n)
 	return n
 }
 
 func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *queue.Task {
 	// Tokens of all tasks come from one counter, so that a later retain of any task has a larger one.
-	lease := cmp.Or(share.Lease, r.lane.queue.Lease)
+	lease := cmp.Or(share.Lease, r.queue.settings.Lease)
 	s.startTask(r, now)
 	s.lastToken++
 	r.lease = queue.Lease{Token: s.lastToken, ExpiresAt: now.Add(lease), Duration: lease}
@@ -163,13 +163,13 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	r.settled = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
 	if r.losses > 0 {
-		s.suspects[workerKey{r.lane.space.name, share.Worker}] = r
+		s.suspects[workerKey{r.queue.space.name, share.Worker}] = r
 	}
 	s.turns++
-	r.lane.served = s.turns
+	r.queue.served = s.turns
 	s.recordEvent(r, queue.EventRetained, share.Worker, now)
 	// The state of the group has changed with the start, so another task of it may be the next.
-	if g := r.lane.groups[r.task.Group]; g != nil {
+	if g := r.queue.groups[r.task.Group]; g != nil {
 		s.offerNext(g, now)
 	}
 	return r.copyHeldTask()
@@ -179,7 +179,7 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 func (r *record) copyHeldTask() *queue.Task {
 	t := r.copyTask()
 	held := r.lease
-	held.InOrder = r.lane.queue.RunsBatches()
+	held.InOrder = r.queue.settings.RunsBatches()
 	t.Lease = &held
 	return t
 }

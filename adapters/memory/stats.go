@@ -20,11 +20,11 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 
 	sp := s.findNamespace(namespace)
 	if name != "" {
-		l, err := sp.findQueue(name)
+		qs, err := sp.findQueue(name)
 		if err != nil {
 			return nil, err
 		}
-		return []*queue.QueueStats{s.readQueueStats(l, now)}, nil
+		return []*queue.QueueStats{s.readQueueStats(qs, now)}, nil
 	}
 
 	all := make([]*queue.QueueStats, 0, len(sp.names))
@@ -55,24 +55,24 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 	return all, nil
 }
 
-func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
-	for r, ok := l.done.earliest(); ok && l.isPastRetention(r, now); r, ok = l.done.earliest() {
+func (s *Store) readQueueStats(qs *queueState, now time.Time) *queue.QueueStats {
+	for r, ok := qs.done.earliest(); ok && qs.isPastRetention(r, now); r, ok = qs.done.earliest() {
 		s.removeTask(r) // so that what cannot be seen is not counted either
 	}
 	st := &queue.QueueStats{
-		Namespace: l.queue.Namespace, Queue: l.queue.Name, Paused: l.queue.Paused, Concurrency: l.queue.Concurrency,
-		Counts: make(map[queue.Status]int64, len(l.counts)),
-		Ready:  int64(l.ready.countItems()),
+		Namespace: qs.settings.Namespace, Queue: qs.settings.Name, Paused: qs.settings.Paused, Concurrency: qs.settings.Concurrency,
+		Counts: make(map[queue.Status]int64, len(qs.counts)),
+		Ready:  int64(qs.ready.countItems()),
 
-		CreatedPerSecond: l.created.averagePerSecond(now), FinishedPerSecond: l.finished.averagePerSecond(now),
+		CreatedPerSecond: qs.created.averagePerSecond(now), FinishedPerSecond: qs.finished.averagePerSecond(now),
 	}
 	for _, status := range queue.Statuses() {
-		st.Counts[status] = l.counts[status]
+		st.Counts[status] = qs.counts[status]
 	}
-	st.GroupWaiting = l.groupWaiting
+	st.GroupWaiting = qs.groupWaiting
 	// Delayed is the rest, so that the numbers of a queue always add up.
-	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(l.late.countItems())
-	if r, ok := l.oldest.earliest(); ok {
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(qs.late.countItems())
+	if r, ok := qs.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
 	}
 	return st

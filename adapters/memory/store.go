@@ -115,7 +115,7 @@ type namespaceState struct {
 	name    string
 	store   *Store
 	queues  map[string]*queueState
-	names   []string // of lanes, sorted
+	names   []string // of queues, sorted
 	busy    map[*queueState]struct{}
 	roster  taskRoster
 	tickers map[string]*ticker
@@ -151,6 +151,19 @@ func (s *Store) lockStore(ctx context.Context) (time.Time, error) {
 	}
 	s.mu.Lock()
 	return s.clock().UTC().Truncate(time.Microsecond), nil
+}
+
+// lockQueue locks the store and finds a queue in it. It returns the time of the call. The store is not locked after an error.
+func (s *Store) lockQueue(ctx context.Context, namespace, name string) (*queueState, time.Time, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return nil, now, err
+	}
+	qs, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		s.mu.Unlock()
+	}
+	return qs, now, err
 }
 
 func contextError(ctx context.Context) error {

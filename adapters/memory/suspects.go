@@ -15,16 +15,16 @@ type workerKey struct{ namespace, worker string }
 
 // holdSuspect records the worker that holds r as a suspect, or that no longer does. It runs before r has its next life.
 func (s *Store) holdSuspect(r *record, next queue.Life) {
-	key := workerKey{r.lane.space.name, r.task.Worker}
+	key := workerKey{r.queue.space.name, r.task.Worker}
 	if s.suspects[key] == r && next.Status != queue.StatusRetained {
 		delete(s.suspects, key)
-		s.wakeListeners(r.lane) // another suspect may go
+		s.wakeListeners(r.queue) // another suspect may go
 	}
 }
 
 // takesSuspect reports whether a worker may hold r besides what it holds.
 func (s *Store) takesSuspect(r *record, worker string) bool {
-	return r.losses == 0 || s.suspects[workerKey{r.lane.space.name, worker}] == nil
+	return r.losses == 0 || s.suspects[workerKey{r.queue.space.name, worker}] == nil
 }
 
 // cutSuspects returns the first of the tasks that start together, up to one that the worker may not hold with them.
@@ -38,27 +38,27 @@ func (s *Store) cutSuspects(starts []*record, worker string) []*record {
 }
 
 // setAside takes a ready task out of the sight of a search.
-func (s *Store) setAside(l *queueState, r *record, now time.Time) {
-	l.leaveFairShare(r)
-	l.ready.removeItem(r)
-	l.oldest.removeItem(r)
-	l.aside = append(l.aside, r)
-	if g := l.groups[r.task.Group]; g != nil && !l.queue.IsFIFO() { // in a FIFO queue the group waits for it
+func (s *Store) setAside(qs *queueState, r *record, now time.Time) {
+	qs.leaveFairShare(r)
+	qs.ready.removeItem(r)
+	qs.oldest.removeItem(r)
+	qs.aside = append(qs.aside, r)
+	if g := qs.groups[r.task.Group]; g != nil && !qs.settings.IsFIFO() { // in a FIFO queue the group waits for it
 		g.offered--
 		s.offerNext(g, now)
 	}
 }
 
 // returnAside makes the tasks ready again that a search has set aside.
-func (l *queueState) returnAside() {
-	for _, r := range l.aside {
-		l.ready.pushItem(r)
-		l.oldest.pushItem(r)
-		l.joinFairShare(r)
-		if g := l.groups[r.task.Group]; g != nil && !l.queue.IsFIFO() {
+func (qs *queueState) returnAside() {
+	for _, r := range qs.aside {
+		qs.ready.pushItem(r)
+		qs.oldest.pushItem(r)
+		qs.joinFairShare(r)
+		if g := qs.groups[r.task.Group]; g != nil && !qs.settings.IsFIFO() {
 			g.offered++
 		}
-		l.space.busy[l] = struct{}{}
+		qs.space.busy[qs] = struct{}{}
 	}
-	l.aside = nil
+	qs.aside = nil
 }

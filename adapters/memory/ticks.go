@@ -137,10 +137,10 @@ func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manua
 	}
 
 	if t.Queue != "" {
-		l := sp.queues[t.Queue]
-		tick.Skipped = l == nil || !manual && t.Overlap == queue.OverlapSkip && s.isUnfinished(t.lastTask)
+		qs := sp.queues[t.Queue]
+		tick.Skipped = qs == nil || !manual && t.Overlap == queue.OverlapSkip && s.isUnfinished(t.lastTask)
 		if !tick.Skipped {
-			r := s.insertTask(l, queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload}}, now)
+			r := s.insertTask(qs, queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload}}, now)
 			t.lastTask, tick.TaskID = r.task.ID, r.task.ID
 		}
 	} else {
@@ -161,7 +161,7 @@ func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manua
 
 func (s *Store) isUnfinished(id int64) bool {
 	r := s.tasks[id]
-	return r != nil && !r.lane.gone && !r.task.Status.Finished()
+	return r != nil && !r.queue.gone && !r.task.Status.Finished()
 }
 
 // RunTicker fires a ticker now, beside its schedule, pause and overlap rule.

@@ -8,27 +8,22 @@ import (
 
 // ReadFacts returns what decides why a queue, or a task of it, does not proceed.
 func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.Task) (queue.StoreFacts, error) {
-	now, err := s.lockStore(ctx)
+	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return queue.StoreFacts{}, err
 	}
 	defer s.mu.Unlock()
-
-	l, err := s.findNamespace(namespace).findQueue(name)
-	if err != nil {
-		return queue.StoreFacts{}, err
-	}
 
 	f := queue.StoreFacts{Now: now}
 	var id int64
 	if t != nil {
 		id = t.ID
 	}
-	s.readHolds(&f, l, id)
-	s.readDelays(&f, l, id)
-	f.NextStart = l.nextStart(now)
+	s.readHolds(&f, qs, id)
+	s.readDelays(&f, qs, id)
+	f.NextStart = qs.nextStart(now)
 	if t != nil {
-		if g := l.groups[t.Group]; g != nil {
+		if g := qs.groups[t.Group]; g != nil {
 			f.Group = g.describe(now)
 		}
 	}
@@ -36,9 +31,9 @@ func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.
 }
 
 // readHolds fills in the holds of a queue, and that of the task id; 0 = none.
-func (s *Store) readHolds(f *queue.StoreFacts, l *queueState, id int64) {
+func (s *Store) readHolds(f *queue.StoreFacts, qs *queueState, id int64) {
 	for _, r := range s.leased.order.items {
-		if r.lane != l {
+		if r.queue != qs {
 			continue
 		}
 
@@ -58,9 +53,9 @@ func (s *Store) readHolds(f *queue.StoreFacts, l *queueState, id int64) {
 }
 
 // readDelays fills in the first time of the delayed tasks of a queue, and whether the task id is due; 0 = none.
-func (s *Store) readDelays(f *queue.StoreFacts, l *queueState, id int64) {
+func (s *Store) readDelays(f *queue.StoreFacts, qs *queueState, id int64) {
 	for _, r := range s.delayed.order.items {
-		if r.lane != l {
+		if r.queue != qs {
 			continue
 		}
 

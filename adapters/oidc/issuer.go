@@ -164,12 +164,7 @@ func isTrustworthy(i access.Issuer, text string) bool {
 		return true
 	}
 	own, err := url.Parse(i.URL)
-	return err == nil && u.Scheme == "http" && own.Scheme == "http" && isLocal(u.Hostname()) && isLocal(own.Hostname())
-}
-
-func isLocal(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && u.Scheme == "http" && own.Scheme == "http" && access.IsLocalHost(u.Hostname()) && access.IsLocalHost(own.Hostname())
 }
 
 // read returns the body of a GET.

@@ -316,18 +316,23 @@ func (g *guard) changeTasks(ctx context.Context, op queue.Op, sel queue.Selectio
 	return b, err
 }
 
-// AwaitTask waits for tasks of visible queues only.
-func (g *guard) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	s, err := g.scope(ctx, queue.OpAwaitTask)
+// requireVisibleTask returns an error unless the principal may call op for the task. A foreign task does not exist for it.
+func (g *guard) requireVisibleTask(ctx context.Context, op queue.Op, id int64) error {
+	s, err := g.scope(ctx, op)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	foreign, err := g.hideForeign(ctx, s, []int64{id})
-	switch {
-	case err != nil:
+	if err == nil && foreign[id] {
+		return queue.NotFoundTask(id)
+	}
+	return err
+}
+
+// AwaitTask waits for tasks of visible queues only.
+func (g *guard) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
+	if err := g.requireVisibleTask(ctx, queue.OpAwaitTask, id); err != nil {
 		return nil, err
-	case foreign[id]:
-		return nil, queue.NotFoundTask(id)
 	}
 
 	ctx, stop := g.watch(ctx)

@@ -8,16 +8,8 @@ import (
 
 // ExplainTask explains tasks of queues in which the principal may read tasks. Any other task does not exist for it.
 func (g *guard) ExplainTask(ctx context.Context, id int64) (*queue.Explanation, error) {
-	s, err := g.scope(ctx, queue.OpExplainTask)
-	if err != nil {
+	if err := g.requireVisibleTask(ctx, queue.OpExplainTask, id); err != nil {
 		return nil, err
-	}
-	foreign, err := g.hideForeign(ctx, s, []int64{id})
-	switch {
-	case err != nil:
-		return nil, err
-	case foreign[id]:
-		return nil, queue.NotFoundTask(id)
 	}
 	return g.next.ExplainTask(ctx, id)
 }

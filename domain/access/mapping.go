@@ -101,11 +101,11 @@ func isIssuerURL(text string) bool {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return false
 	}
-	return u.Scheme == "https" || u.Scheme == "http" && isLocalHost(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && IsLocalHost(u.Hostname())
 }
 
-// isLocalHost reports whether a host of a URL is this machine.
-func isLocalHost(host string) bool {
+// IsLocalHost reports whether the host of a URL or of a request is this machine.
+func IsLocalHost(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -68,26 +69,19 @@ type Options[K comparable, In, Out any] struct {
 }
 
 func (o *Options[K, In, Out]) setDefaults() {
-	setDefault(&o.MaxItems, DefaultMaxItems)
-	setDefault(&o.MaxBytes, DefaultMaxBytes)
-	setDefault(&o.MaxInFlight, 1)
-	setDefault(&o.MaxFullInFlight, o.MaxInFlight)
-	setDefault(&o.MaxGoroutines, max(o.MaxInFlight, o.MaxFullInFlight))
-	setDefault(&o.MaxWaiting, DefaultMaxWaiting)
-	setDefault(&o.Owner, "batcher")
-	setDefault(&o.Unanswered, queue.KindUnavailable)
+	o.MaxItems = cmp.Or(o.MaxItems, DefaultMaxItems)
+	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1)
+	o.MaxFullInFlight = cmp.Or(o.MaxFullInFlight, o.MaxInFlight)
+	o.MaxGoroutines = cmp.Or(o.MaxGoroutines, max(o.MaxInFlight, o.MaxFullInFlight))
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, DefaultMaxWaiting)
+	o.Owner = cmp.Or(o.Owner, "batcher")
+	o.Unanswered = cmp.Or(o.Unanswered, queue.KindUnavailable)
 
 	if o.Context == nil {
 		o.Context = context.Background()
 	}
 	if o.FaultOf == nil {
 		o.FaultOf = FaultOf
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pgqueue/pgqueue/domain/queue/internal/general"
 )
 
 // The kinds of errors that the queue itself sets. A release may not use them.
@@ -35,7 +37,7 @@ func ErrorKindOf(err error) string {
 
 // CleanErrorKind returns kind in the form that a release takes, as ErrorKindOf does.
 func CleanErrorKind(kind string) string {
-	kind = truncateText(strings.ToValidUTF8(strings.ReplaceAll(kind, "\x00", ""), "\uFFFD"), MaxErrorKindBytes)
+	kind = general.TruncateText(strings.ToValidUTF8(strings.ReplaceAll(kind, "\x00", ""), "\uFFFD"), MaxErrorKindBytes)
 	if isOwnErrorKind(kind) {
 		return ""
 	}

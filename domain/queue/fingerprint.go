@@ -49,7 +49,7 @@ func FingerprintOf(b json.RawMessage) Fingerprint { return FingerprintOfKind("",
 // FingerprintOfKind is FingerprintOf for an error of a known kind, as a worker reports it. "" is an unknown one.
 func FingerprintOfKind(kind string, b json.RawMessage) Fingerprint {
 	named, message := splitError(b)
-	kind = truncateText(strings.ToValidUTF8(cmp.Or(kind, named), "\uFFFD"), MaxErrorKindBytes)
+	kind = general.TruncateText(strings.ToValidUTF8(cmp.Or(kind, named), "\uFFFD"), MaxErrorKindBytes)
 	message = general.Message(message)
 	return Fingerprint{
 		ID: FormatFingerprint(hashFingerprint("error", kind, message)), Kind: kind, Message: message,

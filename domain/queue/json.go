@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pgqueue/pgqueue/domain/queue/internal/general"
 )
 
 // EmptyJSON is the payload of a task that was created without one.
@@ -31,7 +33,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	}
 
 	if !isValidJSON(b) {
-		return Invalid(field, "must be one JSON value, got "+truncateText(describeJSONFault(b), 64)+"; correct it")
+		return Invalid(field, "must be one JSON value, got "+general.TruncateText(describeJSONFault(b), 64)+"; correct it")
 	}
 
 	return nil
@@ -160,7 +162,7 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 
 // ErrorJSON is the result of a failed task: {"error": "…"}, cut to MaxErrorBytes.
 func ErrorJSON(msg string) json.RawMessage {
-	return quoteJSONObject("error", []byte(truncateText(strings.ToValidUTF8(msg, "\uFFFD"), MaxErrorBytes)))
+	return quoteJSONObject("error", []byte(general.TruncateText(strings.ToValidUTF8(msg, "\uFFFD"), MaxErrorBytes)))
 }
 
 func quoteJSONObject(key string, text []byte) json.RawMessage {

@@ -111,17 +111,6 @@ func checkStorableText(field, s string) error {
 	return nil
 }
 
-// truncateText shortens s to at most n bytes at a rune's border.
-func truncateText(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
 // SuggestName is the end of an error about an unknown name: "; did you mean status?" with the first of known that is
 // similar, "" when none is.
 func SuggestName(name string, known []string) string {

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queue/internal/general"
 )
 
 func TestNames(t *testing.T) {
@@ -107,7 +109,7 @@ func TestCut(t *testing.T) {
 		if n == 6 {
 			want = "aé"
 		}
-		if got := truncateText("aé😀", n); got != want {
+		if got := general.TruncateText("aé😀", n); got != want {
 			t.Errorf("cut to %d bytes is %q, want %q", n, got, want)
 		}
 	}

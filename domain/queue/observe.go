@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-//go:generate go run ../internal/observegen observed.go
+//go:generate go run ../internal/observegen
 
 // Call describes one call of an operation to an [Observer].
 type Call struct {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Queue is a named lane of a namespace with its policy (contract section 3).
+// Queue holds the tasks of one kind of work in a namespace, with its policy (contract section 3).
 type Queue struct {
 	Namespace string
 	Name      string

@@ -3,7 +3,6 @@ package httpaccess
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -28,21 +27,15 @@ func ParsePublicURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil, u.Host == "", u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "", strings.ContainsAny(u.Path, ";, \"\\"),
-		u.Scheme != "https" && (u.Scheme != "http" || !isLocalName(hostOf(u.Host))):
+		u.Scheme != "https" && (u.Scheme != "http" || !access.IsLocalHost(hostOf(u.Host))):
 		return nil, queue.Invalid("public-url", fmt.Sprintf("must be an https URL without a query, such as https://queue.example.com, got %.128q; http is for this machine alone", text))
 	}
 	return &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host), Path: strings.TrimRight(u.Path, "/")}, nil
 }
 
-// isLocalName reports whether a browser finds the host on its own machine.
-func isLocalName(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
-}
-
 // Check returns an error for a request over which no secret may travel: a browser on another machine without https.
 func (c Cookie) Check(r *http.Request) error {
-	if c.isSecure(r) || c.PublicURL != nil || isLocalName(hostOf(r.Host)) {
+	if c.isSecure(r) || c.PublicURL != nil || access.IsLocalHost(hostOf(r.Host)) {
 		return nil
 	}
 	return queue.Invalid("session", fmt.Sprintf("must be opened over https, or on the machine of the server, got http at %.64q; start the server with --public-url and the https address of its proxy", r.Host))

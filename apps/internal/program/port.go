@@ -1,7 +1,10 @@
 package program
 
 import (
+	"log/slog"
 	"net"
+	"net/http"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -12,6 +15,18 @@ import (
 func AllowedHostFlag(fs *pflag.FlagSet, names *[]string) {
 	fs.StringSliceVar(names, "allowed-host", *names, "`names` of this port in the Host header beside localhost, as queue.example.com")
 	FromEnvironment(fs, "allowed-host")
+}
+
+// NewPortServer returns a server for a port beside the API, with bounds for its requests. write bounds an answer; faults of
+// connections are logged at level.
+func NewPortServer(h http.Handler, write time.Duration, log *slog.Logger, level slog.Level) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: write, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), level),
+
+		// "OPTIONS *" passes the checks too. The library would answer it by itself.
+		DisableGeneralOptionsHandler: true,
+	}
 }
 
 // PortChecks returns the checks for each request to the port at addr. The host of addr is an allowed name.

@@ -57,12 +57,8 @@ func ServeProfiles(ctx context.Context, addr string, log *slog.Logger) (stop fun
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
-	s := &http.Server{
-		// A profile of a minute fits into the time for an answer.
-		Handler: checks.Wrap(mux), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		DisableGeneralOptionsHandler: true,
-	}
+	// A profile of a minute fits into the time for an answer.
+	s := NewPortServer(checks.Wrap(mux), 2*time.Minute, log, slog.LevelDebug)
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

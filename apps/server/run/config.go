@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,19 +118,19 @@ func (c Config) Validate() error {
 
 // fillDefaults checks c and fills in its defaults.
 func (c Config) fillDefaults() (Config, error) {
-	setDefault(&c.Addr, DefaultAddr)
-	setDefault(&c.Prefix, DefaultPrefix)
-	setDefault(&c.UIPath, DefaultUIPath)
-	setDefault(&c.Schema, program.DefaultSchema)
-	setDefault(&c.Namespace, queue.DefaultNamespace)
-	setDefault(&c.StopTimeout, DefaultStopTimeout)
-	setDefault(&c.IdleTimeout, restserver.DefaultIdle)
-	setDefault(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
-	setDefault(&c.Version, "dev")
-	setDefault(&c.Auth, AuthAuto)
-	setDefault(&c.SessionLife, access.DefaultSessionLife)
+	c.Addr = cmp.Or(c.Addr, DefaultAddr)
+	c.Prefix = cmp.Or(c.Prefix, DefaultPrefix)
+	c.UIPath = cmp.Or(c.UIPath, DefaultUIPath)
+	c.Schema = cmp.Or(c.Schema, program.DefaultSchema)
+	c.Namespace = cmp.Or(c.Namespace, queue.DefaultNamespace)
+	c.StopTimeout = cmp.Or(c.StopTimeout, DefaultStopTimeout)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, restserver.DefaultIdle)
+	c.MaxPayloadBytes = cmp.Or(c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
+	c.Version = cmp.Or(c.Version, "dev")
+	c.Auth = cmp.Or(c.Auth, AuthAuto)
+	c.SessionLife = cmp.Or(c.SessionLife, access.DefaultSessionLife)
 	// A short life alone must be valid, so the idle time follows it.
-	setDefault(&c.SessionIdle, min(access.DefaultSessionIdle, c.SessionLife))
+	c.SessionIdle = cmp.Or(c.SessionIdle, min(access.DefaultSessionIdle, c.SessionLife))
 	if c.AuditRetention == nil {
 		c.AuditRetention = new(access.DefaultAuditRetention)
 	}
@@ -221,13 +222,6 @@ func (c Config) readClientSecret() (string, error) {
 
 // plainPath matches a valid prefix, with or without slashes at its ends.
 var plainPath = regexp.MustCompile(`^/*([\w.~-]+/*)*$`)
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
-}
 
 // wrapKind adds a kind and an operation to err, unless err has both.
 func wrapKind(kind queue.Kind, op string, err error) error {

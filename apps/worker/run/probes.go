@@ -99,13 +99,7 @@ func serveProbes(ctx context.Context, addr string, hosts []string, h http.Handle
 		return nil, err
 	}
 
-	s := &http.Server{
-		Handler: checks.Wrap(h), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-
-		// "OPTIONS *" passes the checks too. The library would answer it by itself.
-		DisableGeneralOptionsHandler: true,
-	}
+	s := program.NewPortServer(checks.Wrap(h), 30*time.Second, log, slog.LevelWarn)
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -1,6 +1,7 @@
 package connectclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -128,12 +129,7 @@ func (s *shared) Close() {
 }
 
 // Namespace returns the namespace of the client, or "default" if the client names none.
-func (c *Client) Namespace() string {
-	if c.namespace == "" {
-		return queue.DefaultNamespace
-	}
-	return c.namespace
-}
+func (c *Client) Namespace() string { return cmp.Or(c.namespace, queue.DefaultNamespace) }
 
 // In returns a client of namespace that shares the connections of c.
 func (c *Client) In(namespace string) (queue.Service, error) {

@@ -1,6 +1,7 @@
 package restclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -88,12 +89,7 @@ func (c *Client) Close() {
 }
 
 // Namespace returns the namespace of the client, or "default" if the client names none.
-func (c *Client) Namespace() string {
-	if c.namespace == "" {
-		return queue.DefaultNamespace
-	}
-	return c.namespace
-}
+func (c *Client) Namespace() string { return cmp.Or(c.namespace, queue.DefaultNamespace) }
 
 // In returns a client of namespace that shares the connections of c.
 func (c *Client) In(namespace string) (queue.Service, error) {

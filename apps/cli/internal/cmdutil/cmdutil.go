@@ -125,7 +125,7 @@ func ListAll[T, V any](f *factory.Factory, cmd *cobra.Command, list func(context
 		if err := output.List(p, body, none, columns(f.Now())); err != nil {
 			return err
 		}
-		TellCut(p, page, len(all), count)
+		ReportCut(p, page, len(all), count)
 		return nil
 	})
 
@@ -183,8 +183,8 @@ func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows [
 	}
 }
 
-// TellCut reports that a list of shown rows behind p.Offset is a part of count.
-func TellCut(p *output.Printer, page queue.Page, shown int, count int64) {
+// ReportCut reports that a list of shown rows behind p.Offset is a part of count.
+func ReportCut(p *output.Printer, page queue.Page, shown int, count int64) {
 	if end := page.Offset + shown; int64(end) < count && shown > 0 {
 		p.Cut(shown, output.Number(count), fmt.Sprintf("the next page: --offset %d --limit %d", end, page.Limit))
 	}

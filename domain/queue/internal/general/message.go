@@ -16,7 +16,7 @@ const (
 
 // Message returns the general form of message, in one pass. It never fails, also for invalid UTF-8.
 func Message(message string) string {
-	message = strings.ToValidUTF8(truncateText(message, MaxRead), "\uFFFD")
+	message = strings.ToValidUTF8(TruncateText(message, MaxRead), "\uFFFD")
 	g := generalizer{text: removeFrames(message), out: make([]byte, 0, MaxBytes)}
 	for g.at < len(g.text) && !g.full {
 		g.writeToken()
@@ -111,7 +111,7 @@ func (g *generalizer) writeWord(rest string) {
 	}
 	g.at += n
 
-	word := truncateText(rest[:n], max(0, MaxBytes-len(g.out)))
+	word := TruncateText(rest[:n], max(0, MaxBytes-len(g.out)))
 	g.full = len(word) < n
 	g.out = append(g.out, word...)
 	g.word = strings.ToLower(word[:min(len(word), longestMarker)])
@@ -249,8 +249,8 @@ func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= utf8.
 
 func isHex(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
-// truncateText shortens s to at most n bytes at a rune's border.
-func truncateText(s string, n int) string {
+// TruncateText shortens s to at most n bytes at a rune's border.
+func TruncateText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

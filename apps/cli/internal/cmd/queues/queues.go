@@ -53,7 +53,7 @@ func newNamespacesCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			cmdutil.TellCut(p, page, len(part), list.Count)
+			cmdutil.ReportCut(p, page, len(part), list.Count)
 
 			return nil
 		}),

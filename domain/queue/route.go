@@ -1,0 +1,14 @@
+package queue
+
+import "context"
+
+// RoutedStore has the methods of a [Store] that concern one namespace; routed.go has them. A Store over several stores embeds
+// it and writes the others itself.
+type RoutedStore struct {
+	run func(ctx context.Context, namespace string, do func(Store) error) error
+}
+
+// RouteStore returns a RoutedStore whose calls pass through run, which calls do with the store of the namespace, at most once.
+func RouteStore(run func(ctx context.Context, namespace string, do func(Store) error) error) RoutedStore {
+	return RoutedStore{run}
+}
