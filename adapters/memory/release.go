@@ -68,10 +68,14 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 			out[i].Err = err
 			continue
 		}
-		out[i].Task, out[i].Replayed = r.copyTask(), replayed
-		if !rel.Quiet {
-			out[i].Task = contents.boundContent(rel.Call, out[i].Task)
+		t := r.copyTask()
+		if rel.Quiet {
+			t = t.WithoutContent()
+			t.Key = ""
+		} else {
+			t = contents.boundContent(rel.Call, t)
 		}
+		out[i].Task, out[i].Replayed = t, replayed
 	}
 
 	return out, nil

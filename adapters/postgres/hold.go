@@ -53,6 +53,7 @@ var (
 	readLivesByToken = statement("hold.lives.token")
 	readFactsByToken = statement("hold.facts.token")
 	readSmallFacts   = statement("hold.facts.small")
+	readFactsInRange = statement("hold.facts.range")
 )
 
 // grantedLength returns the length of the last granted lease.
@@ -485,8 +486,8 @@ type taskRecord struct {
 type taskRecords map[int64]taskRecord
 
 // makeScanner returns a function that reads records: columns of the task, then those of its state row. All rows share
-// the targets.
-func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) error {
+// the targets. It drops tasks outside asked; nil = none.
+func (f taskRecords) makeScanner(columns table.Table[taskRow], asked map[int64]bool) func(pgx.Rows) error {
 	var (
 		r                 taskRow
 		stated            bool
@@ -500,6 +501,9 @@ func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) er
 	return func(rows pgx.Rows) error {
 		if err := rows.Scan(targets...); err != nil {
 			return err
+		}
+		if asked != nil && !asked[r.id] {
+			return nil
 		}
 
 		// A state row has the present values; the task row has those of the create.

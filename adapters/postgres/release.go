@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -179,7 +180,7 @@ func (f taskRecords) readMissingRecords(ctx context.Context, t *txn.Tx, h *locke
 	}
 
 	if len(lives) > 0 {
-		if err := t.Query(ctx, readLives, f.makeScanner(taskLifeColumns), placeColumns.Arrays(nil, lives)...); err != nil {
+		if err := t.Query(ctx, readLives, f.makeScanner(taskLifeColumns, nil), placeColumns.Arrays(nil, lives)...); err != nil {
 			return err
 		}
 	}
@@ -236,33 +237,70 @@ func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tok
 
 	type reading struct {
 		ids, tokens []int64
-		most        []int32 // bytes
 	}
-	var lives, single, several reading
+	var lives, single reading
+	var several []factReading
 	for i, r := range releases {
-		read, most := &single, queue.MaxPageBytes
+		token := tokenOfLeaseRow(tokens[i])
 		switch n := loud[r.Call]; {
 		case r.Quiet && r.Outcome == queue.OutcomeSuccess:
-			continue
 		case r.Quiet:
-			read = &lives
+			lives.ids, lives.tokens = append(lives.ids, r.ID), append(lives.tokens, token)
 		case n > 1:
-			read, most = &several, queue.MaxPageBytes/n
+			several = append(several, factReading{token, r.ID, int32(queue.MaxPageBytes / n)}) //nolint:gosec // at most queue.MaxPageBytes
+		default:
+			single.ids, single.tokens = append(single.ids, r.ID), append(single.tokens, token)
 		}
-		read.ids = append(read.ids, r.ID)
-		read.tokens = append(read.tokens, tokenOfLeaseRow(tokens[i]))
-		read.most = append(read.most, int32(most)) //nolint:gosec // at most queue.MaxPageBytes
 	}
 
 	if len(lives.ids) > 0 {
-		t.QueueQuery(readLivesByToken, f.makeScanner(taskLifeColumns), arg("token", lives.tokens), arg("id", lives.ids))
+		t.QueueQuery(readLivesByToken, f.makeScanner(taskLifeColumns, nil), arg("token", lives.tokens), arg("id", lives.ids))
 	}
 	if len(single.ids) > 0 {
-		t.QueueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("token", single.tokens), arg("id", single.ids))
+		t.QueueQuery(readFactsByToken, f.makeScanner(taskColumns, nil), arg("token", single.tokens), arg("id", single.ids))
 	}
-	if len(several.ids) > 0 {
-		t.QueueQuery(readSmallFacts, f.makeScanner(taskColumns),
-			arg("token", several.tokens), arg("id", several.ids), arg("most", several.most))
+	f.queueFactReading(t, several)
+}
+
+// factReading is the read of a released task with its content.
+type factReading struct {
+	token int64 // of the lease row
+	id    int64
+	most  int32 // bytes of content
+}
+
+var factReadingColumns = table.Of[factReading]()
+
+// queueFactReading queues the reads of tasks with content. The tasks of a lease row are read as a range when their ids are dense.
+func (f taskRecords) queueFactReading(t *txn.Tx, wanted []factReading) {
+	slices.SortFunc(wanted, func(a, b factReading) int { return cmp.Or(cmp.Compare(a.token, b.token), cmp.Compare(a.id, b.id)) })
+
+	var sparse []factReading
+	for len(wanted) > 0 {
+		// Tasks that exceed the smallest share of their calls stay unread; readMissingRecords reads them.
+		n, least := 1, wanted[0].most
+		for n < len(wanted) && wanted[n].token == wanted[0].token {
+			least = min(least, wanted[n].most)
+			n++
+		}
+
+		row := wanted[:n]
+		wanted = wanted[n:]
+		first, last := row[0].id, row[n-1].id
+		if !areDense(n, first, last) {
+			sparse = append(sparse, row...)
+			continue
+		}
+		asked := make(map[int64]bool, n)
+		for _, w := range row {
+			asked[w.id] = true
+		}
+		t.QueueQuery(readFactsInRange, f.makeScanner(taskColumns, asked),
+			arg("token", row[0].token), arg("first", first), arg("last", last), arg("most", least))
+	}
+
+	if len(sparse) > 0 {
+		t.QueueQuery(readSmallFacts, f.makeScanner(taskColumns, nil), factReadingColumns.Arrays(nil, sparse)...)
 	}
 }
 

@@ -196,7 +196,7 @@ func (r *rescued) readRecords(ctx context.Context, t *txn.Tx, h *lockedLeases) (
 	// A heartbeat that found the row locked has extended it by a lease beat.
 	h.beats = map[int64]leaseEnd{}
 	t.QueueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
-	return records, t.Query(ctx, readLives, records.makeScanner(taskLifeColumns), arg("queue_id", queues), arg("id", ids))
+	return records, t.Query(ctx, readLives, records.makeScanner(taskLifeColumns, nil), arg("queue_id", queues), arg("id", ids))
 }
 
 // endLeases ends the lapsed leases and moves their tasks. taken gets the ends of the leases that a lease beat extended.

@@ -590,6 +590,11 @@ const (
 	rangeSlack = 2
 )
 
+// areDense reports whether n ids from first to last are cheaper to read as a range than one by one.
+func areDense(n int, first, last int64) bool {
+	return n >= rangeLeast && last-first < rangeSlack*int64(n)
+}
+
 // queueTaskReading queues the reads of the picked tasks. It keeps about keep bytes of their payloads; 0 = all. A task
 // beyond that has a nil payload.
 func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
@@ -597,7 +602,7 @@ func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 	type span struct {
 		q           int32
 		first, last int64
-		n           int64
+		n           int
 	}
 
 	var spans []span
@@ -622,11 +627,10 @@ func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
 
-	// Dense ids are cheaper to read as a range than one by one.
 	each := makeTaskScanner(byID, keep)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
-		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
+		if areDense(sp.n, sp.first, sp.last) {
 			dense[sp.q] = true
 			t.QueueQuery(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
 		}

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -124,6 +125,52 @@ func testRelease(e *env) {
 			}
 		})
 	}
+	// A store may read the tasks of one retain as a range of ids. This test has tasks in between with another kind of release.
+	e.it("releases of tasks of one retain get the tasks of their own calls", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		large := noise(queue.MaxPageBytes / 4)
+		for i := range 40 {
+			meta := queue.TaskMeta{Key: fmt.Sprint("key ", i), Payload: fmt.Appendf(nil, `{"n":%d}`, i)}
+			if i == 20 {
+				meta.Payload = []byte(large)
+			}
+			e.create("mail", meta)
+		}
+
+		held := e.retain("w", 40, "mail")
+		e.equal("tasks", len(held), 40)
+		var releases []queue.Release
+		for i, t := range held {
+			r := releaseOf(t.ID, t.Lease.Token, queue.OutcomeSuccess)
+			switch i % 5 {
+			case 3:
+				r.Quiet = true
+			case 4:
+				continue
+			default:
+				r.Call = 1 + i%2
+			}
+			releases = append(releases, r)
+		}
+		out, err := e.s.ReleaseTasks(e.ctx(), e.ns, releases)
+		e.ok(err)
+
+		for i, r := range out {
+			e.ok(r.Err)
+			e.status(releases[i].ID, queue.StatusReleased)
+			if releases[i].Quiet {
+				e.equal("a quiet release without content", r.Task == nil || len(r.Task.Payload) == 0 && r.Task.Key == "", true)
+				continue
+			}
+			at := slices.IndexFunc(held, func(t *queue.Task) bool { return t.ID == releases[i].ID })
+			e.equal("payload", string(r.Task.Payload), string(held[at].Payload))
+		}
+		for i, t := range held {
+			if i%5 == 4 {
+				e.status(t.ID, queue.StatusRetained)
+			}
+		}
+	})
 	for _, outcome := range []queue.Outcome{queue.OutcomeHandBack, queue.OutcomeSnooze} {
 		for _, cancelled := range []bool{false, true} {
 			e.it(fmt.Sprintf("a quiet release that costs no attempt keeps the last result: %s, cancelled %v", outcome, cancelled), func(e *env) {

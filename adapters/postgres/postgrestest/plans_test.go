@@ -403,6 +403,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a release of 100 locks its leases", "hold.lock", []string{tokens, "'tests'"}, "lease_pkey", 1000},
 		{"100 releases of one task read their tasks", "hold.facts.token", []string{tokens, ids(first)}, "task_pkey", 1500},
 		{"a release of 100 reads their tasks", "hold.facts.small", []string{tokens, ids(first), all(batch, "31457", "integer")}, "task_pkey", 1500},
+		{"a release of 100 reads their tasks where they lie together", "hold.facts.range", []string{strconv.FormatInt(first*256, 10), strconv.FormatInt(first, 10), strconv.FormatInt(first+batch-1, 10), "31457"}, "task_pkey", 500},
 		{"a quiet release of 100 reads what a move needs", "hold.lives.token", []string{tokens, ids(first)}, "task_pkey", 1500},
 		{"a rescue reads their tasks", "hold.lives", []string{queues, ids(first)}, "task_pkey", 1200},
 		{"a release of 100 ends their leases", "hold.drop", []string{places}, "", 400},

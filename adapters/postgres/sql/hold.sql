@@ -110,6 +110,22 @@ cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 where {{task_bytes t}} + {{state_bytes s}} <= i.most
 
+-- name: hold.facts.range
+-- The same for tasks of one lease row where the ids lie close together, as those of a backlog do: one look-up of the lease instead of
+-- one for each task, and one walk along the key. The caller drops the tasks in between that it did not ask for
+select {{task t}},
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, s.result, s.progress
+from (
+    select distinct l.queue_id
+    from unnest(array[@token::bigint]) i (token)
+    cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token offset 0) l
+) l
+cross join lateral (
+    select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id >= @first and t.id <= @last offset 0
+) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = t.id offset 0) s on true
+where {{task_bytes t}} + {{state_bytes s}} <= @most
+
 -- name: hold.drop
 -- Deletes lease rows that this transaction has locked, by ctid
 delete from pgqueue.lease where ctid = any (@rows::tid[])
