@@ -163,6 +163,7 @@ func (s *Store) endPlace(r *record, now time.Time) {
 
 // offerNext makes the first waiting task of g ready, if the group can start it and no task of it is ready.
 func (s *Store) offerNext(g *groupState, now time.Time) {
+	s.endPause(g, now)
 	first, ok := g.waiting.earliest()
 	if !ok || g.offered > 0 || g.queue.gone {
 		return
@@ -301,30 +302,64 @@ func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, 
 	defer s.mu.Unlock()
 
 	g := qs.findGroup(group)
-	policy, err := g.policy.With(meta)
+	before := g.policy
+	policy, err := before.With(meta)
 	if err == nil {
 		err = qs.settings.CheckGroupPolicy(policy)
+	}
+	policy = policy.WithoutEndedPause(now)
+	if err == nil {
+		err = policy.CheckGroupNumber(before, qs.countSettings()+1, qs.settings.GroupPolicies+1)
 	}
 	if err != nil {
 		return nil, err
 	}
 
-	g.policy = policy
-	if !now.Before(policy.PausedUntil) {
-		g.policy.PausedUntil = time.Time{}
-	}
-	qs.countPolicies()
+	s.setPolicy(g, policy)
+	s.planGroup(g, policy.PausedUntil)
 	s.offerNext(g, now)
 	return g.describe(now), nil
 }
 
-// countPolicies counts the groups with settings of their own.
-func (qs *queueState) countPolicies() {
-	qs.settings.GroupPolicies = 0
+// setPolicy changes the policy of a group. A limit that is new counts the tasks in hand.
+func (s *Store) setPolicy(g *groupState, policy queue.GroupPolicy) {
+	qs := g.queue
+	before := g.policy
+	g.policy = policy
+	switch {
+	case before.IsEmpty() && !policy.IsEmpty():
+		qs.settings.GroupPolicies++
+	case !before.IsEmpty() && policy.IsEmpty():
+		qs.settings.GroupPolicies--
+	}
+	if !qs.settings.LimitsOf(before).KeepPlaces() {
+		g.state.Holders = nil
+		s.countPlaces(qs, func(group string) bool { return group == g.name })
+	}
+}
+
+// countSettings counts the groups with a weight or limits of their own.
+func (qs *queueState) countSettings() (n int) {
 	for _, g := range qs.groups {
-		if !g.policy.IsEmpty() {
-			qs.settings.GroupPolicies++
+		if g.policy.HasSettings() {
+			n++
 		}
+	}
+	return n
+}
+
+// endPause forgets a pause that is over. The tasks of a group without other limits become ready.
+func (s *Store) endPause(g *groupState, now time.Time) {
+	if g.policy.PausedUntil.IsZero() || now.Before(g.policy.PausedUntil) {
+		return
+	}
+	s.setPolicy(g, g.policy.WithoutEndedPause(now))
+	if !g.policy.IsEmpty() || g.queue.settings.LimitsGroups() {
+		return
+	}
+	// offerTask changes the heap, so the loop needs a copy.
+	for _, r := range slices.Clone(g.waiting.order.items) {
+		s.offerTask(r, g)
 	}
 }
 
@@ -355,9 +390,12 @@ func (s *Store) pauseFor(r *record, scope queue.Scope, until time.Time) {
 	case scope == queue.ScopeQueue && until.After(qs.settings.PausedUntil):
 		qs.settings.PausedUntil = until
 	case scope == queue.ScopeGroup && r.task.Group != "":
-		if g := qs.findGroup(r.task.Group); until.After(g.policy.PausedUntil) {
-			g.policy.PausedUntil = until
-			qs.countPolicies()
+		g := qs.findGroup(r.task.Group)
+		full := g.policy.IsEmpty() && qs.settings.GroupPolicies >= queue.MaxGroupPauses
+		if until.After(g.policy.PausedUntil) && !full {
+			policy := g.policy
+			policy.PausedUntil = until
+			s.setPolicy(g, policy)
 			s.planGroup(g, until)
 		}
 	}

@@ -133,7 +133,10 @@ func (s *Store) changeFlow(qs *queueState, q queue.Queue) {
 	qs.settings = q
 	qs.rebuildFairShares()
 	if before.KeepsPlaces() != q.KeepsPlaces() || before.Order != q.Order {
-		s.countPlaces(qs)
+		for _, g := range qs.groups {
+			g.state.Holders = nil
+		}
+		s.countPlaces(qs, func(string) bool { return true })
 	}
 	if !q.IsFIFO() {
 		return
@@ -147,18 +150,14 @@ func (s *Store) changeFlow(qs *queueState, q queue.Queue) {
 	}
 }
 
-// countPlaces gives each task in hand a place of its group, in the order of ids, and ends all other places.
-func (s *Store) countPlaces(qs *queueState) {
-	for _, g := range qs.groups {
-		g.state.Holders = nil
-	}
-	if !qs.settings.KeepsPlaces() {
-		return
-	}
-
+// countPlaces gives the tasks in hand of some groups, which have no places yet, their places in the order of ids. A group without a
+// limit of the tasks in hand gets none.
+func (s *Store) countPlaces(qs *queueState, among func(group string) bool) {
 	for _, r := range s.leased.order.items {
-		if r.queue == qs && (r.task.Group != "" || qs.settings.IsFIFO()) {
-			g := qs.findGroup(r.task.Group)
+		if r.queue != qs || r.task.Group == "" && !qs.settings.IsFIFO() || !among(r.task.Group) {
+			continue
+		}
+		if g := qs.findGroup(r.task.Group); qs.settings.LimitsOf(g.policy).KeepPlaces() {
 			g.state.Holders = append(g.state.Holders, r.task.ID)
 			slices.Sort(g.state.Holders)
 		}

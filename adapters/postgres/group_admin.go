@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -21,13 +19,12 @@ var (
 	lockGroupPolicy  = statement("group.policy")
 	saveGroupPolicy  = statement("group.policy.save")
 	dropGroupPolicy  = statement("group.policy.drop")
-	countPolicies    = statement("group.policy.count")
+	changePolicies   = statement("group.policy.change")
+	countSettings    = statement("group.policy.count")
 	findFreeBucket   = statement("group.policy.bucket")
-	lockPausedQueues = statement("group.pause.lock")
-	pauseGroups      = statement("group.pause")
-	pauseQueue       = statement("group.pause.queue")
 	resetGroupStates = statement("group.reset")
 	seedGroupStates  = statement("group.seed")
+	seedGroupState   = statement("group.seed.one")
 	findEndedPlaces  = statement("group.finished")
 )
 
@@ -165,70 +162,69 @@ func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, 
 func (q *storedQueue) updateGroupIn(ctx context.Context, t *txn.Tx, group string, meta queue.GroupMeta) error {
 	row := groupPolicyRow{queueID: q.id, grp: queue.HashGroup(group), name: group}
 	var now time.Time
+	var settings int
+	var bucket int16
+	stored := 0 // rows of the group
 	t.QueueQuery(readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
-	err := t.Query(ctx, lockGroupPolicy, scanRows(groupPolicyColumns, func(r groupPolicyRow) { row = r }), arg("queue_id", q.id), arg("grp", row.grp))
+	t.QueueQuery(countSettings, func(rows pgx.Rows) error { return rows.Scan(&settings) }, arg("queue_id", q.id))
+	t.QueueQuery(findFreeBucket, func(rows pgx.Rows) error { return rows.Scan(&bucket) }, arg("queue_id", q.id))
+	err := t.Query(ctx, lockGroupPolicy, scanRows(groupPolicyColumns, func(r groupPolicyRow) {
+		row = r
+		stored = 1
+	}), arg("queue_id", q.id), arg("grp", row.grp))
 	if err != nil {
 		return err
 	}
 
-	policy, err := row.policy().With(meta)
+	before := row.policy()
+	policy, err := before.With(meta)
 	if err == nil {
 		err = q.CheckGroupPolicy(policy)
 	}
+	policy = policy.WithoutEndedPause(now)
+	if err == nil {
+		err = policy.CheckGroupNumber(before, settings+1, q.GroupPolicies+1)
+	}
 	if err != nil {
 		return err
 	}
-	if !now.Before(policy.PausedUntil) {
-		policy.PausedUntil = time.Time{}
-	}
 
 	row.setPolicy(policy)
+	policies := q.GroupPolicies - stored
 	if policy.IsEmpty() {
 		t.Queue(dropGroupPolicy, arg("queue_id", q.id), arg("grp", row.grp))
 	} else {
+		policies++
+		if policy.Weight > 0 && row.bucket == nil {
+			row.bucket = &bucket
+		}
 		t.Queue(saveGroupPolicy, groupPolicyColumns.Arrays(nil, []groupPolicyRow{row})...)
 	}
 
 	// The number of policies decides whether retains look at groups, so it comes before the marker.
-	policies, bucket, err := q.countPolicies(ctx, t)
-	if err != nil {
-		return err
-	}
-	if policies > queue.MaxGroupPolicies {
-		return queue.Invalid("group", "must be one of at most "+strconv.Itoa(queue.MaxGroupPolicies)+" groups with settings of their own, got one more; take the settings of another away")
-	}
-	if policy.Weight > 0 && row.bucket == nil {
-		row.bucket = &bucket
-		t.Queue(saveGroupPolicy, groupPolicyColumns.Arrays(nil, []groupPolicyRow{row})...)
-	}
+	t.Queue(changePolicies, arg("queue_id", q.id), arg("more", policies-q.GroupPolicies))
 	// The last limit has gone, so the tasks that wait for groups become ready again, in steps.
 	if policies == 0 && !q.LimitsGroups() {
 		t.Queue(reviewLater, arg("queue_id", q.id), arg("after", firstGroup))
 	}
 	t.Queue(markGroups, markerColumns.Arrays(nil, []markerRow{{queueID: q.id, grp: row.grp}})...)
-	// Before its first policy the queue kept no places, so those of the tasks in hand are written now.
-	if q.GroupPolicies == 0 && policies > 0 && !q.KeepsPlaces() {
-		return q.seedGroups(t)
+	if !q.LimitsOf(before).KeepPlaces() && q.LimitsOf(policy).KeepPlaces() {
+		q.seedGroup(t, row.grp)
 	}
 	return nil
 }
 
-// countPolicies counts the policies of the groups, and returns the next bucket for a group with a weight.
-func (q *storedQueue) countPolicies(ctx context.Context, t *txn.Tx) (n int, bucket int16, err error) {
-	t.QueueQuery(countPolicies, func(rows pgx.Rows) error { return rows.Scan(&n) }, arg("queue_id", q.id))
-	err = t.Query(ctx, findFreeBucket, func(rows pgx.Rows) error { return rows.Scan(&bucket) }, arg("queue_id", q.id))
-	return n, bucket, err
+// seedGroup gives the tasks in hand of a group their places, under the gate of the queue. Without a limit they had none.
+func (q *storedQueue) seedGroup(t *txn.Tx, grp int64) {
+	t.Queue(lockGates, arg("queue_ids", []int32{q.id}))
+	t.Queue(seedGroupState, arg("queue_id", q.id), arg("grp", grp), arg("none", q.hashGroup("")))
 }
 
 // seedGroups gives the tasks in hand the places of their groups, under the gate of the queue.
 func (q *storedQueue) seedGroups(t *txn.Tx) error {
-	none := int64(0)
-	if q.IsFIFO() {
-		none = queue.HashGroup("")
-	}
 	t.Queue(lockGates, arg("queue_ids", []int32{q.id}))
 	t.Queue(resetGroupStates, arg("queue_id", q.id))
-	t.Queue(seedGroupStates, arg("queue_id", q.id), arg("none", none))
+	t.Queue(seedGroupStates, arg("queue_id", q.id), arg("none", q.hashGroup("")))
 	return nil
 }
 
@@ -239,7 +235,7 @@ func (q *storedQueue) queueFlowChange(t *txn.Tx, next queue.Queue) error {
 		return nil
 	}
 	after := &storedQueue{id: q.id, Queue: next}
-	if after.keepsPlaces() && (!q.keepsPlaces() || q.Order != next.Order) {
+	if next.KeepsPlaces() && (!q.KeepsPlaces() || q.Order != next.Order) {
 		if err := after.seedGroups(t); err != nil {
 			return err
 		}
@@ -292,64 +288,4 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 		g.Blocked = 0 // the next retain reads the marker
 	}
 	return g, err
-}
-
-// queuePauses queues the pauses of groups and queues that releases ask for. It locks the rows of the queues first, in the order of
-// ids, as a change of one group does.
-func (m *moves) queuePauses(ctx context.Context, t *txn.Tx) error {
-	ids := slices.Collect(maps.Keys(m.pausedQueues))
-	for _, row := range m.pausedGroups {
-		ids = append(ids, row.queueID)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	t.Queue(lockPausedQueues, arg("queue_ids", ids))
-
-	for _, id := range ids {
-		if until, paused := m.pausedQueues[id]; paused {
-			t.Queue(pauseQueue, arg("queue_id", id), arg("until", truncateToMicros(until)))
-		}
-	}
-	queueRows(t, pauseGroups, pausedGroupColumns, m.pausedGroups)
-
-	for _, id := range ids {
-		if !slices.ContainsFunc(m.pausedGroups, func(row pausedGroupRow) bool { return row.queueID == id }) {
-			continue
-		}
-		q := storedQueue{id: id}
-		if _, _, err := q.countPolicies(ctx, t); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pausedGroupRow holds a group up until a time.
-type pausedGroupRow struct {
-	queueID int32
-	grp     int64
-	name    string
-	until   time.Time
-}
-
-var pausedGroupColumns = table.Of[pausedGroupRow]()
-
-// addPause adds the pause that a release asks for.
-func (m *moves) addPause(q *storedQueue, group string, r *queue.Release) {
-	if r.Delay == 0 {
-		return
-	}
-	until := truncateToMicros(m.now.Add(r.Delay))
-	switch {
-	case r.Scope == queue.ScopeQueue:
-		if m.pausedQueues == nil {
-			m.pausedQueues = map[int32]time.Time{}
-		}
-		m.pausedQueues[q.id] = later(m.pausedQueues[q.id], until)
-	case r.Scope == queue.ScopeGroup && group != "":
-		m.pausedGroups = append(m.pausedGroups, pausedGroupRow{queueID: q.id, grp: queue.HashGroup(group), name: group, until: until})
-	}
 }

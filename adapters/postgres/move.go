@@ -35,8 +35,7 @@ type moves struct {
 	markers []markerRow
 	// groupWaiting is by how much the number of tasks grows that wait for their group, by queue.
 	groupWaiting map[int32]int
-	pausedQueues map[int32]time.Time
-	pausedGroups []pausedGroupRow
+	pauses       pauses
 	dead         []deadTask
 	letters      []*insertBatch
 }

@@ -80,6 +80,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		{"ticks", func(ctx context.Context) (queue.Maintained, error) { return s.pruneTicks(ctx, now) }},
 		{"heartbeats", s.pruneLeaseBeats},
 		{"groups", s.auditGroups},
+		{"pauses of groups", s.endGroupPauses},
 		{"audit", func(ctx context.Context) (queue.Maintained, error) { return s.pruneAuditStep(ctx, now) }},
 		{"sessions", func(ctx context.Context) (queue.Maintained, error) { return s.pruneSessionsStep(ctx, now) }},
 		// The last, because the walk over a large partition can take all of the time that is left.

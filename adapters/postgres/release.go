@@ -56,7 +56,7 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 		return nil, err
 	}
 	s.settleDeadLetters(m)
-	if len(m.pausedQueues)+len(m.pausedGroups) > 0 {
+	if !m.pauses.isEmpty() {
 		s.catalog.forgetNamespace(namespace)
 	}
 	s.notify.NotifyReady(m.woken)
@@ -94,6 +94,9 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	m := makeMoves(h.now)
+	if err := m.pauses.lockQueues(ctx, t, &h, releases, tokens, free); err != nil {
+		return nil, err
+	}
 	lost := m.endHeldTasks(&h, about, releases, tokens, out)
 
 	if err := s.writeDeadLetters(ctx, t, m); err != nil {
@@ -101,9 +104,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 	h.shrinkLeases(t)
 	m.writeAllRows(t)
-	if err := m.queuePauses(ctx, t); err != nil {
-		return nil, err
-	}
+	m.pauses.queueWrites(t)
 
 	// A repeated release gets the first result again; the others get the reason.
 	if len(lost) > 0 {
@@ -124,6 +125,8 @@ func (m *moves) endHeldTasks(h *lockedLeases, about taskRecords, releases []queu
 		f, known := about[r.ID]
 
 		switch {
+		case ok && !m.pauses.mayPause(p.q, r):
+			out[i].Err = queue.Locked(r.ID)
 		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
 			out[i] = m.endHeldTask(p, f, known, r)
 		case h.isLocked(r.ID, tokens[i]):
@@ -214,7 +217,7 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	if err != nil {
 		return life, err
 	}
-	m.addPause(p.q, f.task.Group, r)
+	m.pauses.addPause(p.q, f.task.Group, r, m.now)
 	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), queue.AttemptError{Error: r.Result, Kind: r.ErrorKind})
 	if move == queue.MoveFail {
 		m.addFailure(p.q.id, r.ID, queue.AttemptError{

@@ -70,8 +70,11 @@ type GroupPage struct {
 const (
 	// MaxGroupWeight bounds the weight of a group.
 	MaxGroupWeight = 1_000
-	// MaxGroupPolicies bounds the groups of a queue with settings of their own.
+	// MaxGroupPolicies bounds the groups of a queue with a weight or limits of their own.
 	MaxGroupPolicies = 1_000
+	// MaxGroupPauses bounds the groups of a queue that are paused, with those of MaxGroupPolicies. A release that would pause one
+	// more group pauses its task alone.
+	MaxGroupPauses = 100_000
 	// MaxGroupWaiting bounds the count of the tasks that wait for one group.
 	MaxGroupWaiting = 1_000
 )
@@ -125,6 +128,31 @@ func (q *Queue) CheckGroupPolicy(p GroupPolicy) error {
 // IsEmpty reports whether the group has no setting of its own.
 func (p GroupPolicy) IsEmpty() bool {
 	return p.Weight == 0 && p.Concurrency == 0 && p.RateLimit == 0 && p.PausedUntil.IsZero()
+}
+
+// HasSettings reports whether the group has a weight or a limit of its own, besides a pause.
+func (p GroupPolicy) HasSettings() bool { return p.Weight > 0 || p.Concurrency > 0 || p.RateLimit > 0 }
+
+// WithoutEndedPause returns the policy without a pause that is over at a time.
+func (p GroupPolicy) WithoutEndedPause(now time.Time) GroupPolicy {
+	if !now.Before(p.PausedUntil) {
+		p.PausedUntil = time.Time{}
+	}
+	return p
+}
+
+// CheckGroupNumber refuses one more group with settings of its own than MaxGroupPolicies, where with is their number after the
+// change, and one more paused group than MaxGroupPauses, where all is the number of both after it.
+func (p GroupPolicy) CheckGroupNumber(before GroupPolicy, with, all int) error {
+	switch {
+	case p.HasSettings() && !before.HasSettings() && with > MaxGroupPolicies:
+		return Invalid("group", fmt.Sprintf(
+			"must be one of at most %d groups with settings of their own, got one more; take the settings of another away", MaxGroupPolicies))
+	case !p.IsEmpty() && before.IsEmpty() && all > MaxGroupPauses:
+		return Invalid("paused_until", fmt.Sprintf(
+			"must pause at most %d groups, got one more; pause the queue, or resume other groups", MaxGroupPauses))
+	}
+	return nil
 }
 
 // GroupLimits are the limits of one group of a queue.

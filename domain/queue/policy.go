@@ -34,7 +34,7 @@ type Queue struct {
 	Events bool
 	Flow
 	FailurePolicy
-	// GroupPolicies is the number of groups with settings of their own.
+	// GroupPolicies is the number of groups with settings of their own, or with a pause.
 	GroupPolicies int
 	// Version grows by one with every update; it is the ETag of REST.
 	Version   int64

@@ -337,6 +337,41 @@ func testGroups(e *env) {
 		e.end(made[0], queue.OutcomeSuccess)
 		e.equal("after one ended", e.takeIDs(10, "q"), made[2:3])
 	})
+	e.it("a limit of a group that is new counts its tasks in hand", func(e *env) {
+		for name, prepare := range map[string]func(q string){
+			"first":   func(string) {},
+			"another": func(q string) { e.setGroup(q, "b", queue.GroupMeta{Concurrency: new(1)}) },
+			"paused": func(q string) {
+				e.setGroup(q, "a", queue.GroupMeta{PausedUntil: new(e.get(e.create(q, queue.TaskMeta{Group: "x"}).ID).CreatedAt.Add(-time.Hour))})
+			},
+		} {
+			e.queue(name, queue.QueueMeta{})
+			prepare(name)
+			made := e.createInOne(name, same("a", 4)...)
+			for held := 0; held < 2; {
+				for _, id := range e.takeIDs(1, name) {
+					if slices.Contains(made, id) {
+						held++
+					}
+				}
+			}
+			g := e.setGroup(name, "a", queue.GroupMeta{Concurrency: new(2)})
+			e.equal(name+": tasks in hand", g.Retained, int64(2))
+			e.nothing(name)
+			e.end(made[0], queue.OutcomeSuccess)
+			e.equal(name+": after one ended", e.takeIDs(10, name), made[2:3])
+		}
+	})
+	e.it("a new limit of a queue counts the tasks in hand beside a group with settings", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.setGroup("q", "b", queue.GroupMeta{Concurrency: new(1)})
+		made := e.createInOne("q", same("a", 4)...)
+		e.equal("held", len(e.takeIDs(2, "q")), 2)
+		e.update("q", flowOf(queue.FlowMeta{GroupConcurrency: new(2)}))
+		e.nothing("q")
+		e.end(made[0], queue.OutcomeSuccess)
+		e.equal("after one ended", e.takeIDs(10, "q"), made[2:3])
+	})
 	e.it("the rate of a group holds up that group alone", func(e *env) {
 		e.queue("q", flowOf(queue.FlowMeta{GroupRateLimit: new(1), GroupRatePeriod: new(time.Hour)}))
 		a := e.createInOne("q", same("a", 3)...)
@@ -396,6 +431,61 @@ func testGroups(e *env) {
 		e.equal("retained", e.takeIDs(10, "q"), b)
 		e.pass(61 * time.Minute)
 		e.equal("after the delay", sortIDs(e.takeIDs(10, "q")), sortIDs(a))
+	})
+	e.it("releases of one call that pause one group pause it for the longest delay", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		a := e.createInOne("q", same("a", 3)...)
+		var releases []queue.Release
+		for i, t := range e.retain("w", 2, "q") {
+			delay := time.Duration(2-i) * time.Hour
+			releases = append(releases, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeFailure, Delay: delay, Scope: queue.ScopeGroup})
+		}
+		out, err := e.s.ReleaseTasks(e.ctx(), e.ns, releases)
+		e.ok(err)
+		for _, r := range out {
+			e.ok(r.Err)
+		}
+		e.pass(61 * time.Minute)
+		e.nothing("q")
+		e.pass(61 * time.Minute)
+		e.equal("after the longest delay", sortIDs(e.takeIDs(10, "q")), sortIDs(a))
+	})
+	e.it("a queue forgets the pauses of its groups when they are over", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.setGroup("q", "limited", queue.GroupMeta{Concurrency: new(1)})
+		made := e.createInOne("q", same("a", 2)...)
+		t := e.retain("w", 1, "q")[0]
+		_, err := e.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeFailure, Delay: time.Hour, Scope: queue.ScopeGroup})
+		e.ok(err)
+		e.setGroup("q", "b", queue.GroupMeta{PausedUntil: new(e.get(made[0]).CreatedAt.Add(time.Hour))})
+		e.setGroup("q", "limited", queue.GroupMeta{PausedUntil: new(e.get(made[0]).CreatedAt.Add(time.Hour))})
+		policies := func(want int) {
+			e.Helper()
+			q, err := e.s.GetQueue(e.ctx(), e.ns, "q")
+			e.ok(err)
+			e.equal("group policies", q.GroupPolicies, want)
+		}
+		policies(3)
+		e.pass(61 * time.Minute)
+		e.chores(queue.ChorePrune)
+		policies(1)
+		e.setGroup("q", "limited", queue.GroupMeta{Concurrency: new(0), PausedUntil: new(time.Time{})})
+		policies(0)
+		e.equal("retained", sortIDs(e.takeIDs(10, "q")), made)
+	})
+	e.it("at most 1000 groups have settings of their own, and pauses do not count", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		until := e.get(e.create("q", queue.TaskMeta{}).ID).CreatedAt.Add(time.Hour)
+		e.setGroup("q", "paused", queue.GroupMeta{PausedUntil: &until})
+		for i := range queue.MaxGroupPolicies {
+			e.setGroup("q", fmt.Sprint("group ", i), queue.GroupMeta{Concurrency: new(1)})
+		}
+		_, err := e.s.UpdateGroup(e.ctx(), e.ns, "q", "one more", queue.GroupMeta{Concurrency: new(1)})
+		e.kind(err, queue.KindInvalid)
+		e.setGroup("q", "paused too", queue.GroupMeta{PausedUntil: &until})
+		e.setGroup("q", "group 1", queue.GroupMeta{Concurrency: new(2)})
+		e.setGroup("q", "group 0", queue.GroupMeta{Concurrency: new(0)})
+		e.setGroup("q", "one more", queue.GroupMeta{Concurrency: new(1)})
 	})
 	e.it("groups are listed with their settings and what waits for them", func(e *env) {
 		e.queue("q", flowOf(queue.FlowMeta{GroupConcurrency: new(1)}))

@@ -409,6 +409,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a release of 100 ends their leases", "hold.drop", []string{places}, "", 400},
 		{"a heartbeat of 100", "hold.keep", []string{ids(first), "'{}'", places, all(batch, "1", "smallint"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "0", "integer"), all(batch, "now()", "timestamptz"), all(batch, "0", "bigint")}, "", 2500},
 		{"a cancel of 100 that are held", "hold.cancel", []string{ids(first), tokens}, "lease_pkey", 3000},
+		{"pauses of groups that are over", "group.pause.over", []string{"100"}, "group_policy_pause", 60},
 		{"the next task past its ttl", "expire.next", []string{"'epoch'", "'epoch'", "'epoch'"}, "ready_dies", 120},
 		{"the next lease to run out", "rescue.next", []string{"'epoch'"}, "lease_expires", 60},
 		{"a promotion with nothing due", "promote", []string{"'epoch'", "'{}'", "'{}'", "2000"}, "delayed_pkey", 60},

@@ -181,6 +181,18 @@ from (
 ) h
 where h.grp <> 0
 
+-- name: group.seed.one
+-- Gives the tasks in hand of one group their places, and keeps the state of its rate
+with before as (delete from pgqueue.group_state where queue_id = @queue_id and grp = @grp returning version, rate_state)
+insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state)
+select @queue_id, @grp, nextval('pgqueue.marker'),
+       array(select i.id
+             from pgqueue.lease l
+             cross join lateral unnest(l.task_ids) with ordinality i (id, place)
+             where l.queue_id = @queue_id and i.id <> 0 and coalesce(nullif(l.grps[i.place], 0), @none::bigint) = @grp
+             order by i.id),
+       coalesce((select b.rate_state from before b order by b.version desc limit 1), 0)
+
 -- name: group.policy
 select {{group_policy p}} from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp = @grp for update
 
@@ -193,11 +205,15 @@ set name = excluded.name, weight = excluded.weight, concurrency = excluded.concu
 -- name: group.policy.drop
 delete from pgqueue.group_policy where queue_id = @queue_id and grp = @grp
 
+-- name: group.policy.change
+-- The number of policies grows by @more. The caller has locked the row, as all that change policies have. It is written without a
+-- change too: other processes see that the row of the queue is a new one
+update pgqueue.queue set group_policies = group_policies + @more where id = @queue_id
+
 -- name: group.policy.count
--- Counts the policies of a queue
-update pgqueue.queue set group_policies = (select count(*) from pgqueue.group_policy p where p.queue_id = @queue_id)
-where id = @queue_id
-returning group_policies
+-- Counts the groups of a queue with a weight or limits of their own
+select count(*) from pgqueue.group_policy p
+where p.queue_id = @queue_id and (p.weight > 0 or p.concurrency > 0 or p.rate_limit > 0)
 
 -- name: group.policy.bucket
 -- A bucket that no group of the queue has
@@ -207,13 +223,53 @@ select (coalesce(max(p.bucket), 256) + 1)::smallint from pgqueue.group_policy p 
 -- Locks the rows of queues before pauses change them and their groups, in the order of ids
 select q.id from pgqueue.queue q where q.id = any (@queue_ids::integer[]) order by q.id for no key update
 
+-- name: group.pause.lock.free
+-- The same without rows that another transaction has locked
+select q.id from pgqueue.queue q where q.id = any (@queue_ids::integer[]) order by q.id for no key update skip locked
+
 -- name: group.pause
--- Holds groups up until a time, unless they are held up for longer
-insert into pgqueue.group_policy as p (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
-select i.queue_id, i.grp, i.name, 0, 0, 0, 1000000000, 0, i.until
-from unnest(@queue_id::integer[], @grp::bigint[], @name::text[], @until::timestamptz[]) i (queue_id, grp, name, until)
-order by i.queue_id, i.grp
-on conflict (queue_id, grp) do update set paused_until = greatest(p.paused_until, excluded.paused_until)
+-- Holds groups up until a time, unless they are held up for longer. A queue with @most policies gets no new ones
+with i as materialized (
+    select i.*, p.queue_id is null as fresh
+    from unnest(@queue_id::integer[], @grp::bigint[], @name::text[], @until::timestamptz[]) i (queue_id, grp, name, until)
+    join pgqueue.queue q on q.id = i.queue_id
+    left join lateral (
+        select p.queue_id from pgqueue.group_policy p where p.queue_id = i.queue_id and p.grp = i.grp offset 0
+    ) p on true
+    where p.queue_id is not null or q.group_policies < @most
+),
+_pause as (
+    insert into pgqueue.group_policy as p (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
+    select i.queue_id, i.grp, i.name, 0, 0, 0, 1000000000, 0, i.until from i order by i.queue_id, i.grp
+    on conflict (queue_id, grp) do update set paused_until = greatest(p.paused_until, excluded.paused_until)
+)
+update pgqueue.queue q set group_policies = q.group_policies + n.fresh
+from (select i.queue_id, count(*) filter (where i.fresh) as fresh from i group by 1) n
+where q.id = n.queue_id
+
+-- name: group.pause.over
+-- Queues with groups that have nothing but a pause that is over
+select distinct p.queue_id
+from (
+    select p.queue_id from pgqueue.group_policy p
+    where p.weight = 0 and p.concurrency = 0 and p.rate_limit = 0 and p.paused_until <= (select pgqueue.clock())
+    order by p.paused_until limit @limit
+) p
+
+-- name: group.pause.end
+-- Forgets such pauses of a queue, at most @limit. The caller has locked its row
+delete from pgqueue.group_policy where ctid = any (array(
+    select p.ctid from pgqueue.group_policy p
+    where p.queue_id = @queue_id and p.weight = 0 and p.concurrency = 0 and p.rate_limit = 0 and p.paused_until <= (select pgqueue.clock())
+    order by p.paused_until limit @limit))
+returning 1
+
+-- name: group.review.free
+-- Plans a review of a queue that limits no groups any more: tasks that wait for groups become ready
+insert into pgqueue.group_wake (due_at, queue_id, grp)
+select pgqueue.clock(), q.id, 0 from pgqueue.queue q
+where q.id = @queue_id and q.group_policies = 0 and q."order" <> 'fifo' and q.group_concurrency = 0 and q.group_rate_limit = 0
+on conflict do nothing
 
 -- name: group.pause.queue
 -- Holds a queue up until a time, unless it is held up for longer

@@ -43,6 +43,7 @@ var limits = []struct {
 	{"bytes of the fingerprint that a worker gives to a failure", queue.MaxFingerprintBytes, "queue.MaxFingerprintBytes"},
 	{"tasks of a group that its concurrency may allow", queue.MaxGroupConcurrency, "queue.MaxGroupConcurrency"},
 	{"groups of a queue with settings of their own", queue.MaxGroupPolicies, "queue.MaxGroupPolicies"},
+	{"groups of a queue that are paused, with those above", queue.MaxGroupPauses, "queue.MaxGroupPauses"},
 	{"all large answers of a server at the same time", queue.DefaultLargeBytes, "queue.DefaultLargeBytes"},
 	{"all large bodies of requests at the same time", queue.DefaultBodyBytes, "queue.DefaultBodyBytes"},
 	{"an answer or a body that does not count as large", queue.SmallAnswerBytes, "queue.SmallAnswerBytes"},

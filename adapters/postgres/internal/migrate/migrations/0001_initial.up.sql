@@ -256,6 +256,8 @@ create table pgqueue.group_policy (
     bucket       smallint, -- of a group with a weight: no other group has it
     primary key (queue_id, grp)
 );
+-- Groups with nothing but a pause: their rows leave when it is over.
+create index group_policy_pause on pgqueue.group_policy (paused_until) where weight = 0 and concurrency = 0 and rate_limit = 0;
 
 -- When a limit of time lets groups go on. grp 0 is a review of all groups of the queue behind "after".
 create table pgqueue.group_wake (
