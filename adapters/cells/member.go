@@ -21,8 +21,8 @@ type member struct {
 	failed  error       // of the last attempt to open
 	retryAt time.Time
 	silent  bool  // the last attempt got no answer
-	fault   error // that lists of all cells met last, for the log
-	suspect error // of its last step of background work, which failed
+	fault   error // of the last list of all cells: the log names a change once
+	suspect error // of its last step of background work; nil = it went well
 	running map[queue.Chore]*step
 }
 
@@ -33,7 +33,7 @@ type step struct {
 	err    error
 }
 
-// opened returns the Store, or nil.
+// opened returns the Store; nil while the cell is not open.
 func (m *member) opened() queue.Store {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,10 +50,10 @@ func (m *member) state() queue.CellState {
 func (m *member) change(c queue.Cell) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	same := m.cell
+	expected := m.cell
 	// A closed cell goes on with its namespaces, so the state needs no other connection.
-	same.State = c.State
-	if same != c && m.store != nil {
+	expected.State = c.State
+	if expected != c && m.store != nil {
 		old := m.store
 		m.store, m.failed, m.retryAt, m.silent = nil, nil, time.Time{}, false
 		// In a goroutine: a close waits for calls under way, and the lock of the member must not.
@@ -130,9 +130,9 @@ func (m *member) open(try *attempt) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opening = nil
-	if same := m.cell; err == nil {
-		same.State = cell.State
-		if same != cell { // its row has changed meanwhile
+	if expected := m.cell; err == nil {
+		expected.State = cell.State
+		if expected != cell { // its row has changed meanwhile
 			closeStore(store)
 			err = &queue.Error{Kind: queue.KindUnavailable, Msg: "its row in the directory has changed; repeat the call"}
 		}

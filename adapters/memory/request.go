@@ -11,7 +11,7 @@ import (
 // requestKey names a retain with a request id.
 type requestKey struct{ namespace, worker, id string }
 
-// request is what such a retain gave.
+// request is the answer of such a retain, for its repeats.
 type request struct {
 	arguments string
 	expiresAt time.Time
@@ -21,7 +21,7 @@ type request struct {
 	given, lost int
 }
 
-// retainRepeatable is retain for a share that may be the repeat of one.
+// retainRepeatable serves one share. The repeat of a request gets the tasks of its first answer, as far as it still has them.
 func (s *Store) retainRepeatable(namespace string, queues []*queueState, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
 	if share.RequestID == "" {
 		return s.retainShare(queues, share, now), nil

@@ -478,7 +478,7 @@ func walkPartStep(ctx context.Context, t *txn.Tx, p partition, at partCursor, si
 // partition is closed, so no task appears behind its cursor. dropPart finds the tasks that changed since.
 func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved int, rest partRest, err error) {
 	size, _, _ := s.rowFilters.strip.nextStep()
-	at := s.partitions.strip(p.lower)
+	at := s.partitions.stripCursor(p.lower)
 	next := at
 	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		moved, rest, next = 0, partHasMore, at
@@ -538,7 +538,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		rest, err = s.closePart(ctx, op, p)
 		return 0, rest, err
 	}
-	s.partitions.stripped(next)
+	s.partitions.recordStripped(next)
 	return moved, rest, nil
 }
 
@@ -597,7 +597,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 			return err
 		}
 		if needed {
-			s.partitions.stripped(firstOfPart(p.lower))
+			s.partitions.recordStripped(firstOfPart(p.lower))
 			t.Queue(discardCount, arg("task_id", p.lower))
 			return nil
 		}
@@ -694,8 +694,8 @@ type partCursor struct {
 // firstOfPart returns the cursor before the first task.
 func firstOfPart(lower int64) partCursor { return partCursor{lower: lower, queue: math.MinInt32} }
 
-// strip returns the position at which the walk over a partition goes on.
-func (p *partitions) strip(lower int64) partCursor {
+// stripCursor returns the position at which the walk over a partition goes on.
+func (p *partitions) stripCursor(lower int64) partCursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cursor.lower != lower {
@@ -704,8 +704,8 @@ func (p *partitions) strip(lower int64) partCursor {
 	return p.cursor
 }
 
-// stripped records the position that the walk has reached.
-func (p *partitions) stripped(at partCursor) {
+// recordStripped records the position that the walk has reached.
+func (p *partitions) recordStripped(at partCursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cursor = at
