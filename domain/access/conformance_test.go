@@ -61,7 +61,7 @@ func TestMappedProofs(t *testing.T) {
 			},
 			End: func(_ *testing.T, credential string) {
 				delete(v, credential)
-				rules.Replace(present) // what a verifier has proved is proved again
+				rules.Replace(present) // so that the verifier is asked again
 			},
 		}
 	})

@@ -33,7 +33,7 @@ func TestAuthenticator(t *testing.T, open func(t *testing.T) Authenticator) {
 		"another text is refused, and the refusal does not repeat it":        testAuthenticateWrong,
 		"an ended credential proves nothing, and is no longer confirmed":     testAuthenticateEnded,
 		"calls at once get the same principal":                               testAuthenticateAtOnce,
-		"an ended context is no refusal, and the next call gets its answer":  testAuthenticateCanceled,
+		"an ended context answers KindCanceled, and the next call passes":    testAuthenticateCanceled,
 		"a change of the grants by a caller changes no right of a principal": testAuthenticateAliasing,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })

@@ -174,7 +174,7 @@ func TestSessionsLoseTheirIssuer(t *testing.T) {
 	replaceFile(t, ca, string(certificates))
 	check("with its certificates", http.StatusOK)
 	replaceFile(t, ca, "x")
-	check("with a file that is no certificates, so that the former settings stay in use", http.StatusOK)
+	check("with a file of another form, so that the former settings stay in use", http.StatusOK)
 }
 
 // TestStaleSettingsKeepCookies: a server that could not read the access file of the others refuses their sessions for now, and leaves
