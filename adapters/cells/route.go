@@ -91,7 +91,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 }
 
 // DeleteQueue implements queue.Store.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	return call(ctx, s, namespace, func(in queue.Store) (*queue.Queue, error) { return in.DeleteQueue(ctx, namespace, name, only...) })
 }
 

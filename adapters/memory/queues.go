@@ -168,15 +168,21 @@ func (s *Store) countPlaces(l *queueState) {
 }
 
 // DeleteQueue takes the queue and its tasks out of sight at once; ChorePrune deletes the tasks.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	versions, empty := queue.SplitDeleteConditions(only)
 	sp := s.findNamespace(namespace)
-	l, err := sp.findQueue(name, only...)
+	l, err := sp.findQueue(name, versions...)
 	if err != nil {
 		return nil, err
+	}
+	if empty {
+		if err := queue.CheckEmpty(name, l.counts[queue.StatusNew]+l.counts[queue.StatusRetry]+l.counts[queue.StatusRetained]); err != nil {
+			return nil, err
+		}
 	}
 
 	for _, other := range sp.names {

@@ -64,12 +64,17 @@ func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
 		Counts: make(map[queue.Status]int64, len(l.counts)),
 		Ready:  int64(l.ready.countItems()),
 
+		StartsPerSecond: l.queue.StartsPerSecond(),
+
 		CreatedPerSecond: l.created.averagePerSecond(now), FinishedPerSecond: l.finished.averagePerSecond(now),
 	}
 	for _, status := range queue.Statuses() {
 		st.Counts[status] = l.counts[status]
 	}
 	st.GroupWaiting = l.groupWaiting
+	if now.Before(l.queue.PausedUntil) {
+		st.PausedUntil = l.queue.PausedUntil
+	}
 	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(l.late.countItems())
 	if r, ok := l.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
