@@ -83,8 +83,8 @@ var formerQueues = []formerQueue{
 		locked: `select from graphile_worker._private_jobs where payload::text = '{"n":5}' for update`,
 		left:   "select count(*) from graphile_worker._private_jobs", stays: 3, key: "first",
 		empty: "delete from graphile_worker._private_jobs",
-		back: `select string_agg(payload->>'n', '' order by priority, run_at, id), string_agg(payload->>'n', '') filter (where run_at ` + dueLater + `), max(key)
-			from graphile_worker._private_jobs join graphile_worker._private_tasks t on t.id = task_id and t.identifier = 'mail'`,
+		back: `select string_agg(payload->>'n', '' order by priority, run_at, j.id), string_agg(payload->>'n', '') filter (where run_at ` + dueLater + `), max(key)
+			from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id and t.identifier = 'mail'`,
 	},
 	{
 		name: "pgboss", prepare: migrateByNode,

@@ -26,7 +26,8 @@ type (
 		input.IfMatch
 	}
 	deleteQueueInput struct {
-		matchedInput
+		input.Named
+		input.IfMatch
 		IfEmpty input.Flag `query:"if_empty" doc:"Refuse the call with 409 when the queue has unfinished tasks"`
 	}
 	cleanQueueInput struct {
