@@ -19,7 +19,7 @@ var promisedSurfaces = []string{
 }
 
 // TestStability holds docs/stability.md to the tree: each package that others can import, each folder of deploy and each surface
-// has a row, and no row names a package that is not there.
+// has a row, and each package of a row exists.
 func TestStability(t *testing.T) {
 	const tree = "../../.."
 	text, err := os.ReadFile(filepath.Join(tree, "docs", "stability.md"))
@@ -45,7 +45,7 @@ func TestStability(t *testing.T) {
 	}
 	for _, match := range regexp.MustCompile("`((?:domain|adapters|transport)/[a-z0-9/]+)`").FindAllStringSubmatch(surfaces, -1) {
 		if !slices.Contains(packages, match[1]) {
-			t.Errorf("docs/stability.md has a row for %s, which is no package that others can import", match[1])
+			t.Errorf("docs/stability.md has a row for %s, which others cannot import", match[1])
 		}
 	}
 
