@@ -165,15 +165,21 @@ func (s *Store) countPlaces(qs *queueState, among func(group string) bool) {
 }
 
 // DeleteQueue takes the queue and its tasks out of sight at once; ChorePrune deletes the tasks.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	versions, empty := queue.SplitDeleteConditions(only)
 	sp := s.findNamespace(namespace)
-	qs, err := sp.findQueue(name, only...)
+	qs, err := sp.findQueue(name, versions...)
 	if err != nil {
 		return nil, err
+	}
+	if empty {
+		if err := queue.CheckEmpty(name, qs.counts[queue.StatusNew]+qs.counts[queue.StatusRetry]+qs.counts[queue.StatusRetained]); err != nil {
+			return nil, err
+		}
 	}
 
 	for _, other := range sp.names {

@@ -64,12 +64,17 @@ func (s *Store) readQueueStats(qs *queueState, now time.Time) *queue.QueueStats 
 		Counts: make(map[queue.Status]int64, len(qs.counts)),
 		Ready:  int64(qs.ready.countItems()),
 
+		StartsPerSecond: qs.settings.StartsPerSecond(),
+
 		CreatedPerSecond: qs.created.averagePerSecond(now), FinishedPerSecond: qs.finished.averagePerSecond(now),
 	}
 	for _, status := range queue.Statuses() {
 		st.Counts[status] = qs.counts[status]
 	}
 	st.GroupWaiting = qs.groupWaiting
+	if now.Before(qs.settings.PausedUntil) {
+		st.PausedUntil = qs.settings.PausedUntil
+	}
 	// Delayed is the rest, so that the numbers of a queue always add up.
 	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(qs.late.countItems())
 	if r, ok := qs.oldest.earliest(); ok {

@@ -25,6 +25,9 @@ type queueCounts struct {
 	created      float64 // tasks created in the window
 	finished     float64 // tasks finished in the window
 	seconds      float64 // length of the window
+
+	pausedUntil     *time.Time // end of a pause that ends by itself; nil = none now
+	startsPerSecond float64    // by the rate limit; 0 = no limit
 }
 
 var queueCountColumns = table.Of[queueCounts]()
@@ -85,6 +88,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused, Concurrency: c.concurrency,
 			Ready: c.byStatus[statusNew] + c.byStatus[statusRetry] - c.delayed - c.groupWaiting, Delayed: c.delayed, GroupWaiting: c.groupWaiting,
 			CreatedPerSecond: c.created / c.seconds, FinishedPerSecond: c.finished / c.seconds,
+			PausedUntil: timeFromPointer(c.pausedUntil), StartsPerSecond: c.startsPerSecond,
 		}
 
 		// The result lists each status, with 0 for those without a task.

@@ -2,16 +2,19 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/sqlstate"
 )
 
 // storedQueue is the settings and the identity of a queue as stored.
@@ -46,6 +49,7 @@ var (
 	pageQueues     = statement("queue.page")
 	countQueues    = statement("queue.count")
 	lockQueueRow   = statement("queue.lock")
+	lockQueueTable = statement("queue.lock.all")
 	insertQueue    = statement("queue.insert")
 	updateQueue    = statement("queue.update")
 	deleteQueue    = statement("queue.delete")
@@ -167,16 +171,49 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	return out, nil
 }
 
+// emptyPatience bounds the wait of a deletion of an empty queue for the transactions that have read queues. All later readers of
+// queues wait behind it. The call makes maxTries such attempts, with pauses between them.
+const emptyPatience = "50ms"
+
+// excludeCreates queues the lock by which no other transaction can add a task to any queue until t has ended. Each transaction that
+// adds tasks, those of the SQL API included, has read the table of queues and keeps that lock to its end. It comes before all
+// other locks of t.
+func excludeCreates(t *txn.Tx) {
+	t.Queue(setLockTimeout, arg("patience", emptyPatience))
+	t.Queue(lockQueueTable)
+}
+
+// checkEmpty returns an error when q has unfinished tasks. The counts are exact, because each move writes them in its transaction.
+func (q *storedQueue) checkEmpty(ctx context.Context, t *txn.Tx) error {
+	var unfinished int64
+	err := t.Query(ctx, readCounts, scanRows(queueCountColumns, func(k queueCounts) {
+		unfinished = k.byStatus[statusNew] + k.byStatus[statusRetry] + k.byStatus[statusRetained]
+	}), arg("namespace", q.Namespace), arg("name", q.Name))
+	if err != nil {
+		return err
+	}
+	return queue.CheckEmpty(q.Name, unfinished)
+}
+
 // DeleteQueue implements queue.Store.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	var out *queue.Queue
+	versions, empty := queue.SplitDeleteConditions(only)
 	err := s.db.Run(ctx, "delete queue", func(ctx context.Context, t *txn.Tx) error {
+		if empty {
+			excludeCreates(t)
+		}
 		q, err := lockQueueByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
-		if err := queue.CheckVersion("queue "+name, q.Version, only...); err != nil {
+		if err := queue.CheckVersion("queue "+name, q.Version, versions...); err != nil {
 			return err
+		}
+		if empty {
+			if err := q.checkEmpty(ctx, t); err != nil {
+				return err
+			}
 		}
 		source := ""
 		if err := t.Query(ctx, findSource, scanEach(func(of string) { source = of }), arg("namespace", namespace), arg("name", name)); err != nil {
@@ -192,6 +229,12 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 
 	// A failed call may have committed nevertheless, so the catalog is read again.
 	s.catalog.forgetNamespace(namespace)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && empty && pg.Code == sqlstate.LockNotAvailable {
+		err = &queue.Error{
+			Op: "delete queue", Kind: queue.KindUnavailable, Subject: "queue " + name, Field: "if_empty", Err: err,
+			Msg: "open transactions may add tasks; nothing was changed; repeat the call when they have ended",
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

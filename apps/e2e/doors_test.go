@@ -414,6 +414,17 @@ var inputs = []input{
 		cli:  []string{"update-queue", "mail", "--retries", "1", "--if-version", "99"},
 	},
 	{
+		name: "the deletion of a queue that must be empty",
+		want: answer{queue.KindConflict, "queue full", "must have no unfinished tasks, got 1"},
+		inGo: func(ctx context.Context, svc queue.Service) error {
+			_, err := svc.DeleteQueue(ctx, "full", queue.IfEmpty(true))
+			return err
+		},
+		rest: `DELETE /queue/full?if_empty=true`,
+		rpc:  `QueueService DeleteQueue {"queue":"full","ifEmpty":true}`,
+		cli:  []string{"delete-queue", "full", "--if-empty"},
+	},
+	{
 		name: "a version below 0",
 		want: answer{queue.KindPrecondition, "queue mail", "has version 1 by now, not -1; read it again"},
 		inGo: func(ctx context.Context, svc queue.Service) error {
@@ -448,6 +459,18 @@ func TestWaysAnswerAlike(t *testing.T) {
 		t.Fatal(got)
 	}
 	if _, err := inGo.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, request := range []string{`POST /queue {"queue":"full"}`, `POST /task {"queue":"full","payload":1}`} {
+		if got := overREST(t, url, request); got != (answer{}) {
+			t.Fatal(got)
+		}
+	}
+	if _, err := inGo.CreateQueue(t.Context(), queue.QueueMeta{Name: "full"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inGo.CreateTask(t.Context(), "full", queue.TaskMeta{}); err != nil {
 		t.Fatal(err)
 	}
 

@@ -41,7 +41,14 @@ type formerQueue struct {
 	left    string // counts the rows
 	stays   int    // rows that no statement moves
 	key     string // of the 1st task
+
+	empty string // removes the jobs, before the way back
+	// back reads the payloads of the jobs in the order in which the former queue works them, those that are due in an hour, and the keys.
+	back string
 }
+
+// dueLater selects the rows of the former queue with a time in an hour.
+const dueLater = "between now() + interval '59 min' and now() + interval '61 min'"
 
 var formerQueues = []formerQueue{
 	{
@@ -55,6 +62,9 @@ var formerQueues = []formerQueue{
 			('mail', '{"n":8}', 25, 'running', now() - interval '1 h', 1),
 			('other', '{"n":9}', 25, 'available', now() - interval '1 h', 1)`,
 		locked: `select from river_job where args = '{"n":5}' for update`, left: "select count(*) from river_job", stays: 2,
+		empty: "delete from river_job",
+		back: `select string_agg(args->>'n', '' order by priority, id), string_agg(args->>'n', '') filter (where state = 'scheduled' and scheduled_at ` + dueLater + `), ''
+			from river_job where kind = 'mail'`,
 	},
 	{
 		name: "graphile", prepare: migrateByNode,
@@ -72,6 +82,9 @@ var formerQueues = []formerQueue{
 			join graphile_worker._private_tasks t on t.identifier = v.task`,
 		locked: `select from graphile_worker._private_jobs where payload::text = '{"n":5}' for update`,
 		left:   "select count(*) from graphile_worker._private_jobs", stays: 3, key: "first",
+		empty: "delete from graphile_worker._private_jobs",
+		back: `select string_agg(payload->>'n', '' order by priority, run_at, j.id), string_agg(payload->>'n', '') filter (where run_at ` + dueLater + `), max(key)
+			from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id and t.identifier = 'mail'`,
 	},
 	{
 		name: "pgboss", prepare: migrateByNode,
@@ -84,6 +97,9 @@ var formerQueues = []formerQueue{
 			('mail', '{"n":8}', 'active', now() - interval '1 h', now() - interval '1 h', 5, null),
 			('other', '{"n":9}', 'created', now() - interval '1 h', now() - interval '1 h', 5, null)`,
 		locked: `select from pgboss.job where data = '{"n":5}' for update`, left: "select count(*) from pgboss.job where name in ('mail', 'other')", stays: 2, // several jobs may have one singleton_key
+		empty: "delete from pgboss.job where name in ('mail', 'other')",
+		back: `select string_agg(data->>'n', '' order by priority desc, created_on, id), string_agg(data->>'n', '') filter (where start_after ` + dueLater + `), ''
+			from pgboss.job where name = 'mail' and state = 'created'`,
 	},
 	{
 		name: "gue", prepare: migrateGue,
@@ -95,23 +111,32 @@ var formerQueues = []formerQueue{
 			('e', '{"n":5}', now() - interval '1 h', 4, 'mail', 'send', now(), now()),
 			('x', '{"n":9}', now() - interval '1 h', 1, 'other', 'send', now(), now())`,
 		locked: `select from gue_jobs where job_id = 'e' for update`, left: "select count(*) from gue_jobs", stays: 1,
+		empty: "delete from gue_jobs",
+		back: `select string_agg(convert_from(args, 'UTF8')::json->>'n', '' order by priority, run_at, job_id),
+			string_agg(convert_from(args, 'UTF8')::json->>'n', '') filter (where run_at ` + dueLater + ` and length(job_id) = 26), ''
+			from gue_jobs where queue = 'mail' and job_type = 'send'`,
 	},
 	{
 		name: "pgmq", prepare: execute(`create schema pgmq;
-			create table pgmq.q_mail (msg_id bigint primary key, read_ct integer not null default 0,
-				enqueued_at timestamptz not null default now(), vt timestamptz not null, message jsonb)`),
-		rows: `insert into pgmq.q_mail (msg_id, read_ct, vt, message) values
+			create table pgmq.q_mail (msg_id bigint generated always as identity (start 100) primary key, read_ct integer not null default 0,
+				enqueued_at timestamptz not null default now(), last_read_at timestamptz, vt timestamptz not null, message jsonb, headers jsonb)`),
+		rows: `insert into pgmq.q_mail (msg_id, read_ct, vt, message) overriding system value values
 			(1, 0, now() - interval '3 h', '{"n":1}'), (2, 2, now() - interval '1 h', '{"n":2}'),
 			(3, 0, now() - interval '2 h', '{"n":3}'), (4, 0, now() + interval '1 h', '{"n":4}'),
 			(5, 0, now() - interval '1 h', '{"n":5}'), (8, 1, now() + interval '1 m', '{"n":8}')`,
 		locked: "select from pgmq.q_mail where msg_id = 5 for update", left: "select count(*) from pgmq.q_mail", stays: 1,
+		empty: "delete from pgmq.q_mail",
+		back:  "select string_agg(message->>'n', '' order by msg_id), string_agg(message->>'n', '') filter (where vt " + dueLater + "), '' from pgmq.q_mail",
 	},
 	{
-		name: "oban", prepare: execute(`create type oban_job_state as enum ('available', 'scheduled', 'executing', 'retryable', 'completed', 'discarded', 'cancelled');
+		// The columns and constraints after its 14th migration.
+		name: "oban", prepare: execute(`create type oban_job_state as enum ('available', 'suspended', 'scheduled', 'executing', 'retryable', 'completed', 'discarded', 'cancelled');
 			create table oban_jobs (id bigserial primary key, state oban_job_state not null default 'available', queue text not null default 'default',
 				worker text not null, args jsonb not null default '{}', errors jsonb[] not null default '{}', attempt integer not null default 0,
-				max_attempts integer not null default 20, inserted_at timestamp not null default timezone('UTC', now()),
-				scheduled_at timestamp not null default timezone('UTC', now()), priority integer not null default 0)`),
+				max_attempts integer not null default 20 check (max_attempts > 0), inserted_at timestamp not null default timezone('UTC', now()),
+				scheduled_at timestamp not null default timezone('UTC', now()), attempted_at timestamp, completed_at timestamp, discarded_at timestamp,
+				cancelled_at timestamp, attempted_by text[], tags text[] default '{}', meta jsonb default '{}',
+				priority integer not null default 0 check (priority >= 0), check (attempt between 0 and max_attempts))`),
 		rows: `insert into oban_jobs (worker, args, state, scheduled_at, priority) values
 			('MyApp.Mail', '{"n":3}', 'available', timezone('UTC', now() - interval '3 h'), 2),
 			('MyApp.Mail', '{"n":2}', 'retryable', timezone('UTC', now() - interval '1 h'), 0),
@@ -121,6 +146,10 @@ var formerQueues = []formerQueue{
 			('MyApp.Mail', '{"n":8}', 'executing', timezone('UTC', now() - interval '1 h'), 0),
 			('MyApp.Other', '{"n":9}', 'available', timezone('UTC', now() - interval '1 h'), 0)`,
 		locked: `select from oban_jobs where args = '{"n":5}' for update`, left: "select count(*) from oban_jobs", stays: 2,
+		empty: "delete from oban_jobs",
+		back: `select string_agg(args->>'n', '' order by priority, scheduled_at, id),
+			string_agg(args->>'n', '') filter (where state = 'scheduled' and scheduled_at at time zone 'UTC' ` + dueLater + `), ''
+			from oban_jobs where worker = 'MyApp.Mail'`,
 	},
 }
 
@@ -138,8 +167,8 @@ func TestMovingIn(t *testing.T) {
 			leave = f.code
 		}
 	}
-	if len(statements) != len(formerQueues)+1 {
-		t.Errorf("the page has %d statements, tried are %d", len(statements), len(formerQueues)+1)
+	if len(statements) != 2*len(formerQueues) {
+		t.Errorf("the page has %d statements, tried are %d", len(statements), 2*len(formerQueues))
 	}
 	for _, former := range formerQueues {
 		t.Run(former.name, func(t *testing.T) {
@@ -196,15 +225,17 @@ func TestMovingIn(t *testing.T) {
 			if order != "12345" || delayed != "4" || keys != former.key {
 				t.Errorf("order %s, delayed %s, keys %q", order, delayed, keys)
 			}
-			if former.name == "river" {
-				moveBack(t, dsn, conn, s, leave, statements["back river"])
+			back := statements["back "+former.name]
+			if back == "" {
+				t.Fatal("the page has no way back for it")
 			}
+			moveBack(t, dsn, conn, s, former, leave, back)
 		})
 	}
 }
 
 // moveBack takes the steps of the way back.
-func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, leave, insert string) {
+func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, former formerQueue, leave, insert string) {
 	t.Helper()
 	for _, program := range []string{"bash", "jq", "psql"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -217,7 +248,7 @@ func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, leave
 		env := append(os.Environ(), "PGQUEUE_URL="+url+"/api", "PATH="+programs(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 		runDoc(t, dir, env, "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(commands, "psql app", "psql '"+dsn+"'"))
 	}
-	executeOn(t, conn, "delete from river_job")
+	executeOn(t, conn, former.empty)
 	shell(leave)
 	executeOn(t, conn, insert)
 	shell("jq -r .id mail.ndjson | xargs pgqueue delete-task")
@@ -225,12 +256,10 @@ func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, leave
 	if n := numberOf(t, conn, "select count(*) from pgqueue.task_now"); n != 0 {
 		t.Errorf("%d tasks stay", n)
 	}
-	var order, delayed string
-	err := conn.QueryRow(t.Context(), `select string_agg(args->>'n', '' order by priority, id),
-		string_agg(args->>'n', '') filter (where state = 'scheduled' and scheduled_at between now() + interval '59 min' and now() + interval '61 min')
-		from river_job where kind = 'mail'`).Scan(&order, &delayed)
-	if err != nil || order != "12345" || delayed != "4" {
-		t.Errorf("order %s, delayed %s, %v", order, delayed, err)
+	var order, delayed, keys string
+	err := conn.QueryRow(t.Context(), former.back).Scan(&order, &delayed, &keys)
+	if err != nil || order != "12345" || delayed != "4" || keys != former.key {
+		t.Errorf("after the way back: order %s, delayed %s, keys %q, %v", order, delayed, keys, err)
 	}
 }
 

@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -68,6 +69,55 @@ func TestNpmPackage(t *testing.T) {
 	}
 	if code := s.ends(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	testLauncher(t, installed, platform)
+}
+
+// TestNpmTarballs packs the npm packages, unpacks them as npm does, and runs the command. It fetches nothing.
+func TestNpmTarballs(t *testing.T) {
+	npm, err := exec.LookPath("npm")
+	platform := npmPlatforms[runtime.GOARCH]
+	if err != nil || platform == "" {
+		t.Logf("npm is not on the PATH, or there is no package for %s: the tarballs were not tried", runtime.GOARCH)
+		t.Skip("needs npm")
+	}
+	if testing.Short() {
+		t.Skip("builds the programs")
+	}
+
+	dir := t.TempDir()
+	packNpm(t, npm, dir, platform)
+	installed := filepath.Join(dir, "installed")
+	modules := filepath.Join(installed, "node_modules")
+	for name, want := range map[string]string{
+		"pgqueue": "LICENSE README.md bin bin/pgqueue.js package.json", "@pgqueue/cli-" + platform: "LICENSE bin bin/pgqueue package.json",
+	} {
+		folder := filepath.Join(modules, name)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		tarball := strings.NewReplacer("@", "", "/", "-").Replace(name) + "-" + npmVersion + ".tgz"
+		run(t, dir, nil, "tar", "-xzf", filepath.Join(dir, tarball), "-C", folder, "--strip-components=1")
+
+		var files []string
+		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+			if path != folder {
+				files = append(files, strings.TrimPrefix(path, folder+"/"))
+			}
+			return err
+		})
+		if got := strings.Join(files, " "); err != nil || got != want {
+			t.Errorf("%s has the files %q, want %q (%v)", tarball, got, want, err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(modules, ".bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../pgqueue/bin/pgqueue.js", filepath.Join(modules, ".bin", "pgqueue")); err != nil {
+		t.Fatal(err)
+	}
+	if out := string(run(t, installed, nil, filepath.Join(modules, ".bin", "pgqueue"), "version")); !strings.Contains(out, `"arch"`) {
+		t.Errorf("the command says %q", out)
 	}
 	testLauncher(t, installed, platform)
 }

@@ -214,7 +214,7 @@ func (s *auditedService) CreateQueue(ctx context.Context, meta queue.QueueMeta) 
 }
 
 // DeleteQueue records the settings of the former queue.
-func (s *auditedService) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (s *auditedService) DeleteQueue(ctx context.Context, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	e := entryOf(queue.OpDeleteQueue, s.next.namespace, name)
 	q, err := s.next.DeleteQueue(ctx, name, only...)
 	if err == nil {

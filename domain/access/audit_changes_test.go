@@ -54,7 +54,7 @@ func (s changingService) UpdateQueue(context.Context, string, queue.QueueMeta) (
 	return s.queues[1], nil
 }
 
-func (s changingService) DeleteQueue(context.Context, string, ...queue.IfVersion) (*queue.Queue, error) {
+func (s changingService) DeleteQueue(context.Context, string, ...queue.DeleteCondition) (*queue.Queue, error) {
 	return s.queues[0], nil
 }
 

@@ -186,7 +186,7 @@ func (f fakeService) UpdateQueue(_ context.Context, name string, _ queue.QueueMe
 	return f.queue("UpdateQueue", name)
 }
 
-func (f fakeService) DeleteQueue(_ context.Context, name string, _ ...queue.IfVersion) (*queue.Queue, error) {
+func (f fakeService) DeleteQueue(_ context.Context, name string, _ ...queue.DeleteCondition) (*queue.Queue, error) {
 	return f.queue("DeleteQueue", name)
 }
 

@@ -124,7 +124,7 @@ func checkSameName(field, name, given string, normalize func(string) (string, er
 }
 
 // DeleteQueue deletes a queue and its tasks, and returns its last state.
-func (m *Manager) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (m *Manager) DeleteQueue(ctx context.Context, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
 	q, err := callWithQueue(ctx, m, queue.OpDeleteQueue, name, func(ctx context.Context, namespace, name string) (*queue.Queue, error) {
 		return m.store.DeleteQueue(ctx, namespace, name, only...)
 	})

@@ -99,6 +99,14 @@ var defaultFlow = Flow{
 	RatePeriod: DefaultRatePeriod, GroupRatePeriod: DefaultRatePeriod, Order: OrderNone, FIFOBatch: 1, GroupOnFailure: GroupSkip,
 }
 
+// StartsPerSecond is the rate limit of the queue as starts a second; 0 = no limit.
+func (f *Flow) StartsPerSecond() float64 {
+	if f.RateLimit == 0 {
+		return 0
+	}
+	return float64(f.RateLimit) / f.RatePeriod.Seconds()
+}
+
 // applyMeta sets the given fields.
 func (f *Flow) applyMeta(m FlowMeta) {
 	setIfGiven(&f.Fair, m.Fair)

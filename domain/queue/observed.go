@@ -262,7 +262,7 @@ func (o *observedService[S]) UpdateQueue(ctx context.Context, name string, meta 
 	return out0, err
 }
 
-func (o *observedService[S]) DeleteQueue(ctx context.Context, name string, only ...IfVersion) (*Queue, error) {
+func (o *observedService[S]) DeleteQueue(ctx context.Context, name string, only ...DeleteCondition) (*Queue, error) {
 	call := Call{Op: OpDeleteQueue, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
@@ -920,7 +920,7 @@ func (o *observedStore[S]) UpdateQueue(ctx context.Context, namespace string, na
 	return out0, err
 }
 
-func (o *observedStore[S]) DeleteQueue(ctx context.Context, namespace string, name string, only ...IfVersion) (*Queue, error) {
+func (o *observedStore[S]) DeleteQueue(ctx context.Context, namespace string, name string, only ...DeleteCondition) (*Queue, error) {
 	call := Call{Op: OpDeleteQueue, Namespace: namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {

@@ -80,6 +80,39 @@ type QueueMeta struct {
 // IfVersion is a condition of a change: the queue or the ticker has this version; 0 = whatever it has.
 type IfVersion int64
 
+// IfEmpty is a condition of DeleteQueue: with true, the queue has no unfinished task, also none of a create that is under way.
+type IfEmpty bool
+
+// DeleteCondition is a condition of DeleteQueue: an IfVersion or an IfEmpty.
+type DeleteCondition interface{ isDeleteCondition() }
+
+func (IfVersion) isDeleteCondition() {}
+func (IfEmpty) isDeleteCondition()   {}
+
+// SplitDeleteConditions returns the versions that conditions demand, and whether one of them demands an empty queue.
+func SplitDeleteConditions(conditions []DeleteCondition) (versions []IfVersion, empty bool) {
+	for _, c := range conditions {
+		switch c := c.(type) {
+		case IfVersion:
+			versions = append(versions, c)
+		case IfEmpty:
+			empty = empty || bool(c)
+		}
+	}
+	return versions, empty
+}
+
+// CheckEmpty returns an error of KindConflict when a queue that must be empty has unfinished tasks.
+func CheckEmpty(name string, unfinished int64) error {
+	if unfinished == 0 {
+		return nil
+	}
+	return &Error{
+		Kind: KindConflict, Subject: "queue " + name, Field: "if_empty",
+		Msg: fmt.Sprintf("must have no unfinished tasks, got %d; work them off or cancel them, or delete the queue with them", unfinished),
+	}
+}
+
 // CheckVersion returns an error of KindPrecondition when the present version of the subject does not meet a condition.
 func CheckVersion(subject string, present int64, conditions ...IfVersion) error {
 	want := RequiredVersion(conditions)

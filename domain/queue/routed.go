@@ -170,7 +170,7 @@ func (routed RoutedStore) UpdateQueue(ctx context.Context, namespace string, nam
 }
 
 // DeleteQueue implements Store on the store of the namespace.
-func (routed RoutedStore) DeleteQueue(ctx context.Context, namespace string, name string, only ...IfVersion) (out0 *Queue, err error) {
+func (routed RoutedStore) DeleteQueue(ctx context.Context, namespace string, name string, only ...DeleteCondition) (out0 *Queue, err error) {
 	err = routed.run(ctx, namespace, func(in Store) (err error) {
 		out0, err = in.DeleteQueue(ctx, namespace, name, only...)
 		return err

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -40,22 +41,32 @@ func ScaleQueues(within time.Duration, stats ...*QueueStats) Scale {
 
 // wantedSlots returns the slots that the tasks in hand use, and those that the ready tasks need within a time. A task takes
 // W = retained / finished per second on average (Little's law), so a slot works off within/W tasks, at least one. Before the
-// first task has finished, W is not known, and each ready task wants a slot. A paused queue gives out no task, and its
-// concurrency bounds those in hand.
+// first task has finished, W is not known, and each ready task wants a slot.
+//
+// A queue wants no more slots than it can use: while it is paused those in hand, with a rate limit those of the tasks that start
+// within W, and never more than its concurrency. A burst of the rate does not count, because it soon ends.
 func (s *QueueStats) wantedSlots(within time.Duration) float64 {
 	retained, ready := float64(s.Counts[StatusRetained]), float64(s.Ready)
-	if s.Paused || ready <= 0 {
+	if s.Paused || !s.PausedUntil.IsZero() || ready <= 0 {
 		return retained
+	}
+
+	rate, most := s.StartsPerSecond, math.Inf(1)
+	if rate > 0 {
+		ready = min(ready, rate*within.Seconds())
+	}
+	if s.Concurrency > 0 {
+		most = float64(s.Concurrency)
 	}
 
 	share := 1.0
 	if s.FinishedPerSecond > 0 {
-		share = min(1, retained/s.FinishedPerSecond/within.Seconds())
+		length := retained / s.FinishedPerSecond // seconds
+		share = min(1, length/within.Seconds())
+		if rate > 0 {
+			most = min(most, rate*length)
+		}
 	}
 	// A ready task always wants a slot, or a queue with few short tasks would scale to none.
-	slots := max(retained+ready*share, 1)
-	if s.Concurrency > 0 {
-		slots = max(retained, min(slots, float64(s.Concurrency)))
-	}
-	return slots
+	return max(retained, 1, min(retained+ready*share, most))
 }

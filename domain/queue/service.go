@@ -128,8 +128,9 @@ type Queues interface {
 	// UpdateQueue changes the fields that meta sets. KindPrecondition when IfVersion is not the present version.
 	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
 	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once. KindPrecondition when the
-	// queue has not the version given, here and at CleanQueue, DeleteTicker and RunTicker.
-	DeleteQueue(ctx context.Context, name string, only ...IfVersion) (*Queue, error)
+	// queue has not the version given, here and at CleanQueue, DeleteTicker and RunTicker. KindConflict when it has unfinished
+	// tasks and IfEmpty is given.
+	DeleteQueue(ctx context.Context, name string, only ...DeleteCondition) (*Queue, error)
 	// CleanQueue deletes the finished tasks of a queue before the end of their retention, and returns how many. When it fails
 	// it returns how many were deleted before.
 	CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error)

@@ -21,6 +21,10 @@ type QueueStats struct {
 	Paused            bool
 	// Concurrency is the most tasks that may be retained at once; 0 = no limit.
 	Concurrency int
+	// PausedUntil is the end of a pause that ends by itself; zero = there is none now.
+	PausedUntil time.Time
+	// StartsPerSecond is the most tasks that may start a second by the rate limit of the queue, its burst apart; 0 = no limit.
+	StartsPerSecond float64
 }
 
 // Worker is a process that holds tasks now.

@@ -137,8 +137,9 @@ type QueueStore interface {
 	// UpdateQueue applies meta to the present queue by Queue.With, atomically.
 	UpdateQueue(ctx context.Context, namespace, name string, meta QueueMeta) (*Queue, error)
 	// DeleteQueue makes the queue and its tasks invisible at once; the tasks' rows leave in batches (ChorePrune). Each call
-	// that takes IfVersion checks it by CheckVersion in the transaction of the change.
-	DeleteQueue(ctx context.Context, namespace, name string, only ...IfVersion) (*Queue, error)
+	// that takes IfVersion checks it by CheckVersion in the transaction of the change. With IfEmpty it checks by CheckEmpty, and
+	// excludes the creates and retries that would add a task meanwhile: they come before, or find no queue.
+	DeleteQueue(ctx context.Context, namespace, name string, only ...DeleteCondition) (*Queue, error)
 	// CleanQueue deletes finished tasks in bounded steps until none is left or within (0 = no limit) is over.
 	CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
 	// ListGroups returns a page of the groups of a queue that have a policy, a task that waits for them, or a task that keeps a

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -165,8 +166,8 @@ func testQueues(e *env) {
 		e.update("q", queue.QueueMeta{Retries: new(7)})
 
 		_, cleaned := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 1)
-		_, deleted := e.s.DeleteQueue(e.ctx(), e.ns, "q", 1)
-		_, both := e.s.DeleteQueue(e.ctx(), e.ns, "q", 1, 2)
+		_, deleted := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfVersion(1))
+		_, both := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfVersion(1), queue.IfVersion(2))
 		for _, err := range []error{cleaned, deleted, both} {
 			e.kind(err, queue.KindPrecondition)
 			e.subject(err, "queue q", "version")
@@ -179,12 +180,12 @@ func testQueues(e *env) {
 		n, err := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 2)
 		e.ok(err)
 		e.equal("cleaned", n, queue.Cleaned{Count: 1})
-		was, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", 0, 2)
+		was, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfVersion(0), queue.IfVersion(2))
 		e.ok(err)
 		e.equal("version", was.Version, int64(2))
 		for _, call := range []func() error{
 			func() error { _, err := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 2); return err },
-			func() error { _, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", 2); return err },
+			func() error { _, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfVersion(2)); return err },
 		} {
 			e.kind(call(), queue.KindNotFound)
 		}
@@ -235,6 +236,65 @@ func testDeleteQueue(e *env) {
 		e.pass(10 * time.Hour)
 		e.equal("retained", e.hold("q").ID, t.ID)
 		e.equal("retained", e.hold("other").ID, keep.ID)
+	})
+	e.it("a queue that must be empty is deleted without unfinished tasks alone", func(e *env) {
+		refused := func(unfinished string) {
+			e.Helper()
+			_, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfEmpty(true), queue.IfVersion(1))
+			e.kind(err, queue.KindConflict)
+			e.subject(err, "queue q", "if_empty")
+			if !strings.Contains(err.Error(), "must have no unfinished tasks, got "+unfinished) {
+				e.Fatalf("it should say how many tasks are unfinished: %v", err)
+			}
+		}
+		e.queue("q", queue.QueueMeta{Retries: new(1), RetryDelay: new(time.Hour)})
+		e.queue("other", queue.QueueMeta{})
+		e.create("other", queue.TaskMeta{})
+		task := e.create("q", queue.TaskMeta{})
+		refused("1")
+		late := e.create("q", queue.TaskMeta{Delay: time.Hour})
+		refused("2")
+		e.release(e.hold("q"), queue.OutcomeFailure, "")
+		refused("2")
+		e.ok(e.one(e.s.CancelTasks, task.ID))
+		e.ok(e.one(e.s.CancelTasks, late.ID))
+		e.create("q", queue.TaskMeta{})
+		held := e.hold("q")
+		refused("1")
+		_, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfEmpty(true), queue.IfVersion(7))
+		e.kind(err, queue.KindPrecondition)
+
+		e.release(held, queue.OutcomeSuccess, "")
+		_, err = e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfEmpty(true))
+		e.ok(err)
+		_, err = e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfEmpty(true))
+		e.kind(err, queue.KindNotFound)
+		_, err = e.s.DeleteQueue(e.ctx(), e.ns, "other", queue.IfEmpty(false))
+		e.ok(err)
+	})
+	e.it("no create loses its task to the deletion of an empty queue beside it", func(e *env) {
+		for range 40 {
+			e.queue("q", queue.QueueMeta{})
+			var created, deleted error
+			var both sync.WaitGroup
+			both.Go(func() {
+				_, created = e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Tasks: []queue.NewTask{e.newTask("q", queue.TaskMeta{})}, Atomic: true})
+			})
+			both.Go(func() { _, deleted = e.s.DeleteQueue(e.ctx(), e.ns, "q", queue.IfEmpty(true)) })
+			both.Wait()
+
+			if created != nil {
+				e.kind(created, queue.KindNotFound)
+				e.ok(deleted)
+				continue
+			}
+			if deleted == nil {
+				e.Fatal("the queue of a new task was deleted as an empty one")
+			}
+			e.counts("q", map[queue.Status]int64{queue.StatusNew: 1})
+			_, err := e.s.DeleteQueue(e.ctx(), e.ns, "q")
+			e.ok(err)
+		}
 	})
 	e.fresh("the tasks of a deleted queue leave in bounded steps", func(e *env) {
 		e.queue("q", queue.QueueMeta{})

@@ -72,6 +72,16 @@ func serveQueues(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.equal("retained", len(v.retain(10)), 0)
 	})
+	v.it("a queue that must be empty is deleted without unfinished tasks alone", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		t := v.create("q", queue.TaskMeta{})
+		_, err := v.s.DeleteQueue(v.ctx(), "q", queue.IfEmpty(true))
+		v.invalid(err, queue.KindConflict, "if_empty")
+		v.status(t.ID, queue.StatusNew)
+		v.release(v.hold("q"), queue.OutcomeSuccess)
+		_, err = v.s.DeleteQueue(v.ctx(), "q", queue.IfEmpty(true), queue.IfVersion(1))
+		v.ok(err)
+	})
 	v.it("clean deletes finished tasks now", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		made := v.createN("q", 4)

@@ -46,6 +46,21 @@ func testStats(e *env) {
 		e.chores(queue.ChorePrune)
 		check(nil, 0, 0)
 	})
+	e.it("stats have the pause that ends by itself, and the starts by the rate limit", func(e *env) {
+		e.queue("q", queue.QueueMeta{FlowMeta: queue.FlowMeta{RateLimit: new(30), RatePeriod: new(time.Minute)}})
+		e.equal("starts a second", e.stats("q").StartsPerSecond, 0.5)
+		e.create("q", queue.TaskMeta{})
+		held := e.hold("q")
+		_, err := e.tryRelease(queue.Release{
+			ID: held.ID, Token: held.Lease.Token, Outcome: queue.OutcomeSnooze, Delay: time.Hour, Scope: queue.ScopeQueue,
+		})
+		e.ok(err)
+		if e.stats("q").PausedUntil.IsZero() {
+			e.Fatal("the queue has no pause")
+		}
+		e.advance(2 * time.Hour)
+		e.equal("after the pause", e.stats("q").PausedUntil, time.Time{})
+	})
 	e.it("the oldest ready age is that of the task that is ready the longest", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.equal("age of nothing", e.stats("q").OldestReadyAge, time.Duration(0))

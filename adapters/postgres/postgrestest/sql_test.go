@@ -311,6 +311,10 @@ func TestBadInputOfSQL(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "select pgqueue.create_task('mail', '1', key => 'there')"); err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("../../../docs/how-to/sql.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ good, call, code, message string }{
 		{"", "create_task(null)", "PQ422", "queue: must be"},
 		{"", "create_task('')", "PQ422", "queue: must be"},
@@ -322,6 +326,16 @@ func TestBadInputOfSQL(t *testing.T) {
 		{"", "create_task('mail', namespace => 'a.b')", "PQ422", "namespace: must be"},
 		{"", "create_task('mail', '{')", "PQ422", "payload: must be one JSON value, got '{'"},
 		{"", "create_task('mail', ' ')", "PQ422", "payload: must be one JSON value"},
+		// PostgreSQL converts the arguments before a function of pgqueue runs.
+		{"", "create_task('mail', '{'::json)", "22P02", "invalid input syntax for type json"},
+		{"", "create_task('mail', headers => '{')", "22P02", "invalid input syntax for type json"},
+		{"", "create_task('mail', priority => 'high')", "22P02", "invalid input syntax for type integer"},
+		{"", "create_task('mail', options => 'x')", "22P02", "invalid input syntax for type json"},
+		{"", "create_task('mail', delay => 'soon')", "22007", "invalid input syntax for type interval"},
+		{"", "create_task('mail', delayed_at => 'soon')", "22007", "invalid input syntax for type timestamp"},
+		{"", "create_task('mail', delayed_at => '2026-13-40')", "22008", "date/time field value out of range"},
+		{"", "create_task('mail', priority => '99999999999')", "22003", "value"},
+		{"", "create_task('mail', priority => 99999999999)", "42883", "function pgqueue.create_task(unknown, priority => bigint) does not exist"},
 		{`create_task('mail', '"\ud83d\ude00 \\ud800"')`, `create_task('mail', '"\ud800"')`, "PQ422", "payload: must have no lone surrogate"},
 		{"", `create_task('mail', '"\udc00\ud800"'::json)`, "PQ422", "payload: must have no lone surrogate"},
 		{"create_task('mail', " + str(queue.DefaultMaxPayloadBytes) + ")", "create_task('mail', " + str(queue.DefaultMaxPayloadBytes+1) + ")", "PQ413", "payload: must have at most 1048576 bytes, got 1048577"},
@@ -370,6 +384,9 @@ func TestBadInputOfSQL(t *testing.T) {
 		}
 		if code, message := sqlState(t, err); code != c.code || !strings.HasPrefix(message, c.message) {
 			t.Errorf("%.100s: %s %s, want %s %s", c.call, code, message, c.code, c.message)
+		}
+		if !bytes.Contains(page, []byte("`"+c.code+"`")) {
+			t.Errorf("docs/how-to/sql.md does not have the SQLSTATE %s", c.code)
 		}
 		if after := contentOf(t, conn); after != before {
 			t.Errorf("%.100s changed the tables: %s, want %s", c.call, after, before)
@@ -429,27 +446,35 @@ func TestFunctionsAreClosed(t *testing.T) {
 	for _, schema := range []string{postgres.DefaultSchema, "order"} {
 		conn := migrated(t, schema)
 		rows, err := conn.Query(t.Context(), `
-			select p.oid::regprocedure::text, p.prosecdef, p.prosqlbody is null, coalesce(p.proconfig::text, ''),
+			select p.oid::regprocedure::text, p.prosecdef, p.prosqlbody is null, coalesce(array_to_string(p.proconfig, E'\n'), ''), p.prosrc,
 			       exists (select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0)
 			from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1`, schema)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var name, config string
+		var name, config, source string
 		var definer, text, public bool
-		seen := 0
-		_, err = pgx.ForEachRow(rows, []any{&name, &definer, &text, &config, &public}, func() error {
+		seen, definers := 0, 0
+		_, err = pgx.ForEachRow(rows, []any{&name, &definer, &text, &config, &source, &public}, func() error {
 			seen++
+			if definer {
+				definers++
+			}
 			if public {
 				t.Errorf("%s is executable by PUBLIC", name)
 			}
-			if (definer || text) && !strings.Contains(config, "search_path") && !strings.Contains(name, "clock(") && !(definer && !text) {
-				t.Errorf("%s has no search path", name)
+			// A definer has a path also where its body is bound when it is made: a later change of its body keeps the path. Of the others,
+			// those with a text look up their names at each call. The clock names the schema of all that it calls.
+			switch closed := slices.Contains(strings.Split(config, "\n"), "search_path=pg_catalog, pg_temp"); {
+			case closed || !definer && !text:
+			case !definer && source == "begin return pg_catalog.clock_timestamp(); end":
+			default:
+				t.Errorf("%s has no search path of pg_catalog and pg_temp alone: %q", name, config)
 			}
 			return nil
 		})
-		if err != nil || seen < 25 {
-			t.Fatalf("saw %d functions, want at least 25 (%v)", seen, err)
+		if err != nil || seen < 25 || definers < 9 {
+			t.Fatalf("saw %d functions, %d of them definers, want at least 25 and 9 (%v)", seen, definers, err)
 		}
 	}
 }

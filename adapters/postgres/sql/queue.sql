@@ -31,6 +31,10 @@ from pgqueue.queue q
 where q.deleted_at is null and q.namespace = @namespace and q.name = @name
 for update
 
+-- name: queue.lock.all
+-- Waits for the transactions that have read a queue, and has later readers wait
+lock table pgqueue.queue in access exclusive mode
+
 -- name: queue.insert
 insert into pgqueue.queue (
     id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events, paused_until,

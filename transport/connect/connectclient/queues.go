@@ -49,9 +49,10 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 }
 
 // DeleteQueue implements queue.Queues.
-func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
+	versions, empty := queue.SplitDeleteConditions(only)
 	res, err := sendCall(ctx, c, queue.OpDeleteQueue, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
-		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(only),
+		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(versions), IfEmpty: empty,
 	})
 	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }

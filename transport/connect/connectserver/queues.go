@@ -76,7 +76,7 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	q, err := svc.DeleteQueue(ctx, req.GetQueue(), queue.IfVersion(req.GetIfVersion()))
+	q, err := svc.DeleteQueue(ctx, req.GetQueue(), queue.IfVersion(req.GetIfVersion()), queue.IfEmpty(req.GetIfEmpty()))
 	return &pb.DeleteQueueResponse{Queue: wire.Queue(q)}, err
 }
 

@@ -112,6 +112,8 @@ type QueueStats struct {
 	FinishedPerSecond float64          `json:"finished_per_second" doc:"Over the last minute" example:"12.1"`
 	Paused            bool             `json:"paused" doc:"Whether the queue is paused" example:"false"`
 	Concurrency       int              `json:"concurrency" doc:"The most tasks that may be retained at once; 0 = no limit" example:"20"`
+	PausedUntil       time.Time        `json:"paused_until,omitzero" doc:"The end of a pause that ends by itself" example:"2026-01-02T15:04:05Z"`
+	StartsPerSecond   float64          `json:"starts_per_second" doc:"The most tasks that may start by the rate limit; 0 = no limit" example:"0"`
 }
 
 // Scale is the number of slots that queues have work for.
@@ -143,6 +145,7 @@ func QueueStatsOf(s *queue.QueueStats) QueueStats {
 		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: int64(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
+		PausedUntil: s.PausedUntil, StartsPerSecond: s.StartsPerSecond,
 	}
 }
 
@@ -156,6 +159,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 		Namespace: s.Namespace, Queue: s.Queue, Counts: counts, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: time.Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: s.Concurrency,
+		PausedUntil: s.PausedUntil, StartsPerSecond: s.StartsPerSecond,
 	}
 }
 

@@ -60,9 +60,13 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 }
 
 // DeleteQueue deletes a queue and its tasks.
-func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.DeleteCondition) (*queue.Queue, error) {
+	versions, empty := queue.SplitDeleteConditions(only)
 	q := queueRequest(restapi.DeleteQueue, name)
-	q.version = queue.RequiredVersion(only)
+	q.version = queue.RequiredVersion(versions)
+	if empty {
+		q.query = url.Values{"if_empty": {"true"}}
+	}
 	return fetch[restapi.Queue](ctx, c, q)
 }
 

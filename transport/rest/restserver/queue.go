@@ -25,6 +25,11 @@ type (
 		input.Named
 		input.IfMatch
 	}
+	deleteQueueInput struct {
+		input.Named
+		input.IfMatch
+		IfEmpty input.Flag `query:"if_empty" doc:"Refuse the call with 409 when the queue has unfinished tasks"`
+	}
 	cleanQueueInput struct {
 		input.Named
 		Within input.Duration `query:"within" example:"\"2s\"" doc:"How long to work before answering, at most 5s, which is the default"`
@@ -49,7 +54,7 @@ func (s *Server) registerQueues() {
 	registerOperation(s, operation{
 		Route: restapi.ScaleQueue,
 		text: "The slots are those of the tasks in hand, and as many as work off the ready tasks within the time, by the measured time of a task. " +
-			"A paused queue wants those in hand alone, and its concurrency bounds a queue. Divide the slots by the concurrency of a worker.",
+			"A paused queue wants those in hand alone. Its concurrency and its rate limit bound a queue. Divide the slots by the concurrency of a worker.",
 	}, scaleQueue)
 }
 
@@ -101,8 +106,8 @@ func refuseRename(field, given, path string, normalize func(string) (string, err
 	return nil
 }
 
-func deleteQueue(c *call, in *matchedInput) (*output[restapi.Queue], error) {
-	q, err := c.svc.DeleteQueue(c.requestContext(), string(in.Name), in.Version.Value)
+func deleteQueue(c *call, in *deleteQueueInput) (*output[restapi.Queue], error) {
+	q, err := c.svc.DeleteQueue(c.requestContext(), string(in.Name), in.Version.Value, queue.IfEmpty(in.IfEmpty.Value))
 	return outputOf(restapi.QueueOf, q, err)
 }
 

@@ -405,7 +405,7 @@ func TestFields(t *testing.T) {
 			"group_rate_period lease max_lease_losses max_waiting namespace order paused queue rate_burst rate_limit rate_period retries retry_delay retry_max_delay ttl updated_at version",
 		"task 1":         "attempt created_at delayed_at dies_at errors headers id key namespace payload priority queue result retries started_at status worker",
 		"ticker nightly": "anchor created_at cron misfire misfire_limit namespace next_at overlap paused payload queue ticker timezone updated_at version",
-		"stats mail":     "concurrency counts created_per_second delayed finished_per_second group_waiting namespace oldest_ready_age paused queue ready",
+		"stats mail":     "concurrency counts created_per_second delayed finished_per_second group_waiting namespace oldest_ready_age paused queue ready starts_per_second",
 		"workers":        "body count",
 		"version":        "arch go os version",
 	} {

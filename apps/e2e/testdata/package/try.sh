@@ -13,10 +13,37 @@ list_files() {
 	systemctl list-unit-files --no-legend --state=enabled
 }
 mkdir -p /usr/share/zsh/site-functions # distributions with rpm have it
+
+# wait_restart waits until the server has another process than before.
+wait_restart() {
+	for _ in $(seq 300); do
+		case "$(systemctl show -P MainPID pgqueue-server)" in 0 | "$1") sleep 0.1 ;; *) return ;; esac
+	done
+	exit 1
+}
+
+# wait_active waits until units are active: scripts of a package do not wait for them.
+wait_active() {
+	for _ in $(seq 300); do
+		if systemctl is-active "$@" >/dev/null; then return; fi
+		sleep 0.1
+	done
+	systemctl status "$@"
+	exit 1
+}
 list_files >/tmp/before
 
 # In an image that is being built, systemd does not run.
 unshare --mount bash -euxc 'mount -t tmpfs tmpfs /run/systemd; dpkg -i /tmp/try/pgqueue.deb; dpkg --purge pgqueue'
+list_files >/tmp/after
+diff /tmp/before /tmp/after
+
+# A user of that name that was there before stays.
+useradd --system --no-create-home --shell /usr/sbin/nologin pgqueue
+unshare --mount bash -euxc 'mount -t tmpfs tmpfs /run/systemd; dpkg -i /tmp/try/pgqueue.deb; dpkg --purge pgqueue'
+getent passwd pgqueue
+getent group pgqueue
+userdel pgqueue
 list_files >/tmp/after
 diff /tmp/before /tmp/after
 
@@ -46,9 +73,18 @@ test "$(ps -o user= -p "$(systemctl show -P MainPID pgqueue-server)")" = pgqueue
 # An upgrade keeps the settings and starts the services again.
 before=$(systemctl show -P MainPID pgqueue-server)
 dpkg -i /tmp/try/pgqueue.deb
-test "$(systemctl show -P MainPID pgqueue-server)" != "$before"
-systemctl is-active pgqueue-server pgqueue-worker
+wait_restart "$before"
+wait_active pgqueue-server pgqueue-worker
 grep -q PGQUEUE_DATABASE_URL=postgres /etc/pgqueue/server.env
+
+# While PostgreSQL is down, an upgrade does not wait for the services, and they start when it is back.
+runuser -u postgres -- "$bin/pg_ctl" -D /run/pg/data -m fast -w stop
+SECONDS=0
+dpkg -i /tmp/try/pgqueue.deb | tee /tmp/says
+test "$SECONDS" -lt 15
+grep 'start again in the background' /tmp/says
+runuser -u postgres -- "$bin/pg_ctl" -D /run/pg/data -o '-c listen_addresses= -k /run/pg' -l /run/pg/log -w start
+wait_active pgqueue-server pgqueue-worker
 
 dpkg -r pgqueue
 if systemctl is-active pgqueue-server; then exit 1; fi
@@ -57,7 +93,7 @@ getent passwd pgqueue
 
 # The package comes back with its settings, and its services run again.
 dpkg -i /tmp/try/pgqueue.deb
-systemctl is-active pgqueue-server pgqueue-worker
+wait_active pgqueue-server pgqueue-worker
 test "$(pgqueue task "$id" --jq .status)" = released
 
 dpkg --purge pgqueue
@@ -75,7 +111,8 @@ systemctl enable --now pgqueue-server
 test "$(pgqueue task "$id" --jq .status)" = released
 before=$(systemctl show -P MainPID pgqueue-server)
 "${rpm[@]}" -U --replacepkgs /tmp/try/pgqueue.rpm
-test "$(systemctl show -P MainPID pgqueue-server)" != "$before"
+wait_restart "$before"
+wait_active pgqueue-server
 grep -q PGQUEUE_DATABASE_URL=postgres /etc/pgqueue/server.env
 test "$(stat -c '%U:%G %a' /etc/pgqueue/server.env /etc/pgqueue/worker.env | xargs)" = 'root:pgqueue 640 root:pgqueue 640'
 # Of an upgrade to a newer version, the scripts of the older one run last.

@@ -70,6 +70,7 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 		Namespace: s.Namespace, Queue: s.Queue, Ready: s.Ready, Delayed: s.Delayed, GroupWaiting: s.GroupWaiting,
 		OldestReadyAge: Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused, Concurrency: int32(s.Concurrency), //nolint:gosec // at most queue.MaxConcurrency
+		PausedUntil: Time(s.PausedUntil), StartsPerSecond: s.StartsPerSecond,
 	}
 	for _, status := range queue.Statuses() {
 		out.Counts = append(out.Counts, &pb.StatusCount{Status: statuses.numberOfWord(status), Count: s.Counts[status]})
@@ -86,6 +87,7 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 		Namespace: s.GetNamespace(), Queue: s.GetQueue(), Counts: make(map[queue.Status]int64, len(s.GetCounts())),
 		Ready: s.GetReady(), Delayed: s.GetDelayed(), GroupWaiting: s.GetGroupWaiting(), OldestReadyAge: r.Duration("oldest_ready_age", s.GetOldestReadyAge()),
 		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()),
+		PausedUntil: r.Time("paused_until", s.GetPausedUntil()), StartsPerSecond: s.GetStartsPerSecond(),
 	}
 	for _, c := range s.GetCounts() {
 		out.Counts[statuses.wordOfNumber(c.GetStatus())] = c.GetCount()

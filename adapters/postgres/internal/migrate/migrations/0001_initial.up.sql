@@ -658,7 +658,9 @@ select q.id, q.namespace, q.name, q.paused, q.concurrency, array[0, -- no status
        -- next_at moves every 30 s while tasks move: when it is older, the last minute has only events that are not folded
        case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8 as created,
        case when recent then c.finished_sum - c.finished_mark else 0 end::float8 + coalesce(n.finished, 0)::float8 as finished,
-       case when recent then greatest(extract(epoch from pgqueue.clock() - c.marked_at), 1) else 60 end::float8 as seconds
+       case when recent then greatest(extract(epoch from pgqueue.clock() - c.marked_at), 1) else 60 end::float8 as seconds,
+       case when q.paused_until > pgqueue.clock() then q.paused_until end as paused_until, -- of a pause that is not over
+       q.rate_limit * 1000000000.0::float8 / q.rate_period as starts_per_second -- 0 = no limit
 from pgqueue.queue q
 left join pgqueue.queue_count c on c.queue_id = q.id
 left join new n on n.queue_id = q.id

@@ -740,13 +740,16 @@ select k.namespace, k.name as queue, k.by_status[2] as new, k.by_status[3] as re
        k.created / k.seconds as created_per_second, k.finished / k.seconds as finished_per_second, k.paused,
        k.concurrency, -- the most tasks that may be retained at once; 0 = no limit
        -- the slots that work off the ready tasks within 30 s; the rule is that of queue.ScaleQueues
-       case when k.paused or r.ready = 0 then k.by_status[4]::float8
-            when k.concurrency > 0 then greatest(k.by_status[4], least(s.slots, k.concurrency))
-            else s.slots end as wanted_slots
+       case when k.paused or k.paused_until is not null or r.ready = 0 then k.by_status[4]::float8
+            else greatest(k.by_status[4], 1, least(k.by_status[4] + s.ready * coalesce(least(1, w.length / 30), 1),
+                nullif(k.concurrency, 0), s.rate * w.length)) end as wanted_slots,
+       k.paused_until, -- end of a pause that ends by itself; null = none now
+       s.rate as starts_per_second -- the most by the rate limit; null = no limit
 from pgqueue.count_now k
 cross join lateral (select greatest(k.by_status[2] + k.by_status[3] - k.delayed - k.group_waiting, 0) as ready) r
-cross join lateral (select greatest(k.by_status[4] + r.ready *
-    case when k.finished > 0 then least(1, k.by_status[4] / (k.finished / k.seconds) / 30) else 1 end, 1) as slots) s;
+-- The ready tasks that may start within 30 s, and the seconds that a task takes, as far as they are known
+cross join lateral (select nullif(k.starts_per_second, 0) as rate, least(r.ready, nullif(k.starts_per_second, 0) * 30) as ready) s
+cross join lateral (select k.by_status[4] / nullif(k.finished / k.seconds, 0) as length) w;
 
 create view pgqueue.workers as
 select q.namespace, l.worker, sum(l.held)::bigint as held, min(l.retained_at) as since,

@@ -39,7 +39,8 @@ func Command(f *factory.Factory) *cobra.Command {
 The fields have the names of REST. A field that is left out gets its default; only paused, and paused_until of a group, stay as
 they are. --prune deletes what the file leaves out: queues where it has the field queues, even an empty one, tickers where it has
 tickers, and the settings of groups of a queue with groups. Documents for several namespaces are separated by a line of three dashes. The whole file is checked before the first change. A change fails when
-something else has changed the same queue or ticker meanwhile; run the command again then.`,
+something else has changed the same queue or ticker meanwhile; run the command again then. --prune keeps a queue that gets a task
+meanwhile, says so, and fails after the other changes.`,
 		Example: "  pgqueue apply -f queues.yaml --dry-run --diff\n  pgqueue apply -f queues.yaml\n  pgqueue apply -f queues.yaml --prune",
 		Args:    cmdutil.Args(0, 0, "", "-f"),
 
@@ -55,16 +56,14 @@ something else has changed the same queue or ticker meanwhile; run the command a
 			}
 
 			if !dryRun {
-				for i, c := range plan {
-					if c.do == nil {
-						continue
-					}
-					if err := c.do(ctx); err != nil {
-						return fmt.Errorf("%s %s %s, after %s: %w", c.Action, c.Kind, c.Name, countDone(plan[:i]), err)
-					}
+				if err := applyPlan(ctx, plan); err != nil {
+					return err
 				}
 			}
-			return printPlan(p, plan, dryRun, diff)
+			if err := printPlan(p, plan, dryRun, diff); err != nil {
+				return err
+			}
+			return findKept(plan)
 		}),
 	}
 
@@ -117,7 +116,7 @@ func printPlan(p *output.Printer, plan []change, dryRun, diff bool) error {
 		{Head: "ACTION", Cell: func(c change) string { return c.Action }},
 		{Head: "KIND", Cell: func(c change) string { return c.Kind }},
 		{Head: "NAME", Cell: func(c change) string { return c.Name }},
-		{Head: "FIELDS", Cell: func(c change) string { return describeFields(c.Fields, diff) }},
+		{Head: "FIELDS", Cell: func(c change) string { return describeFields(c.Fields, diff) + c.Reason }},
 	}
 	none := "nothing to change"
 	if err := output.List(p, list, none, columns); err != nil {

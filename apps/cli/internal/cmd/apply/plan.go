@@ -3,6 +3,7 @@ package apply
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,7 @@ const (
 	actionUpdate = "update"
 	actionDelete = "delete"
 	actionNone   = "unchanged"
+	actionKept   = "kept" // a deletion that the server refused, because the queue is in use by now
 )
 
 // change is what the file asks of one queue or ticker.
@@ -27,8 +29,47 @@ type change struct {
 	Name      string        `json:"name"` // QUEUE/GROUP of a group
 	Action    string        `json:"action"`
 	Fields    []fieldChange `json:"fields,omitempty"`
+	Reason    string        `json:"reason,omitempty"` // of a queue that was kept
 
 	do func(context.Context) error
+}
+
+// applyPlan makes the changes in their order until one fails. A queue to delete that something uses by now is kept, with the reason.
+func applyPlan(ctx context.Context, plan []change) error {
+	for i := range plan {
+		c := &plan[i]
+		if c.do == nil {
+			continue
+		}
+		err := c.do(ctx)
+		if err != nil && c.Action == actionDelete && c.Kind == "queue" && isInUse(err) {
+			c.Action, c.Reason, c.do = actionKept, err.Error(), nil
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s %s, after %s: %w", c.Action, c.Kind, c.Name, countDone(plan[:i]), err)
+		}
+	}
+	return nil
+}
+
+// isInUse reports whether err refuses to delete a queue because of its tasks, its dead letters or an open transaction.
+func isInUse(err error) bool {
+	e, ok := errors.AsType[*queue.Error](err)
+	return ok && (e.Kind == queue.KindConflict || e.Kind == queue.KindUnavailable && e.Field == "if_empty")
+}
+
+// findKept returns the error of the first queue that was kept; nil without one.
+func findKept(plan []change) error {
+	for _, c := range plan {
+		if c.Action == actionKept {
+			return &queue.Error{
+				Op: "prune", Kind: queue.KindConflict, Subject: "queue " + c.Name,
+				Msg: "was kept, the other changes are made: " + c.Reason + "; run the command again then",
+			}
+		}
+	}
+	return nil
 }
 
 // fieldChange is a field with another value.
@@ -122,7 +163,7 @@ func planDeletions(ctx context.Context, svc queue.Service, d definition, queues 
 	var plan []change
 	for _, t := range tickers {
 		if d.named["tickers"] && !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
-			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, func(ctx context.Context) error {
+			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, "", func(ctx context.Context) error {
 				_, err := svc.DeleteTicker(ctx, t.Name, queue.IfVersion(t.Version))
 				return err
 			}})
@@ -144,8 +185,9 @@ func planDeletions(ctx context.Context, svc queue.Service, d definition, queues 
 				Msg: fmt.Sprintf("must have no tickers, got %.64q; name the tickers in the file too, or delete it", tickers[i].Name),
 			}
 		}
-		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, func(ctx context.Context) error {
-			_, err := svc.DeleteQueue(ctx, q.Name, queue.IfVersion(q.Version))
+		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, "", func(ctx context.Context) error {
+			// A create may have come since the check.
+			_, err := svc.DeleteQueue(ctx, q.Name, queue.IfVersion(q.Version), queue.IfEmpty(true))
 			return err
 		}})
 	}
@@ -230,7 +272,7 @@ func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.
 		if i < 0 {
 			meta := queue.QueueMeta{Name: d.name}
 			copyFields(queueFields, &meta, &d.want, func(string) bool { return true })
-			plan = append(plan, change{d.want.Namespace, "queue", d.name, actionCreate, nil, func(ctx context.Context) error {
+			plan = append(plan, change{d.want.Namespace, "queue", d.name, actionCreate, nil, "", func(ctx context.Context) error {
 				_, err := svc.CreateQueue(ctx, meta)
 				return err
 			}})
@@ -332,7 +374,7 @@ func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queu
 		if i < 0 {
 			meta := queue.TickerMeta{Name: d.name}
 			copyFields(tickerFields, &meta, &d.want, func(string) bool { return true })
-			plan = append(plan, change{d.want.Namespace, "ticker", d.name, actionCreate, nil, func(ctx context.Context) error {
+			plan = append(plan, change{d.want.Namespace, "ticker", d.name, actionCreate, nil, "", func(ctx context.Context) error {
 				_, err := svc.CreateTicker(ctx, meta)
 				return err
 			}})
@@ -354,9 +396,9 @@ func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queu
 // newUpdate returns the change of something that exists.
 func newUpdate(namespace, kind, name string, fields []fieldChange, do func(context.Context) error) change {
 	if len(fields) == 0 {
-		return change{namespace, kind, name, actionNone, nil, nil}
+		return change{namespace, kind, name, actionNone, nil, "", nil}
 	}
-	return change{namespace, kind, name, actionUpdate, fields, do}
+	return change{namespace, kind, name, actionUpdate, fields, "", do}
 }
 
 // compareFields returns the fields with another value than the file wants. A field that the file leaves out gets its

@@ -235,13 +235,15 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 
 func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
+	var empty bool
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "delete-queue NAME", Annotations: cmdutil.Calls(queue.OpDeleteQueue, "queue delete"), Example: "  pgqueue delete-queue mail",
+		Use: "delete-queue NAME", Annotations: cmdutil.Calls(queue.OpDeleteQueue, "queue delete"), Example: "  pgqueue delete-queue mail\n  pgqueue delete-queue mail --if-empty",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
-		return svc.DeleteQueue(ctx, name, queue.IfVersion(version))
+		return svc.DeleteQueue(ctx, name, queue.IfVersion(version), queue.IfEmpty(empty))
 	}, deleted)
 
 	cmdutil.IfVersion(cmd, &version, "queue")
+	cmd.Flags().BoolVar(&empty, "if-empty", false, "only if the queue has no unfinished tasks")
 
 	return cmd
 }

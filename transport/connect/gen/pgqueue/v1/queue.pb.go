@@ -1355,9 +1355,13 @@ type QueueStats struct {
 	// The most tasks that may be retained at once; 0 = no limit.
 	Concurrency int32 `protobuf:"varint,10,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	// Waiting tasks that a limit of their group holds up.
-	GroupWaiting  int64 `protobuf:"varint,11,opt,name=group_waiting,json=groupWaiting,proto3" json:"group_waiting,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GroupWaiting int64 `protobuf:"varint,11,opt,name=group_waiting,json=groupWaiting,proto3" json:"group_waiting,omitempty"`
+	// The end of a pause that ends by itself; absent without one.
+	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
+	// The most tasks that may start a second by the rate limit; 0 = no limit.
+	StartsPerSecond float64 `protobuf:"fixed64,13,opt,name=starts_per_second,json=startsPerSecond,proto3" json:"starts_per_second,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *QueueStats) Reset() {
@@ -1463,6 +1467,20 @@ func (x *QueueStats) GetConcurrency() int32 {
 func (x *QueueStats) GetGroupWaiting() int64 {
 	if x != nil {
 		return x.GroupWaiting
+	}
+	return 0
+}
+
+func (x *QueueStats) GetPausedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedUntil
+	}
+	return nil
+}
+
+func (x *QueueStats) GetStartsPerSecond() float64 {
+	if x != nil {
+		return x.StartsPerSecond
 	}
 	return 0
 }
@@ -2062,7 +2080,9 @@ type DeleteQueueRequest struct {
 	// Its name.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// The call is refused unless the queue has this version; 0 = whatever it has.
-	IfVersion     int64 `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	IfVersion int64 `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	// The call is refused when the queue has unfinished tasks.
+	IfEmpty       bool `protobuf:"varint,4,opt,name=if_empty,json=ifEmpty,proto3" json:"if_empty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2116,6 +2136,13 @@ func (x *DeleteQueueRequest) GetIfVersion() int64 {
 		return x.IfVersion
 	}
 	return 0
+}
+
+func (x *DeleteQueueRequest) GetIfEmpty() bool {
+	if x != nil {
+		return x.IfEmpty
+	}
+	return false
 }
 
 // The response of QueueService.DeleteQueue.
@@ -3673,7 +3700,7 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\b_backoffB\x0e\n" +
 	"\f_concurrencyB\t\n" +
 	"\a_pausedB\t\n" +
-	"\a_events\"\xa3\x03\n" +
+	"\a_events\"\x8e\x04\n" +
 	"\n" +
 	"QueueStats\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -3687,7 +3714,9 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x06paused\x18\t \x01(\bR\x06paused\x12 \n" +
 	"\vconcurrency\x18\n" +
 	" \x01(\x05R\vconcurrency\x12#\n" +
-	"\rgroup_waiting\x18\v \x01(\x03R\fgroupWaiting\"O\n" +
+	"\rgroup_waiting\x18\v \x01(\x03R\fgroupWaiting\x12=\n" +
+	"\fpaused_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\x12*\n" +
+	"\x11starts_per_second\x18\r \x01(\x01R\x0fstartsPerSecond\"O\n" +
 	"\vStatusCount\x12*\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\"e\n" +
@@ -3718,12 +3747,13 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x121\n" +
 	"\x04meta\x18\x03 \x01(\v2\x15.pgqueue.v1.QueueMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\">\n" +
 	"\x13UpdateQueueResponse\x12'\n" +
-	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"g\n" +
+	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"\x82\x01\n" +
 	"\x12DeleteQueueRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1d\n" +
 	"\n" +
-	"if_version\x18\x03 \x01(\x03R\tifVersion\">\n" +
+	"if_version\x18\x03 \x01(\x03R\tifVersion\x12\x19\n" +
+	"\bif_empty\x18\x04 \x01(\bR\aifEmpty\">\n" +
 	"\x13DeleteQueueResponse\x12'\n" +
 	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"\xab\x01\n" +
 	"\x11CleanQueueRequest\x12\x1c\n" +
@@ -3969,72 +3999,73 @@ var file_pgqueue_v1_queue_proto_depIdxs = []int32{
 	11, // 34: pgqueue.v1.QueueMeta.failure_policy:type_name -> pgqueue.v1.FailurePolicyMeta
 	16, // 35: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
 	50, // 36: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	52, // 37: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
-	14, // 38: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 39: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	14, // 40: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 41: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	4,  // 42: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	53, // 43: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
-	4,  // 44: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
-	14, // 45: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
-	4,  // 46: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	4,  // 47: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	50, // 48: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
-	15, // 49: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	15, // 50: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	54, // 51: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	51, // 52: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
-	51, // 53: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
-	38, // 54: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
-	51, // 55: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
-	12, // 56: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
-	13, // 57: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
-	12, // 58: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
-	12, // 59: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
-	37, // 60: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	51, // 61: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	50, // 62: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
-	3,  // 63: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	51, // 64: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	51, // 65: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
-	3,  // 66: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
-	47, // 67: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	17, // 68: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	19, // 69: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	21, // 70: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	23, // 71: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	25, // 72: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	27, // 73: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	29, // 74: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	31, // 75: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	33, // 76: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	35, // 77: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	45, // 78: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	39, // 79: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
-	41, // 80: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
-	43, // 81: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
-	48, // 82: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	18, // 83: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	20, // 84: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	22, // 85: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	24, // 86: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	26, // 87: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	28, // 88: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	30, // 89: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	32, // 90: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	34, // 91: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	36, // 92: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	46, // 93: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	40, // 94: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
-	42, // 95: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
-	44, // 96: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
-	49, // 97: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	83, // [83:98] is the sub-list for method output_type
-	68, // [68:83] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	51, // 37: pgqueue.v1.QueueStats.paused_until:type_name -> google.protobuf.Timestamp
+	52, // 38: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	14, // 39: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 40: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	14, // 41: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 42: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 43: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	53, // 44: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	4,  // 45: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
+	14, // 46: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
+	4,  // 47: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	4,  // 48: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
+	50, // 49: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	15, // 50: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	15, // 51: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
+	54, // 52: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	51, // 53: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	51, // 54: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	38, // 55: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
+	51, // 56: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	12, // 57: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
+	13, // 58: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
+	12, // 59: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
+	12, // 60: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
+	37, // 61: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	51, // 62: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	50, // 63: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	3,  // 64: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	51, // 65: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	51, // 66: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 67: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	47, // 68: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	17, // 69: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	19, // 70: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	21, // 71: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	23, // 72: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	25, // 73: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	27, // 74: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	29, // 75: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	31, // 76: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	33, // 77: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	35, // 78: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	45, // 79: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	39, // 80: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	41, // 81: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	43, // 82: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	48, // 83: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	18, // 84: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	20, // 85: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	22, // 86: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	24, // 87: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	26, // 88: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	28, // 89: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	30, // 90: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	32, // 91: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	34, // 92: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	36, // 93: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	46, // 94: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	40, // 95: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	42, // 96: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	44, // 97: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	49, // 98: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	84, // [84:99] is the sub-list for method output_type
+	69, // [69:84] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
