@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	// maxExchanges bounds the exchanges of codes at one time. A flood of made-up codes then waits for itself.
+	// maxExchanges bounds the exchanges of codes at one time. access.Lookups bounds those of one address, so that a flood of
+	// made-up codes waits for itself.
 	maxExchanges = 4
 	// maxCodeBytes bounds the code of a provider.
 	maxCodeBytes = 4 << 10
@@ -43,7 +44,8 @@ type Client struct {
 type CodeFlow struct {
 	client    Client
 	verifier  *Verifier
-	exchanges chan struct{} // one element for each exchange under way
+	lookups   access.Lookups // of codes
+	exchanges chan struct{}  // one element for each exchange under way
 
 	mu      sync.Mutex
 	present endpoints
@@ -69,6 +71,9 @@ func NewCodeFlow(c Client, log *slog.Logger) *CodeFlow {
 
 // Close ends the requests to the provider for its keys.
 func (f *CodeFlow) Close() { f.verifier.Close() }
+
+// Digests is that of [Verifier] for the provider.
+func (f *CodeFlow) Digests() []string { return f.verifier.Digests() }
 
 // Begin returns the address of the provider to which the browser goes. KindUnavailable when the provider does not answer.
 func (f *CodeFlow) Begin(ctx context.Context, l access.Login) (string, error) {
@@ -174,6 +179,11 @@ func (f *CodeFlow) readEndpoints(ctx context.Context) (endpoints, error) {
 
 // exchange returns the ID token of a code.
 func (f *CodeFlow) exchange(ctx context.Context, at endpoints, code string, l access.Login) (string, error) {
+	leave, err := f.lookups.Enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	select {
 	case f.exchanges <- struct{}{}:
 		defer func() { <-f.exchanges }()

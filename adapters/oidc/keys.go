@@ -37,6 +37,7 @@ const (
 // remote is a trusted issuer with its keys.
 type remote struct {
 	access.Issuer
+	digest   string // of Issuer
 	verifier *Verifier
 
 	mu      sync.Mutex

@@ -37,18 +37,49 @@ func New(log *slog.Logger) *Verifier {
 	return v
 }
 
-// Replace makes issuers the trusted issuers from now on. An issuer that is as before keeps its keys, and the proofs of the
-// others lose their trust. No request is made. Of two issuers with one URL the last counts.
+// Replace makes issuers the trusted issuers from now on. An issuer that is as before, with the certificates of its file, keeps its
+// keys, and the proofs of the others lose their trust. No request is made. Of two issuers with one URL the last counts. Call it
+// from one goroutine at a time.
 func (v *Verifier) Replace(issuers []access.Issuer) {
 	before := v.issuers.Load()
 	after := make(map[string]*remote, len(issuers))
 	for _, i := range issuers {
-		after[i.URL] = &remote{Issuer: i, verifier: v}
-		if before != nil && (*before)[i.URL] != nil && (*before)[i.URL].Issuer == i {
-			after[i.URL] = (*before)[i.URL]
+		next := &remote{Issuer: i, digest: digestOf(i), verifier: v}
+		if before != nil && (*before)[i.URL] != nil && (*before)[i.URL].Issuer == i && (*before)[i.URL].digest == next.digest {
+			next = (*before)[i.URL]
 		}
+		after[i.URL] = next
 	}
 	v.issuers.Store(&after)
+}
+
+// Digests returns the [access.Issuer.Digest] of each trusted issuer, as the proofs of its JWTs have it.
+func (v *Verifier) Digests() []string {
+	var digests []string
+	for _, r := range *v.issuers.Load() {
+		digests = append(digests, r.digest)
+	}
+	return digests
+}
+
+// HasNewCertificates reports whether the file with the certificates of a trusted issuer has changed since Replace.
+func (v *Verifier) HasNewCertificates() bool {
+	for _, r := range *v.issuers.Load() {
+		if digestOf(r.Issuer) != r.digest {
+			return true
+		}
+	}
+	return false
+}
+
+// digestOf returns the digest of an issuer with the present certificates of its file. A file that cannot be read counts as an
+// empty one: no request to the issuer succeeds then.
+func digestOf(i access.Issuer) string {
+	if i.CAFile == "" {
+		return i.Digest("")
+	}
+	content, _ := readFile("ca_file", i.CAFile)
+	return i.Digest(string(content))
 }
 
 // Check returns an error that names each issuer with keys that could not be fetched at the last attempt.
@@ -115,7 +146,7 @@ func (v *Verifier) Verify(ctx context.Context, text string) (access.Proof, error
 	}
 
 	proof := access.Proof{
-		Kind: access.KindJWT, Issuer: t.issuer, Subject: t.subject, Claims: t.texts, Expires: t.expires,
+		Kind: access.KindJWT, Issuer: t.issuer, Subject: t.subject, Authority: r.digest, Claims: t.texts, Expires: t.expires,
 		Trusted: func() bool { return (*v.issuers.Load())[t.issuer] == r && r.has(s.key) },
 	}
 	if names := t.texts[r.Name]; len(names) > 0 {

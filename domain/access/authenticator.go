@@ -37,17 +37,18 @@ const (
 )
 
 // classReads are the limits of reads at one time. 10,000 live tokens cost 3,300 reads of about 1 ms in a second.
-var classReads = [...]int{classLive: 4, classNew: 2, classDoubtful: 1}
+var classReads = [...]int{classLive: 4, classNew: lookupsAtOnce + 1, classDoubtful: 1}
 
 // Authenticator proves the identity of callers by their tokens and sessions. It asks the store at most once in [CacheTime] for
 // one, also for one that does not exist; a text of another form costs no query. Credentials that were live before never wait for
-// others. It is safe for concurrent use.
+// others, and the other ones wait for those of their own address; see [Lookups]. It is safe for concurrent use.
 type Authenticator struct {
 	tokens   Tokens
 	sessions SessionStore // nil for none
 	rules    *Mapping     // of the sessions of JWTs and certificates
 	doubt    func(context.Context) bool
 	reads    [len(classReads)]chan struct{} // one element for each read under way
+	lookups  Lookups                        // those of credentials that this process has not read yet
 	static   atomic.Pointer[map[credentialDigest]*Principal]
 
 	mu         sync.Mutex
@@ -100,7 +101,10 @@ func (a *Authenticator) Doubt(doubt func(context.Context) bool) { a.doubt = doub
 func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
 	static := make(map[credentialDigest]*Principal, len(tokens))
 	for _, t := range tokens {
-		static[t.Secret.Digest()] = NewPrincipal(t.Secret.ID(), "token of a file", KindToken, t.Grants)
+		digest := t.Secret.Digest()
+		p := NewPrincipal(t.Secret.ID(), "token of a file", KindToken, t.Grants)
+		p.basis = []string{"token " + digestText(string(digest[:]))}
+		static[digest] = p
 	}
 	a.static.Store(&static)
 }
@@ -110,6 +114,18 @@ func (a *Authenticator) Forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.generation++
+}
+
+// ForgetSession ends the trust in what was read of the session with id, reads under way included: after its end.
+func (a *Authenticator) ForgetSession(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.others) // the session may be among them while its first read is under way
+	ended := credentialID{KindSession, id}
+	if digest, known := a.byID[ended]; known {
+		delete(a.live, digest)
+		delete(a.byID, ended)
+	}
 }
 
 // refuse answers each credential without a live token. The text does not say which rule the credential breaks: only the
@@ -142,7 +158,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Princip
 	return a.findPrincipal(ctx, digest)
 }
 
-// Confirm returns an error when the token or the session of p is no longer live, or a static token has other grants now.
+// Confirm returns an error when the token or the session of p is no longer live, or a static token has another secret or other
+// grants now.
 // Principals of other kinds are confirmed.
 func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 	switch p.Kind {
@@ -157,7 +174,7 @@ func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 
 func (a *Authenticator) confirmToken(ctx context.Context, p *Principal) error {
 	for _, static := range *a.static.Load() {
-		if static.ID == p.ID && slices.Equal(static.grants, p.grants) {
+		if static.ID == p.ID && slices.Equal(static.basis, p.basis) && slices.Equal(static.grants, p.grants) {
 			return nil
 		}
 	}
@@ -312,6 +329,14 @@ func (a *Authenticator) keepEntry(digest credentialDigest, c *cachedCredential) 
 // readEntry reads the credential into c.
 func (a *Authenticator) readEntry(ctx context.Context, class readClass, digest credentialDigest, c *cachedCredential, read readFunc) {
 	defer close(c.read)
+	if class != classLive {
+		leave, err := a.lookups.Enter(ctx)
+		if err != nil {
+			c.err = err
+			return
+		}
+		defer leave()
+	}
 	select {
 	case a.reads[class] <- struct{}{}:
 		defer func() { <-a.reads[class] }()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -266,8 +267,8 @@ func TestMadeUpTokensDelayNoOthers(t *testing.T) {
 		}
 
 		store.slow = time.Second
-		flood, end := context.WithCancel(t.Context())
-		doubtful := context.WithValue(flood, doubtfulKey{}, true)
+		flood, end := context.WithCancel(fromAddress(t.Context(), "192.0.2.9:1000"))
+		doubtful := context.WithValue(fromAddress(flood, "192.0.2.10:1000"), doubtfulKey{}, true)
 		var all sync.WaitGroup
 		defer all.Wait()
 		defer end()
@@ -306,6 +307,197 @@ func TestMadeUpTokensDelayNoOthers(t *testing.T) {
 			t.Errorf("a new token waits %v: %v", time.Since(begin), err)
 		}
 	})
+}
+
+// fromAddress returns ctx of a call from an address.
+func fromAddress(ctx context.Context, remote string) context.Context {
+	return access.WithCaller(ctx, access.Caller{Remote: remote})
+}
+
+// TestLookupsOfOneAddressDelayNoOthers: 10,000 made-up tokens at once, before any of them is refused, delay a new token of another
+// address by one read at most. Those that would wait behind 1,000 others are refused at once with a kind that clients repeat, and a
+// token that was live before passes from the same address.
+func TestLookupsOfOneAddressDelayNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		seen := access.NewAuthenticator(store)
+		if _, err := seen.Authenticate(fromAddress(t.Context(), "192.0.2.9:1000"), text); err != nil {
+			t.Fatal(err)
+		}
+		store.slow = time.Millisecond
+		unseen := access.NewAuthenticator(store)
+		for _, a := range []*access.Authenticator{seen, unseen} {
+			var all sync.WaitGroup
+			var waited, refused atomic.Int64
+			begin := time.Now()
+			for i := range 10_000 {
+				all.Go(func() {
+					_, err := a.Authenticate(fromAddress(t.Context(), fmt.Sprint("192.0.2.9:", 1000+i)), access.NewSecret().Reveal())
+					switch {
+					case errors.Is(err, queue.ErrUnauthenticated):
+						waited.Add(1)
+					case errors.Is(err, access.ErrLookups) && queue.KindOf(err) == queue.KindUnavailable && time.Since(begin) == 0:
+						refused.Add(1)
+					default:
+						t.Errorf("a made-up token gets %v after %v", err, time.Since(begin))
+					}
+				})
+			}
+			synctest.Wait()
+			from := "192.0.2.8:1000"
+			if a == seen {
+				from = "192.0.2.9:1000"
+			}
+			if _, err := a.Authenticate(fromAddress(t.Context(), from), text); err != nil || time.Since(begin) > 2*store.slow {
+				t.Errorf("a valid token waits %v: %v", time.Since(begin), err)
+			}
+			all.Wait()
+			if waited.Load() != 1000 || refused.Load() != 9000 {
+				t.Errorf("%d made-up tokens were looked up and %d were not, want 1000 and 9000", waited.Load(), refused.Load())
+			}
+		}
+	})
+}
+
+// TestNewTokensOfOneAddressPass: 500 workers behind one address start with a token each, at once, at a server that has seen none.
+func TestNewTokensOfOneAddressPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &manyTokens{slow: time.Millisecond}
+		a := access.NewAuthenticator(store)
+		var all sync.WaitGroup
+		for range 500 {
+			all.Go(func() {
+				if _, err := a.Authenticate(fromAddress(t.Context(), "192.0.2.9:1000"), access.NewSecret().Reveal()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// manyTokens is a store in which each token is live.
+type manyTokens struct {
+	fakeTokens
+	slow time.Duration
+}
+
+func (m *manyTokens) FindToken(_ context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	time.Sleep(m.slow)
+	return access.Token{ID: fmt.Sprintf("%x", digest[:4]), Now: time.Now()}, nil
+}
+
+// TestEndOfASessionForgetsItAlone: a sign-out ends the trust in the session, also in a read of it under way, and causes no read of
+// another credential.
+func TestEndOfASessionForgetsItAlone(t *testing.T) {
+	store, text := newFakeTokens(t)
+	sessions := &fakeSessions{live: map[[sha256.Size]byte]string{}, ended: map[string]bool{}}
+	a := access.NewAuthenticator(store)
+	a.AcceptSessions(sessions, &access.Mapping{})
+	open := func() (string, *access.Principal) {
+		t.Helper()
+		secret := access.NewSessionSecret()
+		sessions.live[secret.Digest()] = secret.ID()
+		p, err := a.AuthenticateSession(t.Context(), secret.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret.Reveal(), p
+	}
+	first, one := open()
+	second, _ := open()
+	if _, err := a.Authenticate(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	tokenReads, sessionReads := store.finds.Load(), sessions.finds
+
+	sessions.ended[one.ID] = true
+	a.ForgetSession(one.ID)
+	if _, err := a.AuthenticateSession(t.Context(), first); !errors.Is(err, queue.ErrUnauthenticated) {
+		t.Errorf("the ended session: %v", err)
+	}
+	if _, err := a.AuthenticateSession(t.Context(), second); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Authenticate(t.Context(), text); err != nil {
+		t.Error(err)
+	}
+	if n := store.finds.Load() - tokenReads; n != 0 || sessions.finds-sessionReads != 1 {
+		t.Errorf("a sign-out causes %d reads of tokens and %d of sessions, want 0 and 1", n, sessions.finds-sessionReads)
+	}
+
+	// The first read of a session is under way while it ends.
+	secret := access.NewSessionSecret()
+	sessions.live[secret.Digest()] = secret.ID()
+	sessions.during = func() {
+		sessions.during = nil
+		sessions.ended[secret.ID()] = true
+		a.ForgetSession(secret.ID())
+	}
+	_, _ = a.AuthenticateSession(t.Context(), secret.Reveal())
+	if _, err := a.AuthenticateSession(t.Context(), secret.Reveal()); !errors.Is(err, queue.ErrUnauthenticated) {
+		t.Errorf("a session that ended during its first read: %v", err)
+	}
+}
+
+// fakeSessions is a store of sessions for one goroutine that counts its reads.
+type fakeSessions struct {
+	access.SessionStore
+	live   map[[sha256.Size]byte]string
+	ended  map[string]bool
+	finds  int
+	during func() // called behind the next read, before its answer
+}
+
+func (f *fakeSessions) FindSession(_ context.Context, digest [sha256.Size]byte) (access.Session, error) {
+	f.finds++
+	now := time.Now()
+	s := access.Session{
+		ID: f.live[digest], Opener: access.Opener{PrincipalID: "ann", Kind: access.KindToken}, TokenStored: true,
+		ExpiresAt: now.Add(time.Hour), UsedAt: now, Idle: time.Hour, Now: now,
+	}
+	if f.ended[s.ID] {
+		s.EndedAt = now
+	}
+	if f.during != nil {
+		f.during()
+	}
+	return s, nil
+}
+
+func (f *fakeSessions) TouchSession(context.Context, string) error { return nil }
+
+// TestAReplacedStaticTokenEnds: another secret under the same id, with the same grants, ends the requests and the sessions that rest
+// on the former one.
+func TestAReplacedStaticTokenEnds(t *testing.T) {
+	store, _ := newFakeTokens(t)
+	a := access.NewAuthenticator(store)
+	grants := mustGrants(t, "system@*")
+	former := access.NewSecret()
+	next, err := access.ParseStaticSecret(former.Reveal()[:13] + access.NewSecret().Reveal()[13:])
+	if err != nil || next.ID() != former.ID() || next == former {
+		t.Fatal(next, err)
+	}
+
+	a.AcceptStatic(access.StaticToken{Secret: former, Grants: grants})
+	p, err := a.Authenticate(t.Context(), former.Reveal())
+	if err != nil || a.Confirm(t.Context(), p) != nil {
+		t.Fatal(err)
+	}
+	a.AcceptStatic(access.StaticToken{Secret: former, Grants: grants}) // read again
+	if err := a.Confirm(t.Context(), p); err != nil {
+		t.Errorf("after the same token was read again: %v", err)
+	}
+	a.AcceptStatic(access.StaticToken{Secret: next, Grants: grants})
+	if err := a.Confirm(t.Context(), p); !errors.Is(err, queue.ErrUnauthenticated) {
+		t.Errorf("a request by the former secret: %v", err)
+	}
+	if _, err := a.Authenticate(t.Context(), former.Reveal()); !errors.Is(err, queue.ErrUnauthenticated) {
+		t.Errorf("the former secret: %v", err)
+	}
+	if _, err := a.Authenticate(t.Context(), next.Reveal()); err != nil {
+		t.Errorf("the next secret: %v", err)
+	}
 }
 
 // TestRevocationDuringARead: a read that began before a change of tokens is not trusted after it.
@@ -362,7 +554,8 @@ func (s *slowCodes) RedeemCode(context.Context, access.Redemption) (access.Sessi
 	return access.Session{}, access.NoSession("")
 }
 
-// TestMadeUpCodesLeaveConnections: a flood of made-up codes has two reads of the store at one time.
+// TestMadeUpCodesLeaveConnections: a flood of made-up codes has two reads of the store at one time, and one of another address waits
+// for none of them.
 func TestMadeUpCodesLeaveConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &slowCodes{}
@@ -375,9 +568,15 @@ func TestMadeUpCodesLeaveConnections(t *testing.T) {
 				}
 			})
 		}
-		all.Wait()
+		synctest.Wait()
 		if most := store.most.Load(); most != 2 {
 			t.Errorf("%d reads at one time, want 2", most)
 		}
+		begin := time.Now()
+		_, err := keeper.OpenSession(fromAddress(t.Context(), "192.0.2.8:1000"), access.SignIn{Code: access.NewCode().Reveal()})
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("a code of another address takes %v: %v", took, err)
+		}
+		all.Wait()
 	})
 }

@@ -9,3 +9,6 @@ func (a *JWTAuthenticator) Known() int {
 
 // NewCode returns a made-up one-time code.
 func NewCode() Secret { return newSecret(codePrefix) }
+
+// NewSessionSecret returns a made-up secret of a session.
+func NewSessionSecret() Secret { return newSecret(sessionPrefix) }

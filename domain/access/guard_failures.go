@@ -6,8 +6,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ListFailures shows errors only to a principal that may read content in the queue. Others see fingerprints, numbers, times
-// and ids.
+// ListFailures shows errors and their fingerprints only to a principal that may read content in the queue. Others see numbers,
+// times and ids.
 func (g *guard) ListFailures(ctx context.Context, name string) (*queue.Failures, error) {
 	s, err := g.scope(ctx, queue.OpListFailures)
 	if err != nil {

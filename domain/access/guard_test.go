@@ -692,6 +692,95 @@ func TestGuardDecides(t *testing.T) {
 	t.Logf("%d cells", cells)
 }
 
+// destinations has the settings of queues, groups and tickers that name a queue into which tasks go. Each other setting that is a
+// text is in settingsWithoutQueue.
+var destinations = map[string]func(meta *queue.QueueMeta, target string){
+	"QueueMeta.DeadLetter": func(meta *queue.QueueMeta, target string) { meta.DeadLetter = &target },
+}
+
+// settingsWithoutQueue are the texts of settings that name no queue, and TickerMeta.Queue, which has rows of its own above.
+var settingsWithoutQueue = []string{
+	"QueueMeta.Name", "QueueMeta.Backoff", "QueueMeta.Order", "QueueMeta.GroupOnFailure", "QueueMeta.NonRetryable",
+	"TickerMeta.Name", "TickerMeta.Queue", "TickerMeta.Timezone", "TickerMeta.Cron", "TickerMeta.Misfire", "TickerMeta.Overlap",
+}
+
+// TestEachDestinationHasARow: a setting that is a text may name a queue, and then needs a row in destinations.
+func TestEachDestinationHasARow(t *testing.T) {
+	for _, meta := range []reflect.Type{reflect.TypeFor[queue.QueueMeta](), reflect.TypeFor[queue.GroupMeta](), reflect.TypeFor[queue.TickerMeta]()} {
+		for _, field := range reflect.VisibleFields(meta) {
+			kind := field.Type
+			for kind.Kind() == reflect.Pointer || kind.Kind() == reflect.Slice {
+				kind = kind.Elem()
+			}
+			name := meta.Name() + "." + field.Name
+			if kind.Kind() == reflect.String && destinations[name] == nil && !slices.Contains(settingsWithoutQueue, name) {
+				t.Errorf("%s is a text and has no row in the tables of this test", name)
+			}
+		}
+	}
+}
+
+// TestGuardDecidesAboutDestinations compares the guard with the plain implementation for each setting with a destination: the right
+// to manage the queue that has the setting, and to create tasks in the destination. Both queues are own, other or unknown ones, and a
+// setting that is taken away needs the first right alone.
+func TestGuardDecidesAboutDestinations(t *testing.T) {
+	rows := readMatrix()
+	calls := map[string]func(ctx context.Context, s queue.Service, name string, meta queue.QueueMeta) error{
+		"CreateQueue": func(ctx context.Context, s queue.Service, name string, meta queue.QueueMeta) error {
+			meta.Name = name
+			_, err := s.CreateQueue(ctx, meta)
+			return err
+		},
+		"RegisterQueue": func(ctx context.Context, s queue.Service, name string, meta queue.QueueMeta) error {
+			meta.Name = name
+			_, err := s.RegisterQueue(ctx, meta)
+			return err
+		},
+		"UpdateQueue": func(ctx context.Context, s queue.Service, name string, meta queue.QueueMeta) error {
+			_, err := s.UpdateQueue(ctx, name, meta)
+			return err
+		},
+		"UpdateQueue with a pause": func(ctx context.Context, s queue.Service, name string, meta queue.QueueMeta) error {
+			meta.Paused = new(true)
+			_, err := s.UpdateQueue(ctx, name, meta)
+			return err
+		},
+	}
+
+	var sets [][]string
+	for _, role := range access.Roles() {
+		forms := []string{"%s@own", "%s@own/mail", "%s@own/mai*", "%s@other", "%s@*/bills"}
+		if role == access.RoleSystem || role == access.RoleMetrics {
+			forms = []string{"%s@*"}
+		}
+		for _, form := range forms {
+			grants := fmt.Sprintf(form, role)
+			sets = append(sets, []string{grants}, []string{grants, "producer@own/bills"}, []string{grants, "admin@other"})
+		}
+	}
+	cells := 0
+	for setting, set := range destinations {
+		for method, call := range calls {
+			for _, grants := range sets {
+				for _, name := range []string{"mail", "bills", "nowhere"} {
+					for _, target := range []string{"mail", "bills", "nowhere", ""} {
+						var meta queue.QueueMeta
+						set(&meta, target)
+						fake := newFakeService()
+						err := call(as(t, "id", grants...), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), name, meta)
+						allowed := needs(rows, grants, "queue.manage", "own", name) && (target == "" || needs(rows, grants, "task.create", "own", target))
+						cells++
+						if allowed != (err == nil) || !allowed && (queue.KindOf(err) != queue.KindDenied || len(*fake.reached) > 0) {
+							t.Errorf("%s: %s of %s with %s %q: %v, reached %v", grants, method, name, setting, target, err, *fake.reached)
+						}
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d cells", cells)
+}
+
 // batches has each operation that takes several names or ids, and returns the errors of the items and that of the call.
 var batches = map[string]func(ctx context.Context, s queue.Service, names []string, ids []int64) (map[int64]error, error){
 	"CreateTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (map[int64]error, error) {
@@ -1110,13 +1199,18 @@ func TestGuardKeepsTextsOfPayloads(t *testing.T) {
 	}
 }
 
-// TestGuardHidesErrorsOfFailures: an observer sees the groups of failures without a byte of an error.
+// TestGuardHidesErrorsOfFailures: an observer sees the groups of failures without a byte of an error, and without the fingerprint by
+// which it could confirm a guess of the text: the rules of fingerprints are public.
 func TestGuardHidesErrorsOfFailures(t *testing.T) {
+	guess := queue.FingerprintOf(content()).ID
 	for grant, want := range map[string]bool{"observer@own": false, "viewer@own/mail": true, "operator@own": true} {
 		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
 		f, err := guard.ListFailures(as(t, "id", grant), "mail")
 		if err != nil || f.Examined != 1 || strings.Contains(fmt.Sprintf("%+v %s", f, f.Groups[0].Sample.Error), secret) != want {
 			t.Errorf("%s: got %+v, %v", grant, f, err)
+		}
+		if strings.Contains(fmt.Sprintf("%+v", f), guess) != want {
+			t.Errorf("%s: the guess of an error is confirmed %v, want %v: %+v", grant, !want, want, f)
 		}
 	}
 }

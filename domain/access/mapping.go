@@ -79,6 +79,12 @@ func (i Issuer) Faults() []error {
 	return faults
 }
 
+// Digest returns a digest of what the trust in i rests on: its URL, the audience, and the certificates and the place by which its
+// keys come. certificates is the content of CAFile.
+func (i Issuer) Digest(certificates string) string {
+	return "issuer " + digestText(fmt.Sprintf("%q", []string{i.URL, i.Audience, i.KeysURL, i.CAFile, certificates}))
+}
+
 // firstFault returns the first of faults; nil without any.
 func firstFault(faults []error) error {
 	if len(faults) == 0 {
@@ -120,7 +126,7 @@ type Proof struct {
 	Subject string
 	// Name is for people; "" = Subject.
 	Name string
-	// Authority is the [AuthorityDigest] of a certificate; "" for a JWT.
+	// Authority is the [AuthorityDigest] of a certificate, or the [Issuer.Digest] of a JWT.
 	Authority string
 	// Claims has the texts of each claim of a JWT.
 	Claims map[string][]string
@@ -227,7 +233,7 @@ type mappedRule struct {
 	digest string
 }
 
-// Replace makes rules the rules from now on, and authorities those of certificates, by their [AuthorityDigest]. The principals
+// Replace makes rules the rules from now on, and authorities those of certificates and JWTs, by their digests. The principals
 // of the former rules are no longer confirmed, so their open streams end and their next calls get the new rights. Sessions that
 // a former rule or authority gave rights are refused.
 func (m *Mapping) Replace(rules []Rule, authorities ...string) {

@@ -68,8 +68,8 @@ type Opener struct {
 	// Issuer and Subject identify the owner of a JWT; "" for other kinds.
 	Issuer  string
 	Subject string
-	// Basis has a digest for each rule that gave a grant, and one for the authority of a certificate. While a server has not
-	// all of them, it refuses the session. It is empty for a token.
+	// Basis has a digest for each rule that gave a grant, and one for the authority of a certificate or a JWT; or one for a
+	// token of a file. While a server has not all of them, it refuses the session. It is empty for a token of the store.
 	Basis []string
 }
 

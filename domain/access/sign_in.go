@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,8 @@ type SessionSettings struct {
 	// Life and Idle are those of new sessions; 0 = the defaults.
 	Life time.Duration
 	Idle time.Duration
-	// Ended is called after the end of a session, so that caches are emptied; nil = no call.
-	Ended func()
+	// Ended is called with the id of a session after its end, so that caches forget it; nil = no call.
+	Ended func(id string)
 	// Audit records each sign-in, sign-out and refusal; nil = none.
 	Audit *AuditRecorder
 }
@@ -68,11 +69,12 @@ type SessionSettings struct {
 type SessionKeeper struct {
 	SessionSettings
 
+	lookups Lookups       // of codes
 	redeems chan struct{} // one element for each read of a code under way
 }
 
 // maxRedeems bounds the reads of codes at one time, so that a flood of made-up ones leaves the connections to the database free.
-const maxRedeems = 2
+const maxRedeems = lookupsAtOnce + 1
 
 var _ Sessions = (*SessionKeeper)(nil)
 
@@ -84,7 +86,7 @@ func NewSessionKeeper(s SessionSettings) *SessionKeeper {
 	if s.Idle == 0 {
 		s.Idle = min(DefaultSessionIdle, s.Life)
 	}
-	return &SessionKeeper{s, make(chan struct{}, maxRedeems)}
+	return &SessionKeeper{SessionSettings: s, redeems: make(chan struct{}, maxRedeems)}
 }
 
 // CreateCode makes a code, and records it.
@@ -193,6 +195,11 @@ func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSess
 		return OpenedSession{}, badCode
 	}
 
+	leave, err := k.lookups.Enter(ctx)
+	if err != nil {
+		return OpenedSession{}, err
+	}
+	defer leave()
 	select {
 	case k.redeems <- struct{}{}:
 		defer func() { <-k.redeems }()
@@ -274,7 +281,7 @@ func checkSessionID(id string) error {
 func (k *SessionKeeper) end(ctx context.Context, id string) (Session, error) {
 	s, err := k.Store.EndSession(ctx, id)
 	if err == nil && k.Ended != nil {
-		k.Ended()
+		k.Ended(id)
 	}
 	return s, err
 }
@@ -388,17 +395,21 @@ func endOfSession(s Session) error {
 	return fmt.Errorf("session %s was idle for too long", s.ID)
 }
 
-// checkBasis refuses a session with rights from settings that this server no longer has: from rules and authorities, or from a
+// ErrBasis is in the chain of causes of a refused session that rests on settings which this server does not have. Such a session
+// is not at its end: another server may have read the settings already, and they may come back.
+var ErrBasis = errors.New("the settings of this server do not have what the session rests on")
+
+// checkBasis refuses a session with rights from settings that this server does not have: from rules and authorities, or from a
 // token of a file.
 func (a *Authenticator) checkBasis(s Session) error {
 	switch {
 	case (s.Kind == KindJWT || s.Kind == KindCertificate) && !a.rules.has(s.Basis):
-		return refuseSession(fmt.Errorf("session %s has rights of a rule or an authority that has changed or is gone", s.ID))
+		return refuseSession(fmt.Errorf("session %s has rights of a rule or an authority that has changed or is gone: %w", s.ID, ErrBasis))
 	case s.Kind != KindToken || s.TokenStored:
 		return nil
 	}
 	for _, p := range *a.static.Load() {
-		if p.ID != s.PrincipalID {
+		if p.ID != s.PrincipalID || !slices.Equal(p.basis, s.Basis) {
 			continue
 		}
 		// A token that has lost a right since must not keep it through an older session.
@@ -406,7 +417,7 @@ func (a *Authenticator) checkBasis(s Session) error {
 			return nil
 		}
 	}
-	return refuseSession(fmt.Errorf("session %s was opened by a token that no file has with these rights", s.ID))
+	return refuseSession(fmt.Errorf("session %s was opened by a token that no file has with these rights: %w", s.ID, ErrBasis))
 }
 
 // confirmSession returns an error when the session with id is no longer live. It does not count as a use.

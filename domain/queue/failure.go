@@ -135,8 +135,9 @@ func (g *FailureGrouper) Groups() *Failures {
 		g.out.Groups = append(g.out.Groups, *group)
 	}
 	slices.SortFunc(g.out.Groups, func(a, b FailureGroup) int {
-		// The id is the last key, so that equal calls list equal groups in one order.
-		return cmp.Or(cmp.Compare(b.Count, a.Count), b.LastAt.Compare(a.LastAt), cmp.Compare(a.ID, b.ID))
+		// The sample's task is the last key, so that equal calls list equal groups in one order. An order by the id, which is a hash
+		// of the error, would let an observer confirm a guess of the text.
+		return cmp.Or(cmp.Compare(b.Count, a.Count), b.LastAt.Compare(a.LastAt), cmp.Compare(b.Sample.Task, a.Sample.Task))
 	})
 
 	g.out.Count = int64(len(g.out.Groups))
@@ -154,14 +155,14 @@ func (f *Failures) Bytes() int {
 	return n
 }
 
-// WithoutErrors returns f without the texts of errors, for callers that may not read them. Fingerprints and ids stay.
+// WithoutErrors returns f without the texts of errors, for callers that may not read them. Fingerprints go too: they are hashes,
+// with which a reader could confirm a guess of the text. Numbers, times and ids stay.
 func (f *Failures) WithoutErrors() *Failures {
 	bare := *f
 	bare.Groups = slices.Clone(f.Groups)
 	for i := range bare.Groups {
 		g := &bare.Groups[i]
-		g.Kind = ""
-		g.Message = ""
+		g.Fingerprint = Fingerprint{}
 		g.Sample.Error = nil
 	}
 	return &bare

@@ -35,11 +35,30 @@ func TestFailureGrouper(t *testing.T) {
 	}
 
 	bare := got.WithoutErrors()
-	if text := fmt.Sprintf("%+v", bare); strings.Contains(text, "route") || strings.Contains(text, "unknown") || bare.Groups[0].ID != first.ID {
+	if text := fmt.Sprintf("%+v", bare); strings.Contains(text, "route") || strings.Contains(text, "unknown") || strings.Contains(text, first.ID) || bare.Groups[0].Count != first.Count {
 		t.Errorf("an observer gets %s", text)
 	}
 	if got.Groups[0].Message == "" {
 		t.Error("the answer of others changed")
+	}
+}
+
+// TestOrderOfFailuresShowsNoFingerprint: groups of one size and time stand in the order of their tasks. The order of their hashes would
+// confirm guesses of their errors.
+func TestOrderOfFailuresShowsNoFingerprint(t *testing.T) {
+	g := queue.NewFailureGrouper("default", "mail")
+	at := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
+	var want []int64
+	for id := int64(20); id > 0; id-- {
+		g.Add(queue.Failure{Task: id, At: at, Error: queue.ErrorJSON(string(rune('a' + id)))})
+		want = append(want, id)
+	}
+	var got []int64
+	for _, group := range g.Groups().Groups {
+		got = append(got, group.Sample.Task)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the groups stand in the order %v, want %v", got, want)
 	}
 }
 

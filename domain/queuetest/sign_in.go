@@ -50,6 +50,9 @@ func TestSignIn(t *testing.T, open func(t *testing.T) SessionStore) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newSignIn(open(t))) })
 	}
+	t.Run("authenticator", func(t *testing.T) {
+		TestAuthenticator(t, func(t *testing.T) Authenticator { return sessionAuthenticatorOf(open(t)) })
+	})
 }
 
 // newSignIn returns the sign-in of one more server over the store.
@@ -57,7 +60,7 @@ func newSignIn(store SessionStore) *signIn {
 	s := &signIn{SessionStore: store, auth: access.NewAuthenticator(store.Tokens), rules: &access.Mapping{}, audit: &entries{}}
 	s.auth.AcceptSessions(store.SessionStore, s.rules)
 	s.keep = access.NewSessionKeeper(access.SessionSettings{
-		Store: store.SessionStore, Authenticate: s.auth.Authenticate, Ended: s.auth.Forget,
+		Store: store.SessionStore, Authenticate: s.auth.Authenticate, Ended: s.auth.ForgetSession,
 		Audit: access.NewAuditRecorder(access.AuditSettings{Log: s.audit}),
 	})
 	return s
@@ -163,6 +166,18 @@ func testSignInByStaticToken(t *testing.T, s *signIn) {
 	if !s.proves(t, opened) {
 		t.Error("the session of a token with more rights does not pass")
 	}
+	replaced, err := access.ParseStaticSecret(static.Secret.Reveal()[:13] + access.NewSecret().Reveal()[13:])
+	if err != nil || replaced.ID() != static.Secret.ID() {
+		t.Fatal(replaced, err)
+	}
+	s.auth.AcceptStatic(access.StaticToken{Secret: replaced, Grants: static.Grants})
+	if s.proves(t, opened) {
+		t.Error("the session of a token with another secret under its id passes")
+	}
+	s.auth.AcceptStatic(static)
+	if !s.proves(t, opened) {
+		t.Error("the session of the token that is back does not pass")
+	}
 	s.auth.AcceptStatic()
 	if s.proves(t, opened) {
 		t.Error("the session of a removed token passes")
@@ -262,13 +277,21 @@ func ruleOfGroup(group string, role access.Role) access.Rule {
 	return access.Rule{Issuer: "https://id.example", Claim: "groups", Is: group, Grants: []access.Grant{{Role: role, Namespace: "billing"}}}
 }
 
+// issuerOfSessions returns the digest of an issuer.
+func issuerOfSessions(audience, certificates string) string {
+	return access.Issuer{URL: "https://id.example", Audience: audience, CAFile: "ca.crt"}.Digest(certificates)
+}
+
 func testSessionBasis(t *testing.T, s *signIn) {
 	const authority = "authority of clients"
+	issuer := issuerOfSessions("pgqueue", "")
 	certificates := access.Rule{Certificate: "billing.example", Grants: []access.Grant{{Role: access.RoleProducer, Namespace: "billing"}}}
 	groups := []access.Rule{ruleOfGroup("dev", access.RoleViewer), ruleOfGroup("sre", access.RoleOperator), certificates}
-	s.rules.Replace(groups, authority)
+	s.rules.Replace(groups, authority, issuer)
 	proofs := map[string]access.Proof{
-		"a JWT": {Kind: access.KindJWT, Issuer: "https://id.example", Subject: "ann", Claims: map[string][]string{"groups": {"dev", "sre"}}},
+		"a JWT": {
+			Kind: access.KindJWT, Issuer: "https://id.example", Subject: "ann", Authority: issuer, Claims: map[string][]string{"groups": {"dev", "sre"}},
+		},
 		"a certificate": {
 			Kind: access.KindCertificate, Subject: "billing.example", Authority: authority, Expires: time.Now().Add(time.Hour),
 		},
@@ -303,13 +326,16 @@ func testSessionBasis(t *testing.T, s *signIn) {
 		authorities       []string
 		jwt, certificates bool
 	}{
-		{"another rule and another authority", more, []string{authority, "another"}, true, true},
-		{"the other order of the rules", []access.Rule{groups[2], groups[1], groups[0]}, []string{authority}, true, true},
-		{"one rule of two is gone", groups[1:], []string{authority}, false, true},
-		{"a rule gives less", []access.Rule{groups[0], ruleOfGroup("sre", access.RoleObserver), certificates}, []string{authority}, false, true},
-		{"a rule gives its grants to others", []access.Rule{groups[0], ruleOfGroup("root", access.RoleOperator), certificates}, []string{authority}, false, true},
-		{"the authority is gone", groups, []string{"another"}, true, false},
-		{"no rule", nil, []string{authority}, false, false},
+		{"another rule and another authority", more, []string{authority, "another", issuer}, true, true},
+		{"the other order of the rules", []access.Rule{groups[2], groups[1], groups[0]}, []string{issuer, authority}, true, true},
+		{"one rule of two is gone", groups[1:], []string{authority, issuer}, false, true},
+		{"a rule gives less", []access.Rule{groups[0], ruleOfGroup("sre", access.RoleObserver), certificates}, []string{authority, issuer}, false, true},
+		{"a rule gives its grants to others", []access.Rule{groups[0], ruleOfGroup("root", access.RoleOperator), certificates}, []string{authority, issuer}, false, true},
+		{"the authority is gone", groups, []string{"another", issuer}, true, false},
+		{"the issuer has another audience", groups, []string{authority, issuerOfSessions("other", "")}, false, true},
+		{"the certificates of the issuer are others", groups, []string{authority, issuerOfSessions("pgqueue", "other")}, false, true},
+		{"the issuer is gone", groups, []string{authority}, false, true},
+		{"no rule", nil, []string{authority, issuer}, false, false},
 	} {
 		s.rules.Replace(c.rules, c.authorities...)
 		for name, want := range map[string]bool{"a JWT": c.jwt, "a certificate": c.certificates} {

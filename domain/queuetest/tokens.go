@@ -38,6 +38,9 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
+	t.Run("authenticator", func(t *testing.T) {
+		TestAuthenticator(t, func(t *testing.T) Authenticator { return authenticatorOf(open(t)) })
+	})
 }
 
 // testTokenWatch runs the listener of a store that has one, because it brings the reports.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -118,8 +117,10 @@ func (c Credentials) serveSession(w http.ResponseWriter, r *http.Request, sessio
 	p, fault := c.Session(r.Context(), session)
 	if fault != nil {
 		if queue.KindOf(fault) == queue.KindUnauthenticated {
-			// The browser would send it with each request, and could not get to a sign-in.
-			c.Cookie.Clear(w, r)
+			// A session that rests on settings passes again with them, and at a server that has them.
+			if !errors.Is(fault, access.ErrBasis) {
+				c.Cookie.Clear(w, r)
+			}
 			c.Audit.Record(r.Context(), access.AuditEntry{PrincipalID: access.SessionID(session), PrincipalKind: access.KindSession}, fault)
 		}
 		c.refuseCredential(w, r, "Cookie", fault)
@@ -154,10 +155,12 @@ func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, he
 
 	if reason.Kind != queue.KindUnauthenticated {
 		// The store or the issuer of a JWT does not answer: the token may be valid, so the client repeats the request.
+		status, msg := http.StatusServiceUnavailable, "must be checked, but the check gets no answer now; repeat the request"
+		if errors.Is(fault, access.ErrLookups) {
+			status, msg = http.StatusTooManyRequests, reason.Msg
+		}
 		w.Header().Set("Retry-After", "1")
-		c.Refuse(w, r, http.StatusServiceUnavailable, &queue.Error{
-			Kind: queue.KindUnavailable, Field: header, Msg: "must be checked, but the check gets no answer now; repeat the request", Err: reason,
-		})
+		c.Refuse(w, r, status, &queue.Error{Kind: queue.KindUnavailable, Field: header, Msg: msg, Err: reason})
 		return
 	}
 
@@ -231,7 +234,7 @@ func (l *Refusals) Count(remote, kind string, now time.Time) (wait time.Duration
 		l.counts = map[refusalSource]int{}
 	}
 
-	from := refusalSource{networkOf(remote), kind}
+	from := refusalSource{access.NetworkOf(remote), kind}
 	l.counts[from]++
 	return time.Minute - now.Sub(l.start), l.counts[from] > refusedPerMinute
 }
@@ -243,31 +246,11 @@ func (l *Refusals) Exceeds(remote string, now time.Time) bool {
 	if now.Sub(l.start) >= time.Minute {
 		return false
 	}
-	network := networkOf(remote)
+	network := access.NetworkOf(remote)
 	for _, kind := range []string{"Authorization", "Cookie", RefusedSignIn} {
 		if l.counts[refusalSource{network, kind}] > refusedPerMinute {
 			return true
 		}
 	}
 	return false
-}
-
-// networkOf returns the address of a connection without its port, for IPv6 its /64: a network that one owner usually has.
-func networkOf(remote string) netip.Prefix {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Prefix{} // as of a test; all of these share one count
-	}
-
-	addr = addr.Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	network, _ := addr.Prefix(bits) // the number of bits fits the address
-	return network
 }

@@ -104,16 +104,19 @@ func (l Login) Callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	// An exchange that failed counts too: each made-up code causes a request to the provider.
+	if l.Refusals != nil && queue.KindOf(err) != queue.KindCanceled {
+		if wait, exceeded := l.Refusals.Count(r.RemoteAddr, RefusedSignIn, time.Now()); exceeded {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+			answerPlainly(w, http.StatusTooManyRequests, TooManyRefusals("sign-in"))
+			return
+		}
+	}
+
 	status := http.StatusInternalServerError
 	switch queue.KindOf(err) {
 	case queue.KindUnauthenticated:
 		status = http.StatusUnauthorized
-		if l.Refusals != nil {
-			if wait, exceeded := l.Refusals.Count(r.RemoteAddr, RefusedSignIn, time.Now()); exceeded {
-				status, err = http.StatusTooManyRequests, TooManyRefusals("sign-in")
-				w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
-			}
-		}
 	case queue.KindDenied:
 		status = http.StatusForbidden
 	case queue.KindInvalid:

@@ -86,6 +86,7 @@ type accessControl struct {
 	sessions *access.SessionKeeper
 	cookie   httpaccess.Cookie
 	login    *httpaccess.Login // nil without an identity provider
+	flow     *oidc.CodeFlow    // that of login
 	refusals httpaccess.Refusals
 
 	changed chan struct{} // holds one item after a change of tokens by any server
@@ -264,7 +265,7 @@ func (s *Server) readRules(g *accessControl) error {
 	isRead := false // an empty file at the start differs from one that was not read
 	return s.files.add(accessFileField, s.cfg.AccessFile, func() (bool, error) {
 		content, err := s.cfg.readAccessFile()
-		if err != nil || isRead && content == present {
+		if err != nil || isRead && content == present && !g.proofs.HasNewCertificates() {
 			return false, err
 		}
 		file, err := checkAccessFile(content)
@@ -281,12 +282,15 @@ func (s *Server) readRules(g *accessControl) error {
 	})
 }
 
-// replaceRules makes rules and the present authorities of certificates the ones of principals.
+// replaceRules makes rules and the present authorities, of certificates and of JWTs, the ones of principals.
 func (s *Server) replaceRules(g *accessControl, rules []access.Rule) {
-	var authorities []string
+	authorities := g.proofs.Digests()
+	if g.flow != nil {
+		authorities = append(authorities, g.flow.Digests()...)
+	}
 	if s.tls != nil {
 		if clients := s.tls.clients.Load(); clients != nil {
-			authorities = clients.digests
+			authorities = append(authorities, clients.digests...)
 		}
 	}
 	g.rules = rules
@@ -478,6 +482,7 @@ func (s *Server) startAudit(store queue.Store) {
 		return
 	}
 	s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed, Refused: s.tel.AccessRefused})
+	s.files.audit = s.audit
 	s.prependStep("write the counts of the audit", func(ctx context.Context) error {
 		s.audit.Close(ctx)
 		return nil

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
+	"github.com/pgqueue/pgqueue/domain/access"
 )
 
 // TestSessionsLoseTheirRules: a session of a JWT ends with the rule that gave it its rights, as do its open stream and its
@@ -121,4 +123,83 @@ func TestSessionsLoseTheirAuthority(t *testing.T) {
 	check("with an authority more", http.StatusOK)
 	replaceFile(t, cfg.TLSClientCAFile, newAuthority(t).pem())
 	check("without its authority", http.StatusUnauthorized)
+}
+
+// TestSessionsLoseTheirIssuer: a session of a JWT ends with a change of what the trust in its issuer rests on: audience, place of the
+// keys, certificates, also inside of their file. It passes again when that is back, so its cookie stays in the browser.
+func TestSessionsLoseTheirIssuer(t *testing.T) {
+	issuer := oidctest.StartTLS(t, "localhost")
+	issuer.SetURL("https://localhost" + issuer.Addr()[strings.LastIndexByte(issuer.Addr(), ':'):])
+	certificates, err := os.ReadFile(issuer.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := writeFile(t, string(certificates))
+	contentOf := func(settings string) string {
+		return fmt.Sprintf("issuers: [{issuer: %[1]q, %s}]\nrules: [{issuer: %[1]q, claim: groups, is: sre, grant: [admin@*]}]\n", issuer.URL(), settings)
+	}
+	first := contentOf(fmt.Sprintf("audience: pgqueue, ca_file: %q", ca))
+	cfg, _ := auditedConfig(io.Discard, access.NewSecret())
+	cfg.AccessFile = writeFile(t, first)
+	s := start(t, cfg)
+	claims := issuer.Claims("pgqueue", "ann")
+	claims["groups"] = []string{"sre"}
+	p := &page{T: t, url: s.URL()}
+	p.signIn(issuer.Mint(claims))
+
+	check := func(when string, want int) {
+		t.Helper()
+		s.Reload(t.Context())
+		if a := p.ask("GET", "/api/whoami", ""); a.StatusCode != want || len(a.Cookies()) != 0 {
+			t.Errorf("%s the session gets %d %s, and the cookies %v; want %d and none", when, a.StatusCode, a.text, a.Cookies(), want)
+		}
+	}
+	check("at first", http.StatusOK)
+	for when, content := range map[string]string{
+		"with another audience":              contentOf(fmt.Sprintf("audience: other, ca_file: %q", ca)),
+		"with another place of the keys":     contentOf(fmt.Sprintf("audience: pgqueue, ca_file: %q, keys_url: %q", ca, issuer.URL()+"/other")),
+		"without the file of certificates":   contentOf("audience: pgqueue"),
+		"with another file of certificates":  contentOf(fmt.Sprintf("audience: pgqueue, ca_file: %q", writeFile(t, newAuthority(t).pem()))),
+		"without the issuer and its rules":   "rules: []",
+		"with the rules of the other issuer": strings.ReplaceAll(first, issuer.URL(), "https://id.example.com"),
+	} {
+		replaceFile(t, cfg.AccessFile, content)
+		check(when, http.StatusUnauthorized)
+		replaceFile(t, cfg.AccessFile, first)
+		check("after the time "+when, http.StatusOK)
+	}
+
+	replaceFile(t, ca, newAuthority(t).pem())
+	check("with other certificates in the file", http.StatusUnauthorized)
+	replaceFile(t, ca, string(certificates))
+	check("with its certificates", http.StatusOK)
+	replaceFile(t, ca, "x")
+	check("with a file of another form, so that the former settings stay in use", http.StatusOK)
+}
+
+// TestStaleSettingsKeepCookies: a server that could not read the access file of the others refuses their sessions for now, and leaves
+// them in the browsers.
+func TestStaleSettingsKeepCookies(t *testing.T) {
+	issuer := oidctest.Start(t)
+	s, _, file := startWithIssuer(t, issuer, io.Discard)
+	claims := issuer.Claims("pgqueue", "ann")
+	claims["groups"] = []string{"sre"}
+	p := &page{T: t, url: s.URL()}
+	p.signIn(issuer.Mint(claims))
+
+	// The state of a server that has read none of the rules, and cannot read them now.
+	content := accessFileOf(issuer, "worker@default/mail*")
+	replaceFile(t, file, content[:strings.LastIndex(content, "  - ")])
+	s.Reload(t.Context())
+	replaceFile(t, file, "rules: [")
+	s.Reload(t.Context())
+	if s.files.check(t.Context()) == nil {
+		t.Fatal("the file is not refused")
+	}
+	if a := p.want(http.StatusUnauthorized, "GET", "/api/whoami", ""); len(a.Cookies()) != 0 {
+		t.Errorf("the refusal sets %v", a.Cookies())
+	}
+	replaceFile(t, file, content)
+	s.Reload(t.Context())
+	p.want(http.StatusOK, "GET", "/api/whoami", "")
 }

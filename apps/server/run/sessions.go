@@ -24,7 +24,7 @@ func (s *Server) startSessions(g *accessControl, store access.SessionStore) erro
 	g.cookie = httpaccess.Cookie{PublicURL: public}
 	g.auth.AcceptSessions(store, &g.mapping)
 	g.sessions = access.NewSessionKeeper(access.SessionSettings{
-		Store: store, Authenticate: g.authenticate, Life: s.cfg.SessionLife, Idle: s.cfg.SessionIdle, Ended: g.auth.Forget, Audit: s.audit,
+		Store: store, Authenticate: g.authenticate, Life: s.cfg.SessionLife, Idle: s.cfg.SessionIdle, Ended: g.auth.ForgetSession, Audit: s.audit,
 	})
 	return nil
 }
@@ -58,6 +58,8 @@ func (s *Server) startLogin(g *accessControl) error {
 		flow.Close()
 		return nil
 	})
+	g.flow = flow
+	s.replaceRules(g, g.rules)
 
 	g.login = &httpaccess.Login{
 		Begin: flow.Begin, Finish: flow.Finish, Issuer: s.cfg.OIDCIssuer, Home: cleanPath(s.cfg.UIPath), Cookie: g.cookie, Refusals: &g.refusals,

@@ -261,6 +261,58 @@ func TestSignInsAreLimited(t *testing.T) {
 	p.want(http.StatusRequestEntityTooLarge, "POST", "/api/session", `{"token":"`+strings.Repeat("x", 17<<10)+`"}`)
 }
 
+// TestEachFailedSignInCounts: sign-ins that fail in other ways than by a wrong token count for the limit of their address, and one
+// with a valid token passes all the same.
+func TestEachFailedSignInCounts(t *testing.T) {
+	issuer := oidctest.Start(t)
+	for name, fail := range map[string]func(p *page) int{
+		"neither a code nor a token": func(p *page) int { return p.ask("POST", "/api/session", `{}`).StatusCode },
+		"a made-up code":             func(p *page) int { return p.ask("POST", "/api/session", `{"code":"x"}`).StatusCode },
+		"a JWT without a rule": func(p *page) int {
+			return p.ask("POST", "/api/session", `{"token":"`+issuer.Mint(issuer.Claims("machines", "bob"))+`"}`).StatusCode
+		},
+		"a JWT for another": func(p *page) int {
+			return p.ask("POST", "/api/session", `{"token":"`+issuer.Mint(issuer.Claims("other", "bob"))+`"}`).StatusCode
+		},
+		"a state of another": func(p *page) int {
+			return p.ask("GET", "/api/session/oidc/callback?state=x&code=x", "", navigation...).StatusCode
+		},
+		"a code that the provider does not know": func(p *page) int {
+			path, query, _ := strings.Cut(p.begin(""), "?")
+			values, _ := url.ParseQuery(query)
+			values.Set("code", "x")
+			return p.ask("GET", path+"?"+values.Encode(), "", navigation...).StatusCode
+		},
+		"an exchange that fails": func(p *page) int {
+			issuer.SetClient(oidctest.Client{ID: "pgqueue", Secret: "other", RedirectURI: p.url + "/api/session/oidc/callback"})
+			return p.ask("GET", p.begin(""), "", navigation...).StatusCode
+		},
+		"a user without a rule": func(p *page) int {
+			issuer.SetUser(map[string]any{"sub": "bob"})
+			return p.ask("GET", p.begin(""), "", navigation...).StatusCode
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startLogin(t, issuer)
+			p.T = t
+			for i := range 20 {
+				if status := fail(p); status == http.StatusTooManyRequests || status < 400 {
+					t.Fatalf("sign-in %d gets %d", i, status)
+				}
+			}
+			if status := fail(p); status != http.StatusTooManyRequests {
+				t.Errorf("one more gets %d", status)
+			}
+			if a := p.want(http.StatusTooManyRequests, "POST", "/api/session", `{"token":"x"}`); a.Header.Get("Retry-After") == "" {
+				t.Error("the refusal has no Retry-After")
+			}
+			claims := issuer.Claims("machines", "ann")
+			claims["groups"] = []string{"sre"}
+			p.signIn(issuer.Mint(claims))
+		})
+	}
+}
+
 // TestSignOut: a sign-out at one server ends the session at the other, and its open stream there.
 func TestSignOut(t *testing.T) {
 	token, urls := startClosed(t, 1)

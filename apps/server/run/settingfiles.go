@@ -5,12 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // settingFiles are the files of settings that may change while the server runs. They are read at the start, in intervals
 // and on SIGHUP. While a file is wrong, its former content stays in use. It is safe for concurrent use.
 type settingFiles struct {
-	log *slog.Logger
+	log   *slog.Logger
+	audit *access.AuditRecorder // set before the first read after the start; nil = none
 
 	mu    sync.Mutex
 	files []*settingFile
@@ -36,8 +40,8 @@ func (s *settingFiles) add(name, path string, read func() (changed bool, err err
 	return nil
 }
 
-// read reads each file again. It logs each change, and each fault once. It returns the number of files, and of those that
-// are wrong.
+// read reads each file again. It logs and audits each change, and each fault once. It returns the number of files, and of those
+// that are wrong.
 func (s *settingFiles) read(ctx context.Context) (all, wrong int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,14 +54,26 @@ func (s *settingFiles) read(ctx context.Context) (all, wrong int) {
 			wrong++
 			if former == nil || former.Error() != err.Error() {
 				s.log.ErrorContext(ctx, "a file of settings is wrong, so its former content stays in use", "setting", f.name, "file", f.path, "error", err)
+				s.record(ctx, f, err)
 			}
 		case changed:
 			s.log.InfoContext(ctx, "a file of settings has changed and is in use", "setting", f.name, "file", f.path)
+			s.record(ctx, f, nil)
 		case former != nil:
 			s.log.InfoContext(ctx, "a file of settings is right again", "setting", f.name, "file", f.path)
+			s.record(ctx, f, nil)
 		}
 	}
 	return len(s.files), wrong
+}
+
+// opReload is the operation of a file of settings that a server reads again, in the audit.
+const opReload = "reload_settings"
+
+// record enters a reload of f into the audit, as a change of access by the server.
+func (s *settingFiles) record(ctx context.Context, f *settingFile, err error) {
+	server := access.NewPrincipal("server", "server", access.KindDatabase, nil)
+	s.audit.Record(access.With(ctx, server), access.AuditEntry{Action: queue.ActionAccessManage, Operation: opReload, Filter: "setting=" + f.name}, err)
 }
 
 // check is a check of telemetry.Health: it fails while the former content of a file is in use.

@@ -1,8 +1,11 @@
 package run
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +76,37 @@ func TestReloadOfTheAccessFile(t *testing.T) {
 	s.Reload(t.Context())
 	if grants() != 2 || !well() || countLines(t, log, right) != 1 {
 		t.Errorf("after the repair: %d grants, well %v", grants(), well())
+	}
+}
+
+// TestReloadsAreAudited: each reload that changes the access, and each distinct one that is refused, is an entry of the server.
+func TestReloadsAreAudited(t *testing.T) {
+	cfg, store := auditedConfig(io.Discard, access.NewSecret())
+	cfg.AccessFile = writeFile(t, "rules: [{cert: a, grant: [viewer@default]}]")
+	s := start(t, cfg)
+	reload := func(content string) {
+		replaceFile(t, cfg.AccessFile, content)
+		s.Reload(t.Context())
+		s.Reload(t.Context())
+	}
+	reload("rules: [{cert: a, grant: [admin@default]}]")
+	reload("rules: [{cert: a, grant: [root@default]}]")
+	reload("")
+	reload("rules: [{cert: a, grant: [admin@default]}]")
+
+	page, err := store.ListAudit(t.Context(), access.AuditFilter{Limit: queue.MaxPage, Principal: "server"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range slices.Backward(page.Entries) {
+		if e.Operation != "reload_settings" || e.Action != queue.ActionAccessManage || e.Filter != "setting=access-file" {
+			t.Errorf("the entry is %+v", e)
+		}
+		got = append(got, e.Outcome)
+	}
+	if want := "[ok invalid invalid ok]"; fmt.Sprint(got) != want {
+		t.Errorf("the reloads are %v, want %v", got, want)
 	}
 }
 

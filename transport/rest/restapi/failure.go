@@ -18,9 +18,9 @@ type Failures struct {
 	Body      []FailureGroup `json:"body" doc:"The groups, those with the most tasks first"`
 }
 
-// FailureGroup has the failed tasks with one fingerprint. An error is there only for callers that may read content.
+// FailureGroup has the failed tasks with one fingerprint. Fingerprint and errors are there only for callers that may read content.
 type FailureGroup struct {
-	Fingerprint string        `json:"fingerprint" doc:"16 hexadecimal digits; equal for errors that differ in ids, numbers, times and other data alone" example:"9e107d9d372bb682"`
+	Fingerprint string        `json:"fingerprint,omitempty" doc:"16 hexadecimal digits; equal for errors that differ in ids, numbers, times and other data alone" example:"9e107d9d372bb682"`
 	Kind        string        `json:"kind,omitempty" doc:"The type or code that the error names" example:"TimeoutError"`
 	Message     string        `json:"message,omitempty" doc:"The text of the error with placeholders in the place of data" example:"no answer within <duration>"`
 	Count       int64         `json:"count" doc:"The number of tasks" example:"42"`

@@ -1,6 +1,7 @@
 package restserver
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -67,9 +68,15 @@ func openSession(c *call, in *input.With[restapi.SignIn, access.SignIn]) (*outpu
 	return outputOf(restapi.SessionOf, opened.Session, nil)
 }
 
-// limitSignIns counts a sign-in that failed with err. Beyond the limit the answer is 429.
+// limitSignIns counts a sign-in that failed with err, in any way but for the store or an issuer that does not answer. Beyond the
+// limit the answer is 429, as it is for too many sign-ins at once.
 func (c *call) limitSignIns(err error) error {
-	if c.cfg.CountRefusal == nil || queue.KindOf(err) != queue.KindUnauthenticated {
+	fault, ok := errors.AsType[*queue.Error](err)
+	switch kind := queue.KindOf(err); {
+	case ok && errors.Is(err, access.ErrLookups):
+		c.w.Header().Set("Retry-After", "1")
+		return input.Refusal{Cause: fault, Status: http.StatusTooManyRequests}
+	case c.cfg.CountRefusal == nil, kind == queue.KindUnavailable, kind == queue.KindDeadline, kind == queue.KindCanceled:
 		return err
 	}
 	wait, reason := c.cfg.CountRefusal(c.r)

@@ -2586,7 +2586,7 @@ func (x *ExplainQueueResponse) GetExplanation() *Explanation {
 	return nil
 }
 
-// FailureGroup has the failed tasks with one fingerprint. An error is there only for callers that may read content.
+// FailureGroup has the failed tasks with one fingerprint. Fingerprint and errors are there only for callers that may read content.
 type FailureGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 16 hexadecimal digits; equal for errors that differ in ids, numbers, times and other data alone.

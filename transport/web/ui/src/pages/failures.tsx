@@ -12,7 +12,7 @@ import { count, plural } from "../words";
 import { Moving } from "./tasks";
 
 interface Group {
-  fingerprint: string; kind?: string; message?: string; count: number; first_at: string; last_at: string; ids: ID[];
+  fingerprint?: string; kind?: string; message?: string; count: number; first_at: string; last_at: string; ids: ID[];
   sample: { task: ID; at: string; error?: Raw };
 }
 
@@ -56,9 +56,9 @@ function Queue({ name, failed }: { name: string; failed: number }) {
                 <thead><tr><th scope="col" class="left">Error</th><th scope="col">Tasks</th><th scope="col" class="opt">First</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead>
                 <tbody>
                   {part.map((g) => (
-                    <tr key={g.fingerprint} data-row>
+                    <tr key={g.sample.task} data-row>
                       <td class="left wrap error">
-                        <a class="name" href={href("task", String(g.sample.task))}><bdi>{g.message || g.kind || (g.sample.error ? errorText(g.sample.error).slice(0, 200) : `group ${g.fingerprint.slice(0, 6)}`)}</bdi></a>
+                        <a class="name" href={href("task", String(g.sample.task))}><bdi>{g.message || g.kind || (g.sample.error ? errorText(g.sample.error).slice(0, 200) : `as in task ${g.sample.task}`)}</bdi></a>
                         {g.kind && g.message && <span class="dim"> <bdi>{g.kind}</bdi></span>}
                         {!may("task.payload", name) && <span class="dim"> its text needs the role viewer</span>}
                       </td>
