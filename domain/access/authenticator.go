@@ -240,8 +240,8 @@ func (a *Authenticator) findPrincipal(ctx context.Context, digest credentialDige
 // readFunc reads the credential with digest into c. An error says that the store did not answer.
 type readFunc func(ctx context.Context, digest credentialDigest, c *cachedCredential) error
 
-// find returns the credential with digest, from the cache or by read. It waits until its own ctx ends, whatever the time that other
-// callers have.
+// find returns the credential with digest, from the cache or by read. It waits until its own ctx ends. The deadlines of
+// other callers have no part in it.
 func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read readFunc) (*cachedCredential, error) {
 	c := a.joinLive(digest)
 	if c == nil {

@@ -222,8 +222,8 @@ func TestManyCallersShareARead(t *testing.T) {
 	})
 }
 
-// TestCallersOfOneReadHaveTheirOwnTime: a caller that shares a read gets what it would have got alone, whatever the deadline, the
-// leave, the address and the doubt of the callers before it.
+// TestCallersOfOneReadHaveTheirOwnTime: a caller that shares a read gets what it would have got alone. The deadline, the
+// address and the doubt of the callers before it have no part in it.
 func TestCallersOfOneReadHaveTheirOwnTime(t *testing.T) {
 	type doubtfulKey struct{}
 	doubtful := func(ctx context.Context) context.Context { return context.WithValue(ctx, doubtfulKey{}, true) }

@@ -8,7 +8,7 @@ type RoutedStore struct {
 	run func(ctx context.Context, namespace string, do func(Store) error) error
 }
 
-// RouteStore returns a RoutedStore whose calls pass through run, which calls do with the store of the namespace, at most once.
+// RouteStore returns a RoutedStore that passes its calls through run, which calls do with the store of the namespace, at most once.
 func RouteStore(run func(ctx context.Context, namespace string, do func(Store) error) error) RoutedStore {
 	return RoutedStore{run}
 }
