@@ -201,6 +201,9 @@ func (s *Tokens) PruneSessions(ctx context.Context) (removed int, more bool, err
 		if !x.EndedAt.IsZero() && x.EndedAt.Before(end) {
 			end = x.EndedAt
 		}
+		if !x.endsAt.IsZero() && x.endsAt.Before(end) {
+			end = x.endsAt
+		}
 		if removed < access.SessionPruneStep && !now.Before(end.Add(access.SessionRetention)) {
 			delete(s.sessions, digest)
 			removed++

@@ -42,6 +42,14 @@ var (
 	pruneSessions       = statement("session.prune")
 )
 
+// isLiveSession returns the condition that a session with the alias s is live, as [access.Session.Live] says: neither its life, that
+// of the credential of its opener, nor its idle time is over, and neither it nor its token was ended. The statement joins the
+// token as t. Each statement uses this one condition, so that a limit counts the sessions that the list shows.
+func isLiveSession(s string) string {
+	return s + ".ended_at is null and t.revoked_at is null and least(" + s + ".expires_at, " + s + ".ends_at, t.expires_at, " +
+		s + ".used_at + pgqueue.nanos(" + s + ".idle)) > pgqueue.clock()"
+}
+
 // sessionScan collects the sessions of a result. Behind their columns are those of the token that opened them and the time
 // of the database.
 type sessionScan struct {

@@ -39,6 +39,7 @@ func parseStatements() *sqltext.Set {
 		"state_bytes":            sumStateBytes,
 		"fitting_present":        listFittingPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
+		"live_session":           isLiveSession,
 	}
 	addRowType(lists, "queue", queueColumns)
 	lists["queue_mark"] = queueMarkColumns.List

@@ -6,6 +6,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,8 +56,17 @@ type Authenticator struct {
 	mu         sync.Mutex
 	generation int // counts the calls of Forget
 	// live has the credentials that were live at their last read, and others the rest, so that made-up ones push no live one out.
-	live, others map[credentialDigest]*cachedCredential
-	byID         map[credentialID]credentialDigest // of live
+	live   map[credentialDigest]*cachedCredential
+	others map[otherKey]*cachedCredential
+	byID   map[credentialID]credentialDigest // of live
+}
+
+// otherKey names a credential that was not live at its last read. Callers share its read only with those of their own class and
+// address: a read waits for its turn among the look-ups of both, and no caller waits there for the flood of another.
+type otherKey struct {
+	digest  credentialDigest
+	class   readClass
+	network netip.Prefix
 }
 
 // credentialDigest is the SHA-256 of a secret.
@@ -67,12 +78,16 @@ type credentialID struct {
 	id   string
 }
 
-// cachedCredential is an answer of the store. Callers that ask for a token while one of them reads it wait for that read.
+// cachedCredential is an answer of the store. Callers that ask for a token while it is read wait for that read. The read belongs to
+// none of them: it goes on as long as one of them waits.
 type cachedCredential struct {
 	generation int
-	id         credentialID  // of one that is or was live
-	read       chan struct{} // closed at the end of the read
-	until      time.Time     // on the monotonic clock of this process
+	key        otherKey
+	waiting    int                // callers; guarded by the lock of the authenticator
+	cancel     context.CancelFunc // ends the read
+	id         credentialID       // of one that is or was live
+	read       chan struct{}      // closed at the end of the read
+	until      time.Time          // on the monotonic clock of this process
 	touched    time.Time
 	principal  *Principal // nil when the credential gives no rights
 	session    Session    // that of principal; zero for a token
@@ -84,7 +99,7 @@ type cachedCredential struct {
 func NewAuthenticator(tokens Tokens) *Authenticator {
 	a := &Authenticator{
 		tokens: tokens, doubt: func(context.Context) bool { return false },
-		live: map[credentialDigest]*cachedCredential{}, others: map[credentialDigest]*cachedCredential{}, byID: map[credentialID]credentialDigest{},
+		live: map[credentialDigest]*cachedCredential{}, others: map[otherKey]*cachedCredential{}, byID: map[credentialID]credentialDigest{},
 	}
 	for class, limit := range classReads {
 		a.reads[class] = make(chan struct{}, limit)
@@ -225,53 +240,81 @@ func (a *Authenticator) findPrincipal(ctx context.Context, digest credentialDige
 // readFunc reads the credential with digest into c. An error says that the store did not answer.
 type readFunc func(ctx context.Context, digest credentialDigest, c *cachedCredential) error
 
-// find returns the credential with digest, from the cache or by read.
+// find returns the credential with digest, from the cache or by read. It waits until its own ctx ends. The deadlines of
+// other callers have no part in it.
 func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read readFunc) (*cachedCredential, error) {
-	c, wasLive, reader := a.enter(digest)
-	if reader {
-		a.readEntry(ctx, a.classify(ctx, wasLive), digest, c, read)
+	c := a.joinLive(digest)
+	if c == nil {
+		key := otherKey{digest: digest, class: classNew, network: NetworkOf(CallerFrom(ctx).Remote)}
+		if a.doubt(ctx) {
+			key.class = classDoubtful
+		}
+		c = a.joinRead(ctx, key, read)
 	}
+
 	select {
 	case <-c.read:
+		return c, c.err
 	case <-ctx.Done():
+		a.leaveRead(c)
 		return nil, queue.ContextError(ctx.Err())
 	}
-
-	switch {
-	case c.err != nil && queue.KindOf(c.err) == queue.KindCanceled && ctx.Err() == nil && !reader:
-		return a.find(ctx, digest, read) // the caller that read has left
-	case c.err != nil:
-		return nil, c.err
-	}
-	return c, nil
 }
 
-// enter returns the entry of digest, and whether it belongs to the live credentials. With reader set, the caller must read
-// the entry: there was none, or it is too old. Other callers wait for that one read.
-func (a *Authenticator) enter(digest credentialDigest) (c *cachedCredential, wasLive, reader bool) {
+// joinLive returns the entry of a live credential; nil when there is none, or when it is too old.
+func (a *Authenticator) joinLive(digest credentialDigest) *cachedCredential {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c, wasLive = a.live[digest]
-	if !wasLive {
-		c = a.others[digest]
+	c := a.live[digest]
+	if c == nil || !a.isUsable(c) {
+		return nil
 	}
-
-	// An entry that is still being read has no end yet, so only a change of the generation makes it useless.
-	if c != nil && c.generation == a.generation && (!c.isRead() || time.Now().Before(c.until)) {
-		return c, wasLive, false
-	}
-	return a.addEntry(digest), wasLive, true
+	c.waiting++
+	return c
 }
 
-// classify returns the class of a read. Each class has a bound of its own, so that made-up credentials never delay live ones.
-func (a *Authenticator) classify(ctx context.Context, wasLive bool) readClass {
-	switch {
-	case wasLive:
-		return classLive
-	case a.doubt(ctx):
-		return classDoubtful
+// isUsable reports whether callers may use an entry or wait for it. a.mu is held. An entry that is still being read has no end yet,
+// so only a change of the generation makes it useless.
+func (a *Authenticator) isUsable(c *cachedCredential) bool {
+	return c.generation == a.generation && (!c.isRead() || time.Now().Before(c.until))
+}
+
+// joinRead returns the entry of a credential. It starts to read the entry when there is none, or when it is too old. Other callers
+// wait for that one read.
+func (a *Authenticator) joinRead(ctx context.Context, key otherKey, read readFunc) *cachedCredential {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, wasLive := a.live[key.digest]
+	if !wasLive {
+		c = a.others[key]
 	}
-	return classNew
+	if c != nil && a.isUsable(c) {
+		c.waiting++
+		return c
+	}
+
+	// Each class has a bound of its own, so that made-up credentials never delay live ones.
+	class := key.class
+	if wasLive {
+		class = classLive
+	}
+	c = a.addEntry(key)
+	// The values of the first caller, as its address, but not its end. The store bounds each of its calls.
+	ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	go a.readEntry(ctx, class, c, read)
+	return c
+}
+
+// leaveRead counts out a caller of a read. Without callers the read ends, and no later caller joins it.
+func (a *Authenticator) leaveRead(c *cachedCredential) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c.waiting--
+	if c.waiting > 0 || c.isRead() {
+		return
+	}
+	c.cancel()
+	c.generation = -1 // that of no authenticator
 }
 
 func (c *cachedCredential) isRead() bool {
@@ -284,51 +327,61 @@ func (c *cachedCredential) isRead() bool {
 }
 
 // addEntry adds an entry that is being read, in the place of a former one. a.mu is held.
-func (a *Authenticator) addEntry(digest credentialDigest) *cachedCredential {
-	c := &cachedCredential{generation: a.generation, read: make(chan struct{})}
-	if former := a.live[digest]; former != nil {
+func (a *Authenticator) addEntry(key otherKey) *cachedCredential {
+	c := &cachedCredential{generation: a.generation, key: key, waiting: 1, read: make(chan struct{})}
+	if former := a.live[key.digest]; former != nil {
 		c.id = former.id
 		if former.isRead() {
 			c.touched = former.touched
 		}
-		a.live[digest] = c
+		a.live[key.digest] = c
 		return c
 	}
 	if len(a.others) >= maxCached {
 		clear(a.others)
 	}
-	a.others[digest] = c
+	a.others[key] = c
 	return c
 }
 
 // keepEntry moves an entry that was read to those of its kind, unless another read has begun since. A full cache of live ones is
 // emptied: that costs each of them one query.
-func (a *Authenticator) keepEntry(digest credentialDigest, c *cachedCredential) {
+func (a *Authenticator) keepEntry(c *cachedCredential) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	digest := c.key.digest
 	wasLive := a.live[digest] == c
 	switch {
-	case !wasLive && a.others[digest] != c, wasLive == (c.principal != nil):
+	case !wasLive && a.others[c.key] != c, wasLive == (c.principal != nil):
 		return
 	case wasLive:
 		delete(a.live, digest)
 		delete(a.byID, c.id)
-		a.others[digest] = c
+		a.others[c.key] = c
 		return
 	}
 	if len(a.live) >= maxCached {
 		clear(a.live)
 		clear(a.byID)
 	}
-	delete(a.others, digest)
+	delete(a.others, c.key)
 	a.live[digest] = c
 	c.id = credentialID{c.principal.Kind, c.principal.ID}
 	a.byID[c.id] = digest
 }
 
-// readEntry reads the credential into c.
-func (a *Authenticator) readEntry(ctx context.Context, class readClass, digest credentialDigest, c *cachedCredential, read readFunc) {
+// readEntry reads the credential of c.
+func (a *Authenticator) readEntry(ctx context.Context, class readClass, c *cachedCredential, read readFunc) {
 	defer close(c.read)
+	defer c.cancel()
+	defer func() {
+		// The goroutine serves several callers, so a panic of the store must reach them and not end the process.
+		if p := recover(); p != nil {
+			c.until = time.Time{}
+			c.err = &queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+
 	if class != classLive {
 		leave, err := a.lookups.Enter(ctx)
 		if err != nil {
@@ -347,12 +400,12 @@ func (a *Authenticator) readEntry(ctx context.Context, class readClass, digest c
 
 	// The time before the read: the answer may be older than its arrival.
 	c.until = time.Now().Add(CacheTime)
-	if err := read(ctx, digest, c); err != nil {
+	if err := read(ctx, c.key.digest, c); err != nil {
 		c.err = err
 		c.until = time.Time{} // not kept
 		return
 	}
-	a.keepEntry(digest, c)
+	a.keepEntry(c)
 }
 
 // readToken reads the token with digest into c, and records its use once in [TouchInterval].

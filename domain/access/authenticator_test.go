@@ -180,14 +180,14 @@ func TestStoreIsDown(t *testing.T) {
 	}
 }
 
-// TestManyCallersShareARead: 500 workers with one token cost one query, and one write of its use.
+// TestManyCallersShareARead: 500 workers with one token cost one query, and one write of its use, also when the first leaves.
 func TestManyCallersShareARead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, text := newFakeTokens(t)
 		store.slow = time.Second
 		a := access.NewAuthenticator(store)
 
-		// The first caller leaves while it reads; the others still get their answer.
+		// The first caller leaves during the read; the others still get their answer.
 		leaving, leave := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -206,8 +206,8 @@ func TestManyCallersShareARead(t *testing.T) {
 		synctest.Wait()
 		leave()
 		all.Wait()
-		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 2 || touches != 1 {
-			t.Errorf("%d queries and %d writes, want 2 and 1", finds, touches)
+		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 1 || touches != 1 {
+			t.Errorf("%d queries and %d writes, want 1 and 1", finds, touches)
 		}
 
 		for range 20 {
@@ -216,10 +216,90 @@ func TestManyCallersShareARead(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 22 || touches != 1 {
-			t.Errorf("%d queries and %d writes, want 22 and 1", finds, touches)
+		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 21 || touches != 1 {
+			t.Errorf("%d queries and %d writes, want 21 and 1", finds, touches)
 		}
 	})
+}
+
+// TestCallersOfOneReadHaveTheirOwnTime: a caller that shares a read gets what it would have got alone. The deadline, the
+// address and the doubt of the callers before it have no part in it.
+func TestCallersOfOneReadHaveTheirOwnTime(t *testing.T) {
+	type doubtfulKey struct{}
+	doubtful := func(ctx context.Context) context.Context { return context.WithValue(ctx, doubtfulKey{}, true) }
+	flooded := func(ctx context.Context) context.Context { return fromAddress(ctx, "192.0.2.9:1000") }
+	same := func(ctx context.Context) context.Context { return ctx }
+	for name, c := range map[string]struct {
+		first  func(context.Context) context.Context
+		life   time.Duration // of the first caller
+		flood  int           // made-up tokens before it, as the first caller
+		within time.Duration // for the second caller
+	}{
+		"an early deadline":             {same, 100 * time.Millisecond, 0, 300 * time.Millisecond},
+		"a caller of a flooded address": {flooded, time.Hour, 100, 300 * time.Millisecond},
+		"one that the flood refuses":    {flooded, time.Hour, 1000, 300 * time.Millisecond},
+		"a doubtful caller":             {doubtful, time.Hour, 100, 300 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, text := newFakeTokens(t)
+				store.slow = 300 * time.Millisecond
+				a := access.NewAuthenticator(store)
+				a.Doubt(func(ctx context.Context) bool { return ctx.Value(doubtfulKey{}) != nil })
+
+				first, cancel := context.WithTimeout(c.first(t.Context()), c.life)
+				var all sync.WaitGroup
+				defer all.Wait()
+				defer cancel()
+				for range c.flood {
+					all.Go(func() { _, _ = a.Authenticate(flooded(first), access.NewSecret().Reveal()) })
+				}
+				synctest.Wait()
+				begin := time.Now()
+				all.Go(func() {
+					if _, err := a.Authenticate(first, text); c.flood == 0 && (!errors.Is(err, queue.ErrDeadline) || time.Since(begin) != c.life) {
+						t.Errorf("the first caller gets %v after %v", err, time.Since(begin))
+					}
+				})
+				synctest.Wait()
+				if _, err := a.Authenticate(t.Context(), text); err != nil || time.Since(begin) > c.within {
+					t.Errorf("the second caller gets %v after %v, want a principal within %v", err, time.Since(begin), c.within)
+				}
+			})
+		})
+	}
+}
+
+// TestAReadWithoutCallersEnds: look-ups that no caller waits for any more take no turn, and a later caller starts one of its own.
+func TestAReadWithoutCallersEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		store.slow = time.Hour
+		a := access.NewAuthenticator(store)
+		for range 3 {
+			short, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := a.Authenticate(short, text); !errors.Is(err, queue.ErrDeadline) {
+				t.Errorf("a caller with a second gets %v", err)
+			}
+			cancel()
+		}
+		synctest.Wait()
+		store.slow = 0
+		if _, err := a.Authenticate(t.Context(), text); err != nil || store.finds.Load() != 4 {
+			t.Errorf("after %d queries: %v", store.finds.Load(), err)
+		}
+	})
+}
+
+// TestAPanicOfTheStoreReachesItsCallers: it does not end the process, as a request of its own would not.
+func TestAPanicOfTheStoreReachesItsCallers(t *testing.T) {
+	_, text := newFakeTokens(t)
+	a := access.NewAuthenticator(nil)
+	for range 2 {
+		if _, err := a.Authenticate(t.Context(), text); queue.KindOf(err) != queue.KindInternal {
+			t.Errorf("got %v", err)
+		}
+	}
 }
 
 func TestIssue(t *testing.T) {

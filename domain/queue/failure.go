@@ -135,7 +135,8 @@ func (g *FailureGrouper) Groups() *Failures {
 		g.out.Groups = append(g.out.Groups, *group)
 	}
 	slices.SortFunc(g.out.Groups, func(a, b FailureGroup) int {
-		// The task is the last key: an order by ids would show fingerprints, which observers do not get.
+		// The sample's task is the last key, so that equal calls list equal groups in one order. An order by the id, which is a hash
+		// of the error, would let an observer confirm a guess of the text.
 		return cmp.Or(cmp.Compare(b.Count, a.Count), b.LastAt.Compare(a.LastAt), cmp.Compare(b.Sample.Task, a.Sample.Task))
 	})
 

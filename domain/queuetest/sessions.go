@@ -35,6 +35,7 @@ func TestSessions(t *testing.T, open func(t *testing.T) SessionStore) {
 		"of many redemptions of one code at once exactly one succeeds":       testCodeRace,
 		"the list has the live sessions, the newest first":                   testSessionList,
 		"one principal has a limit of live sessions, which hinders no other": testSessionLimit,
+		"sessions that ended in any way do not count against that limit":     testSessionLimitCountsLive,
 		"an id exists once": testSessionTwice,
 		"sessions that ended long ago are removed, and no others":   testSessionPrune,
 		"a change by the caller after a call is not stored":         testSessionAliasing,
@@ -273,6 +274,14 @@ func testCodeEnds(t *testing.T, s SessionStore) {
 	if _, err := s.RedeemCode(t.Context(), redemptionOf(code, "opened")); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("the code of an ended credential gives %v", err)
 	}
+
+	code = newSession("idle")
+	code.IsCode, code.Life, code.Idle = true, time.Minute, 10*time.Second
+	createSession(t, s, code)
+	s.Advance(11 * time.Second)
+	if _, err := s.RedeemCode(t.Context(), redemptionOf(code, "opened")); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("the code after its idle time gives %v", err)
+	}
 }
 
 func testCodeRace(t *testing.T, s SessionStore) {
@@ -363,6 +372,45 @@ func testSessionLimit(t *testing.T, s SessionStore) {
 	createSession(t, s, n)
 }
 
+func testSessionLimitCountsLive(t *testing.T, s SessionStore) {
+	revoked, byRevoked := openByToken(t, s, "revoked", 0)
+	_, byExpiring := openByToken(t, s, "expiring", 10*time.Minute)
+	short, idle, jwt := newSession("short"), newSession("idle"), newSession("jwt")
+	short.PrincipalID, idle.PrincipalID, jwt.PrincipalID = "short@issuer", "idle@issuer", "jwt@issuer"
+	short.Life, idle.Idle, jwt.Within = 10*time.Minute, 10*time.Minute, 10*time.Minute
+
+	create := func(n access.NewSession, i int) error {
+		secret := sha256.Sum256(fmt.Append(nil, n.PrincipalID, i))
+		n.ID, n.Digest, n.IsCode = fmt.Sprintf("%x", secret[:4]), secret, i%2 == 0
+		_, err := s.CreateSession(t.Context(), n)
+		return err
+	}
+	all := map[string]access.NewSession{
+		"the end of its life": short, "its idle time": idle, "the end of the JWT of its opener": jwt,
+		"the end of its token": byExpiring, "the revocation of its token": byRevoked,
+	}
+	for end, n := range all {
+		for i := range access.MaxSessions {
+			if err := create(n, i); err != nil {
+				t.Fatalf("%s: session %d: %v", end, i, err)
+			}
+		}
+		if err := create(n, access.MaxSessions); !errors.Is(err, queue.ErrConflict) {
+			t.Errorf("before %s one more gives %v", end, err)
+		}
+	}
+
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(11 * time.Minute)
+	for end, n := range all {
+		if err := create(n, access.MaxSessions+1); err != nil {
+			t.Errorf("after %s one more gives %v", end, err)
+		}
+	}
+}
+
 func testSessionTwice(t *testing.T, s SessionStore) {
 	n := newSession("first")
 	createSession(t, s, n)
@@ -375,10 +423,12 @@ func testSessionTwice(t *testing.T, s SessionStore) {
 
 func testSessionPrune(t *testing.T, s SessionStore) {
 	ended, idle, expired, code, live := newSession("ended"), newSession("idle"), newSession("expired"), newSession("code"), newSession("live")
+	within := newSession("within")
+	within.Idle, within.Life, within.Within = 100*time.Hour, 100*time.Hour, 30*time.Minute
 	idle.Life, expired.Life, code.Life, live.Life = 100*time.Hour, 30*time.Minute, time.Minute, 100*time.Hour
 	live.Idle = 100 * time.Hour
 	code.IsCode = true
-	for _, n := range []access.NewSession{ended, idle, expired, code, live} {
+	for _, n := range []access.NewSession{ended, idle, expired, code, within, live} {
 		createSession(t, s, n)
 	}
 	if _, err := s.EndSession(t.Context(), ended.ID); err != nil {
@@ -390,8 +440,8 @@ func testSessionPrune(t *testing.T, s SessionStore) {
 		t.Errorf("within the retention: removed %d, %v, %v", removed, more, err)
 	}
 	s.Advance(2 * time.Hour)
-	if removed, more, err := s.PruneSessions(t.Context()); removed != 4 || more || err != nil {
-		t.Errorf("after the retention: removed %d, %v, %v; want 4", removed, more, err)
+	if removed, more, err := s.PruneSessions(t.Context()); removed != 5 || more || err != nil {
+		t.Errorf("after the retention: removed %d, %v, %v; want 5", removed, more, err)
 	}
 	checkLive(t, s, live, "after the prune", true)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
@@ -137,6 +138,12 @@ func TestBadInputIsRefusedWithTheFieldNamed(t *testing.T) {
 			(&stack{T: t, url: s.url, http: s.http}).refused(x.status, x.code, x.field, x.method, "/api"+x.path, x.body)
 		})
 	}
+	t.Run("the subject of a missing route", func(t *testing.T) {
+		answer := s.do(404, "GET", "/api/tasks", "")
+		if !strings.Contains(answer.body, `"subject":"`+restapi.SubjectRoute+`"`) {
+			t.Errorf("got %+v; clients know a missing route by its subject", answer)
+		}
+	})
 	t.Run("another content type", func(t *testing.T) {
 		s := &stack{T: t, url: s.url, http: s.http}
 		for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", ";;"} {

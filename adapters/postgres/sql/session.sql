@@ -14,17 +14,16 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 where s.id = @id and not s.is_code
 
 -- name: session.list
--- Those that may be live; the program leaves out the others
 select {{session s}}, t.id is not null, t.expires_at, t.revoked_at, pgqueue.clock()
 from pgqueue.session s
 left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
-where not s.is_code and s.ended_at is null and s.expires_at > pgqueue.clock() and s.used_at + pgqueue.nanos(s.idle) > pgqueue.clock()
+where not s.is_code and {{live_session s}}
 order by s.created_at desc, s.id
 
 -- name: session.live
 select count(*) from pgqueue.session s
-where s.principal_id = @principal_id and s.kind = @kind
-  and s.ended_at is null and s.expires_at > pgqueue.clock() and s.used_at + pgqueue.nanos(s.idle) > pgqueue.clock()
+left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
+where s.principal_id = @principal_id and s.kind = @kind and {{live_session s}}
 
 -- name: session.insert
 -- @life and @within ns; @within 0 for a credential without an end
@@ -46,7 +45,11 @@ with made as (
     update pgqueue.session s
     set id = @id, digest = @digest, is_code = false, created_at = c.now, expires_at = c.end_at, idle = @idle, used_at = c.now
     from (select n.now, n.now + pgqueue.nanos(@life) as end_at from (select pgqueue.clock() as now offset 0) n) c
-    where s.digest = @code and s.is_code and s.ended_at is null and s.expires_at > c.now and coalesce(s.ends_at > c.now, true)
+    where s.id in (
+        select s.id from pgqueue.session s
+        left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
+        where s.digest = @code and s.is_code and {{live_session s}}
+        for update of s)
     returning s.*
 )
 select {{session s}}, t.id is not null, t.expires_at, t.revoked_at, s.created_at
@@ -67,16 +70,17 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 -- name: session.touch
 -- A use does not revive an ended session
 update pgqueue.session s set used_at = pgqueue.clock()
-where s.id = @id and s.id in (
-    select l.id from pgqueue.session l
-    where l.id = @id and l.ended_at is null and l.expires_at > pgqueue.clock() and l.used_at + pgqueue.nanos(l.idle) > pgqueue.clock()
-    for update)
+where s.id in (
+    select s.id from pgqueue.session s
+    left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
+    where s.id = @id and {{live_session s}}
+    for update of s)
 
 -- name: session.prune
 -- @age ns since the end. A locked session is in use
 with old as (
     select s.id from pgqueue.session s
-    where least(s.ended_at, s.expires_at, s.used_at + pgqueue.nanos(s.idle)) <= pgqueue.clock() - pgqueue.nanos(@age)
+    where least(s.ended_at, s.expires_at, s.ends_at, s.used_at + pgqueue.nanos(s.idle)) <= pgqueue.clock() - pgqueue.nanos(@age)
     limit @limit
     for update skip locked
 )

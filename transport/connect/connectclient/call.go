@@ -148,8 +148,9 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 	if fault := translateForeignCode(req, c); fault != nil {
 		return fault
 	}
-	if strings.Contains(err.Error(), "http2: frame too large") {
-		// The server sent an HTTP/1 answer, which was read as HTTP/2.
+	// The library has no type for this error. Its text names the one frame header that is the beginning of an HTTP/1.1 answer, so
+	// the other end has not understood the request.
+	if strings.Contains(err.Error(), "looked like an HTTP/1.1 header") {
 		return queue.Invalid("url", "must be a server with HTTP/2 without TLS, got HTTP/1.1; use https or REST")
 	}
 	return brokenConnection(err)

@@ -2,7 +2,9 @@ package connectclient_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -51,6 +53,42 @@ func TestAPathBeforeTheServerIsKept(t *testing.T) {
 		if _, err := connectclient.New(bad); queue.KindOf(err) != queue.KindInvalid {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// TestAServerOfHTTP1IsNamed holds the error of net/http that the client knows by its text alone.
+func TestAServerOfHTTP1IsNamed(t *testing.T) {
+	old := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(old.Close)
+	c := must[*connectclient.Client](t)(connectclient.New(old.URL))
+	t.Cleanup(c.Close)
+	_, err := c.ListNamespaces(t.Context())
+	if e, ok := errors.AsType[*queue.Error](err); !ok || e.Kind != queue.KindInvalid || e.Field != "url" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAFrameThatIsTooLargeIsNoInput: a server of HTTP/2 that answers with a frame above the limit may have acted on the request.
+func TestAFrameThatIsTooLargeIsNoInput(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener of a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			// Settings without values, and then the head of a frame of 16 MiB.
+			_, _ = conn.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1})
+		}
+	}()
+	c := must[*connectclient.Client](t)(connectclient.New("http://" + listener.Addr().String()))
+	t.Cleanup(c.Close)
+	if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); queue.KindOf(err) != queue.KindIndeterminate {
+		t.Errorf("got %v", err)
 	}
 }
 

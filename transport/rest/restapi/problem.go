@@ -97,6 +97,10 @@ type Problem struct {
 	RequestID string `json:"request_id,omitempty" doc:"The X-Request-Id of the request" example:"5b1c0f0a9f0e4c7d"`
 }
 
+// SubjectRoute is the subject of the problem that says that a path has no route. Each request of a client of pgqueue has one, so
+// the URL of the client leads to another path of the server.
+const SubjectRoute = "route"
+
 // problemType is the beginning of the type of each problem of pgqueue.
 const problemType = "urn:pgqueue:problem:"
 

@@ -241,7 +241,7 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 		return large
 	}
 
-	k, msg := queue.KindIndeterminate, "the connection broke before the answer came"
+	k, msg := queue.KindIndeterminate, "the connection broke before the answer came; check the state before a repeat"
 	var dial *net.OpError
 	switch {
 	case errors.As(err, &dial) && dial.Op == "dial":
@@ -251,7 +251,7 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 	case errors.As(err, &dial) && dial.Op == "remote error":
 		k, msg = queue.KindDenied, "the server refuses the TLS connection; check the client certificate"
 	case errors.Is(err, context.DeadlineExceeded):
-		msg = "the server did not answer in time"
+		msg = "the server did not answer in time; check the state before a repeat"
 	}
 
 	return &queue.Error{Op: op, Kind: k, Msg: msg, Err: err}

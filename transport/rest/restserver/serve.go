@@ -172,7 +172,7 @@ func (s *Server) serveUnmatched(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if len(allowed) == 0 {
-		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such route; see /docs"})
+		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Subject: restapi.SubjectRoute, Msg: "no such route; see /docs"})
 		return
 	}
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -75,9 +77,12 @@ func isBrokenConnection(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
-	msg := err.Error()
-	return strings.Contains(msg, "unexpected EOF") || strings.Contains(msg, "conn closed") || strings.Contains(msg, "broken pipe") ||
-		strings.Contains(msg, "connection reset")
+	for _, cause := range []error{io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, pgconn.ErrConnClosed, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 // Translate turns each error of pgx into a *queue.Error with op. Every public method returns its errors through
@@ -92,7 +97,7 @@ func Translate(op string, err error) error {
 
 	e := &queue.Error{Op: op, Kind: queue.KindInternal, Err: err}
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
-		e.Kind, e.Msg = queue.KindIndeterminate, "the connection broke during the commit; it may have happened or not"
+		e.Kind, e.Msg = queue.KindIndeterminate, "the connection broke during the commit; it may have happened or not, so check the state before a repeat"
 		if errors.Is(err, errUnconfirmed) {
 			e.Msg = "the wait for a synchronous standby was cut short; it has happened, and a failover may undo it"
 		}

@@ -1,14 +1,17 @@
 package root
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // explainError returns err on one line with its remedy, and its exit code.
@@ -30,11 +33,11 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 	}
 
 	// The route of every command exists, so another program answers at this URL, or another path of the server.
-	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
+	if e.Kind == queue.KindNotFound && e.Subject == restapi.SubjectRoute {
 		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", serverAddress(f), program.DefaultServerURL), program.ExitUsage
 	}
 
-	if h := remedyFor(f, e, text); h != "" {
+	if h := remedyFor(f, e); h != "" {
 		text += "; " + h
 	}
 
@@ -45,7 +48,7 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 func serverAddress(f *factory.Factory) string { return config.RedactURL(f.Settings.URL) }
 
 // remedyFor returns the remedy, where the error has none.
-func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
+func remedyFor(f *factory.Factory, e *queue.Error) string {
 	// The remedies below are commands of a server.
 	if !f.Connected() {
 		return ""
@@ -53,19 +56,22 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 
 	switch e.Kind { // errors of the other kinds name their remedy, or have none
 	case queue.KindUnavailable:
-		if strings.Contains(text, "server cannot be reached") {
+		if dial, ok := errors.AsType[*net.OpError](e); ok && dial.Op == "dial" {
 			return "is one running at " + serverAddress(f) + "? pgqueue run starts one, --url names another"
 		}
 
 		return "try again in a while"
 
 	case queue.KindDenied:
-		if strings.Contains(text, "certificate is not accepted") {
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](e); ok {
 			return "--ca-file names the file of its authority"
 		}
 
 	case queue.KindNotFound:
-		return remedyForMissing(text)
+		switch noun, _, _ := strings.Cut(e.Subject, " "); noun {
+		case "queue", "ticker", "task":
+			return fmt.Sprintf("pgqueue %ss lists what is there", noun)
+		}
 
 	case queue.KindAlreadyExists:
 		if noun, name, ok := strings.Cut(e.Subject, " "); ok {
@@ -78,25 +84,9 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 		}
 
 	case queue.KindIndeterminate:
-		if strings.Contains(text, "before a repeat") {
-			return ""
+		if e.Msg == "" { // a message of this kind says itself what may have happened
+			return "it may have been done or not: look before repeating it"
 		}
-
-		return "it may have been done or not: look before repeating it"
-	}
-
-	return ""
-}
-
-// remedyForMissing returns the command that lists the names of the noun that is not there.
-func remedyForMissing(text string) string {
-	switch {
-	case strings.Contains(text, "no such queue"):
-		return "pgqueue queues lists what is there"
-	case strings.Contains(text, "no such ticker"):
-		return "pgqueue tickers lists what is there"
-	case strings.Contains(text, "no such task"):
-		return "pgqueue tasks lists what is there"
 	}
 
 	return ""

@@ -3,6 +3,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -258,7 +259,7 @@ func (c *commands) newCanCommand() *cobra.Command {
 		}
 
 		allowed, err := admin.Can(ctx, q)
-		if queue.KindOf(err) == queue.KindNotFound && !strings.Contains(err.Error(), "no such route") {
+		if e, ok := errors.AsType[*queue.Error](err); ok && e.Kind == queue.KindNotFound && e.Subject != restapi.SubjectRoute {
 			err = &queue.Error{Op: queue.OpCan.String(), Kind: queue.KindInternal, Msg: err.Error(), Err: err} // its exit code is that of no
 		}
 		if err != nil {
