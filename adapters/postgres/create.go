@@ -29,6 +29,7 @@ const (
 var (
 	takeIDs         = statement("create.begin")
 	insertTasks     = statement("create.task")
+	insertLetters   = statement("create.letter")
 	insertReady     = statement("create.ready")
 	insertDelayed   = statement("create.delayed")
 	insertLanes     = statement("create.lane")
@@ -124,6 +125,8 @@ type insertBatch struct {
 	generation int          // generation of the cursors when lanes was filled
 	woken      []queue.Wake // queues in which tasks became ready
 
+	ids     []int64     // of the tasks, by place
+	sources []taskPlace // by place: the tasks with the payloads, which the database copies; nil: the rows have their payloads
 	rows    []newTask
 	buckets map[groupKey]int16 // of the groups with a weight
 	locked  []int              // places of tasks with a key that an open transaction has claimed
@@ -144,22 +147,28 @@ type newTask struct {
 
 // createTasksIn writes c within t. Its result is valid only after t has committed.
 func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) (*insertBatch, error) {
-	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
-	queues, ids, err := s.beginCreate(ctx, t, c, b)
+	b := &insertBatch{}
+	return b, s.createBatchIn(ctx, t, b, c, how)
+}
+
+// createBatchIn is createTasksIn for a batch that may have ids and sources already.
+func (s *Store) createBatchIn(ctx context.Context, t *txn.Tx, b *insertBatch, c queue.Create, how keysHow) error {
+	b.out, b.generation = make([]queue.Created, len(c.Tasks)), s.lanes.currentGeneration()
+	queues, err := s.beginCreate(ctx, t, c, b)
 	if err != nil {
-		return b, err
+		return err
 	}
 
 	if err := b.readGroupBuckets(ctx, t, queues); err != nil {
-		return b, err
+		return err
 	}
 	full, err := s.checkBacklogs(ctx, t, c, queues)
 	if err != nil {
-		return b, err
+		return err
 	}
-	keyed, err := b.addTasks(c, queues, ids)
+	keyed, err := b.addTasks(c, queues)
 	if err != nil {
-		return b, err
+		return err
 	}
 
 	// Keys decide which rows are written, so their claim comes before all inserts, and before the limits of waiting tasks.
@@ -168,19 +177,19 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		claim = func(ctx context.Context) error { return s.claimTaskKeys(ctx, t, b, c, how) }
 	}
 	if err := full.admitRows(ctx, t, b, c, claim); err != nil {
-		return b, err
+		return err
 	}
 	s.backlogs.addRows(b.rows)
 
 	for _, r := range b.rows {
 		b.out[r.place] = queue.Created{Task: r.task, Superseded: r.superseded, WasStatus: r.was}
 	}
-	return b, b.writeRows(ctx, t, s)
+	return b.writeRows(ctx, t, s)
 }
 
-// beginCreate reads the clock and the queues of c, and takes one id for each task. It fails with errNeedPartition when no
-// partition covers the ids.
-func (s *Store) beginCreate(ctx context.Context, t *txn.Tx, c queue.Create, b *insertBatch) (queues map[string]*storedQueue, ids []int64, err error) {
+// beginCreate reads the queues of c. It also reads the clock and takes one id for each task, unless b has them. It fails with
+// errNeedPartition when no partition covers the ids that it takes.
+func (s *Store) beginCreate(ctx context.Context, t *txn.Tx, c queue.Create, b *insertBatch) (map[string]*storedQueue, error) {
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
 		// A call names few queues, so a search through them is faster than a map.
@@ -191,22 +200,32 @@ func (s *Store) beginCreate(ctx context.Context, t *txn.Tx, c queue.Create, b *i
 
 	// The marks of the queues and the ids arrive in one round trip.
 	reading := s.known.queueMarkReading(t, c.Namespace, names)
-	err = t.Query(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
-	if err != nil {
-		return nil, nil, err
+	given := b.ids != nil
+	if !given {
+		b.queueIDs(t, len(c.Tasks))
 	}
-	b.now = b.now.UTC()
+	if err := t.Flush(ctx); err != nil {
+		return nil, err
+	}
 
 	// Nothing is written before the partition of the highest id exists: the caller creates it and starts again.
-	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
-		return nil, nil, errNeedPartition
+	if b.maxID = b.ids[len(b.ids)-1]; !given && !s.partitions.covers(b.maxID) {
+		return nil, errNeedPartition
 	}
-	queues, err = s.known.readChanged(ctx, t, reading)
-	return queues, ids, err
+	return s.known.readChanged(ctx, t, reading)
+}
+
+// queueIDs queues the read of the clock and of n new ids.
+func (b *insertBatch) queueIDs(t *txn.Tx, n int) {
+	t.QueueQuery(takeIDs, func(rows pgx.Rows) error {
+		err := rows.Scan(&b.now, &b.ids)
+		b.now = b.now.UTC()
+		return err
+	}, arg("count", n))
 }
 
 // addTasks adds the rows of the tasks that the settings of their queues allow. It reports whether one of them has a key.
-func (b *insertBatch) addTasks(c queue.Create, queues map[string]*storedQueue, ids []int64) (keyed bool, err error) {
+func (b *insertBatch) addTasks(c queue.Create, queues map[string]*storedQueue) (keyed bool, err error) {
 	b.rows = make([]newTask, 0, len(c.Tasks))
 	var slab []queue.Task
 	for i := range c.Tasks {
@@ -232,7 +251,7 @@ func (b *insertBatch) addTasks(c queue.Create, queues map[string]*storedQueue, i
 			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
 		}
 		row.task, slab = &slab[0], slab[1:]
-		*row.task = n.MakeTask(ids[i], &q.Queue, b.now)
+		*row.task = n.MakeTask(b.ids[i], &q.Queue, b.now)
 		row.task.SetLife(row.life)
 
 		if n.Key != "" {
@@ -493,12 +512,12 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 	queueRows(t, insertLanes, laneColumns, b.lanes)
 
 	// COPY needs a round trip of its own, so small creates use INSERT.
-	if bulk || size >= copyBytes {
+	if b.sources == nil && (bulk || size >= copyBytes) {
 		if err := b.copyTaskRows(ctx, t, s.opt.schema, ready, delayed, waiting.rows); err != nil {
 			return err
 		}
 	} else {
-		queueRows(t, insertTasks, insertedTaskColumns, b.makeTaskRows(), arg("now", b.now))
+		b.queueTaskRows(t)
 		queueRows(t, insertReady, readyColumns, ready)
 		queueRows(t, insertDelayed, delayedColumns, delayed)
 		queueRows(t, insertWaiting, groupWaitingColumns, waiting.rows)
@@ -507,6 +526,22 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 
 	ev.insertEventRows(t, b.now)
 	return nil
+}
+
+// queueTaskRows queues the insert of the task rows.
+func (b *insertBatch) queueTaskRows(t *txn.Tx) {
+	rows := b.makeTaskRows()
+	if b.sources == nil {
+		queueRows(t, insertTasks, insertedTaskColumns, rows, arg("now", b.now))
+		return
+	}
+
+	letters := make([]letterRow, len(rows))
+	for i, row := range rows {
+		source := b.sources[b.rows[i].place]
+		letters[i] = letterRow{taskRow: row, sourceQueueID: source.queueID, sourceID: source.id}
+	}
+	queueRows(t, insertLetters, letterColumns, letters, arg("now", b.now))
 }
 
 func (b *insertBatch) makeTaskRows() []taskRow {

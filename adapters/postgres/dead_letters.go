@@ -1,9 +1,11 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -20,13 +22,46 @@ type deadTask struct {
 	kind    string // of the last error
 }
 
-var readDeadTasks = statement("move.dead")
+const (
+	// letterStep is the number of dead letters that one statement writes. Their headers are in memory meanwhile.
+	letterStep = queue.MaxPageBytes / queue.MaxHeadersBytes
+	// maxLetterBytes bounds the payloads, as they are stored, that one transaction copies into dead letters; the first goes in any
+	// case. PostgreSQL copies them in about a second.
+	maxLetterBytes = 64 << 20
+)
+
+var (
+	readDeadTasks = statement("move.dead")
+	readDeadSizes = statement("move.dead.size")
+)
 
 // addDeadTask adds a task that needs a dead letter.
 func (m *moves) addDeadTask(d taskMove) {
 	if d.q.DeadLetter != "" && d.life.Status == queue.StatusFailed {
 		m.dead = append(m.dead, deadTask{q: d.q, id: d.id, attempt: d.life.Attempt, group: d.group, kind: d.errorKind})
+		m.letterBytes += m.letterSizes[d.id]
 	}
+}
+
+// queueLetterSizes queues the read of the bytes that the dead letters of tasks would copy. After it, exceedsLetters reports the tasks
+// that belong into a later transaction.
+func (m *moves) queueLetterSizes(t *txn.Tx, tasks []taskPlace) {
+	if len(tasks) == 0 {
+		return
+	}
+	m.letterSizes = make(map[int64]int64, len(tasks))
+	t.QueueQuery(readDeadSizes, func(rows pgx.Rows) error {
+		var id, bytes int64
+		err := rows.Scan(&id, &bytes)
+		m.letterSizes[id] = bytes
+		return err
+	}, placeColumns.Arrays(nil, tasks)...)
+}
+
+// exceedsLetters reports whether the transaction must leave a task because of maxLetterBytes.
+func (m *moves) exceedsLetters(id int64) bool {
+	bytes, counts := m.letterSizes[id]
+	return counts && m.letterBytes > 0 && m.letterBytes+bytes > maxLetterBytes
 }
 
 // writeDeadLetters creates the dead letters of m. It fails with errNeedPartition before it has written anything. A queue that has been
@@ -35,60 +70,84 @@ func (s *Store) writeDeadLetters(ctx context.Context, t *txn.Tx, m *moves) error
 	if len(m.dead) == 0 {
 		return nil
 	}
-
-	places := make([]taskPlace, len(m.dead))
-	for i, d := range m.dead {
-		places[i] = taskPlace{d.q.id, d.id}
-	}
-	content := map[int64]*queue.Task{}
-	var fault error
-	err := t.Query(ctx, readDeadTasks, scanRows(pickedTaskColumns, func(r taskRow) {
-		task := &queue.Task{ID: r.id}
-		fault = errors.Join(fault, r.fillTask(task))
-		content[r.id] = task
-	}), placeColumns.Arrays(nil, places)...)
-	if err := cmp.Or(err, fault); err != nil {
-		return err
-	}
-
-	creates := map[string][]queue.NewTask{} // by namespace
+	byNamespace := map[string][]deadTask{}
 	for _, d := range m.dead {
-		task := content[d.id]
-		if task == nil { // deleted by hand
-			continue
-		}
-		task.Attempt, task.Group = d.attempt, d.group
-		creates[d.q.Namespace] = append(creates[d.q.Namespace], d.q.MakeDeadLetter(task, d.kind))
+		byNamespace[d.q.Namespace] = append(byNamespace[d.q.Namespace], d)
 	}
-	for _, namespace := range sortedKeys(creates) {
-		b, err := s.createTasksIn(ctx, t, queue.Create{Namespace: namespace, Tasks: creates[namespace], Unlimited: true}, keysWait)
-		m.letters = append(m.letters, b)
-		if err != nil {
-			return err
+
+	// All ids come first, because a need for another partition must show before the first write.
+	all := &insertBatch{}
+	all.queueIDs(t, len(m.dead))
+	for _, namespace := range sortedKeys(byNamespace) {
+		for dead := range slices.Chunk(byNamespace[namespace], letterStep) {
+			tasks, sources, err := readLetters(ctx, t, dead)
+			if err != nil {
+				return err
+			}
+			if m.maxLetter == 0 {
+				m.maxLetter = all.ids[len(all.ids)-1]
+				if !s.partitions.covers(m.maxLetter) {
+					return errNeedPartition
+				}
+			}
+			if len(tasks) == 0 {
+				continue
+			}
+
+			b := &insertBatch{now: all.now, ids: all.ids[:len(tasks)], sources: sources}
+			all.ids = all.ids[len(tasks):]
+			err = s.createBatchIn(ctx, t, b, queue.Create{Namespace: namespace, Tasks: tasks, Unlimited: true}, keysWait)
+			if err != nil {
+				return err
+			}
+			m.woken = append(m.woken, b.woken...)
+			// Without the rows, so that the headers of one step at most are in memory.
+			m.letters = append(m.letters, &insertBatch{lanes: b.lanes, generation: b.generation})
 		}
-		m.woken = append(m.woken, b.woken...)
 	}
 	return nil
 }
 
-// needsPartition reports whether err asks for a partition for the dead letters.
-func (m *moves) needsPartition(err error) bool {
-	return len(m.letters) > 0 && errors.Is(err, errNeedPartition)
+// readLetters returns the dead letters of tasks, without payloads, and the tasks that have these. A task that was deleted by hand has
+// no dead letter.
+func readLetters(ctx context.Context, t *txn.Tx, dead []deadTask) (letters []queue.NewTask, sources []taskPlace, err error) {
+	places := make([]taskPlace, len(dead))
+	for i, d := range dead {
+		places[i] = taskPlace{d.q.id, d.id}
+	}
+	headers := map[int64]map[string]string{}
+	err = t.Query(ctx, readDeadTasks, func(rows pgx.Rows) error {
+		var id int64
+		var encoded []byte
+		if err := rows.Scan(&id, &encoded); err != nil {
+			return err
+		}
+		decoded, err := decodeHeaders(encoded)
+		headers[id] = decoded
+		return err
+	}, placeColumns.Arrays(nil, places)...)
+
+	for i, d := range dead {
+		if of, found := headers[d.id]; found {
+			letters = append(letters, d.q.MakeDeadLetter(&queue.Task{ID: d.id, Attempt: d.attempt, Group: d.group, Headers: of}, d.kind))
+			sources = append(sources, places[i])
+		}
+	}
+	return letters, sources, err
 }
 
-// lastLetter returns the largest id of a dead letter.
-func (m *moves) lastLetter() (id int64) {
-	for _, b := range m.letters {
-		id = max(id, b.maxID)
-	}
-	return id
+// needsPartition reports whether err asks for a partition for the dead letters.
+func (m *moves) needsPartition(err error) bool {
+	return m.maxLetter > 0 && errors.Is(err, errNeedPartition)
 }
 
 // settleDeadLetters records what the commit of dead letters has made certain.
 func (s *Store) settleDeadLetters(m *moves) {
 	for _, b := range m.letters {
 		s.lanes.confirmLanes(b.lanes, b.generation)
-		s.extendSoon(b.maxID)
+	}
+	if m.maxLetter > 0 {
+		s.extendSoon(m.maxLetter)
 	}
 }
 

@@ -46,11 +46,14 @@ func (a *groupAudit) begin(now time.Time) (groupVersion, groupKey, bool) {
 	return a.state, a.waiting, true
 }
 
-// end records where the next step goes on: behind the last rows, or at the beginning.
-func (a *groupAudit) end(state groupVersion, waiting groupKey) {
+// end records where the next step goes on: behind the last rows, or at the beginning. With soon it is due at once.
+func (a *groupAudit) end(state groupVersion, waiting groupKey, soon bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.state, a.waiting = state, waiting
+	if soon {
+		a.next = time.Time{}
+	}
 }
 
 // auditedState is a state of a group that a step looks at.
@@ -60,81 +63,142 @@ type auditedState struct {
 	idle    bool // limits need it no longer
 }
 
-// auditGroups makes a step of the auditor.
+// auditedGroups are the groups of one step.
+type auditedGroups struct {
+	size      int
+	passes    func(queueID int32, grp int64) bool // the step leaves the group out
+	states    []auditedState
+	stuck     []markerRow
+	lastState groupVersion // the position of the next step
+	lastGroup groupKey
+}
+
+const opAuditGroups = "audit groups"
+
+// auditGroups makes a step of the auditor. It passes over groups with rows that the database refuses, for refusedRest. A step that
+// fails is repeated at once, with fewer groups.
 func (s *Store) auditGroups(ctx context.Context) (queue.Maintained, error) {
 	state, waiting, due := s.groupAudit.begin(time.Now())
 	if !due {
 		return queue.Maintained{}, nil
 	}
 
+	filter := s.rowFilters.audit
+	size, groups, queues := filter.nextStep()
+	step := auditedGroups{size: size, passes: func(queueID int32, grp int64) bool {
+		return slices.Contains(queues, queueID) || slices.Contains(groups, nameGroup(queueID, grp))
+	}}
 	var out queue.Maintained
-	err := s.db.Run(ctx, "audit groups", func(ctx context.Context, t *txn.Tx) error {
+	err := s.db.Run(ctx, opAuditGroups, func(ctx context.Context, t *txn.Tx) (err error) {
 		out = queue.Maintained{}
-		states, err := readAuditedStates(ctx, t, state)
-		if err != nil {
+		if err := step.readGroups(ctx, t, state, waiting); err != nil {
 			return err
 		}
-		last, stuck, err := readStuckGroups(ctx, t, waiting)
-		if err != nil {
-			return err
-		}
-		s.groupAudit.end(lastState(states), last)
-		if len(states)+len(stuck) == 0 {
-			return txn.ErrNothing
-		}
-
-		var idle []groupVersion
-		for _, one := range states {
-			if one.idle {
-				idle = append(idle, one.groupVersion)
-			}
-		}
-		out.Moved = len(idle)
-		queueRows(t, dropGroupStates, groupVersionColumns, idle)
-
-		marks, err := findLostMarkers(ctx, t, states)
-		if err != nil {
-			return err
-		}
-		if len(marks) > 0 {
-			s.opt.logger.WarnContext(ctx, "groups kept places of tasks that have ended; the places are free again", "places", len(marks))
-		}
-		queueRows(t, markGroups, markerColumns, append(marks, stuck...))
-		return nil
+		out.Moved, err = s.writeAudit(ctx, t, step.states, step.stuck)
+		return err
 	})
-	return out, txn.IgnoreNothing(err)
+	if txn.IgnoreNothing(err) == nil {
+		filter.recordPass()
+		out.More = size < auditStep
+		s.groupAudit.end(step.lastState, step.lastGroup, out.More)
+		return out, nil
+	}
+
+	s.groupAudit.end(state, waiting, isFaultOfRows(ctx, err))
+	return filter.retryRefused(ctx, err, func() (refusedRow, error) { return s.findRefusedGroup(ctx, step, err) })
 }
 
-// readAuditedStates reads the next states behind a position.
-func readAuditedStates(ctx context.Context, t *txn.Tx, after groupVersion) (states []auditedState, err error) {
-	err = t.Query(ctx, walkGroupStates, func(rows pgx.Rows) error {
+// findRefusedGroup finds the group that made a step of one state and one stuck group fail with cause.
+func (s *Store) findRefusedGroup(ctx context.Context, step auditedGroups, cause error) (row refusedRow, err error) {
+	var grp int64
+	if len(step.states) > 0 {
+		row.queue, grp = step.states[0].queueID, step.states[0].grp
+	}
+	if len(step.stuck) > 0 {
+		refused := false
+		if row.queue != 0 {
+			err := s.db.Run(ctx, opAuditGroups, func(ctx context.Context, t *txn.Tx) error {
+				_, err := s.writeAudit(ctx, t, step.states, nil)
+				return err
+			})
+			refused = txn.IgnoreNothing(err) != nil
+		}
+		if !refused {
+			row.queue, grp = step.stuck[0].queueID, step.stuck[0].grp
+		}
+	}
+	if row.queue == 0 { // the walk itself fails
+		return row, cause
+	}
+
+	row.task = nameGroup(row.queue, grp)
+	return row, s.db.Query(ctx, opAuditGroups, findWokenQueues, func(rows pgx.Rows) error {
+		var id int32
+		var name string
+		err := rows.Scan(&id, &row.space, &name)
+		row.subject = "groups of queue " + name
+		return err
+	}, arg("queue_ids", []int32{row.queue}))
+}
+
+// writeAudit queues the changes about groups. It returns the number of states that it forgets.
+func (s *Store) writeAudit(ctx context.Context, t *txn.Tx, states []auditedState, stuck []markerRow) (forgotten int, err error) {
+	if len(states)+len(stuck) == 0 {
+		return 0, txn.ErrNothing
+	}
+
+	var idle []groupVersion
+	for _, one := range states {
+		if one.idle {
+			idle = append(idle, one.groupVersion)
+		}
+	}
+	queueRows(t, dropGroupStates, groupVersionColumns, idle)
+
+	marks, err := findLostMarkers(ctx, t, states)
+	if err != nil {
+		return 0, err
+	}
+	if len(marks) > 0 {
+		s.opt.logger.WarnContext(ctx, "groups kept places of tasks that have ended; the places are free again", "places", len(marks))
+	}
+	queueRows(t, markGroups, markerColumns, append(marks, stuck...))
+	return len(idle), nil
+}
+
+// readGroups reads the next states, and the next groups for which tasks wait, behind two positions. stuck gets a marker for each
+// group without a task that keeps a place. A marker too many costs one look.
+func (g *auditedGroups) readGroups(ctx context.Context, t *txn.Tx, state groupVersion, waiting groupKey) error {
+	g.states, g.stuck, g.lastState, g.lastGroup = nil, nil, groupVersion{}, groupKey{}
+	states, groups := 0, 0
+	t.QueueQuery(walkGroupStates, func(rows pgx.Rows) error {
 		var one auditedState
 		err := rows.Scan(&one.queueID, &one.grp, &one.version, &one.holders, &one.idle)
-		states = append(states, one)
+		states++
+		g.lastState = one.groupVersion
+		if !g.passes(one.queueID, one.grp) {
+			g.states = append(g.states, one)
+		}
 		return err
-	}, arg("queue_id", after.queueID), arg("grp", after.grp), arg("version", after.version), arg("limit", auditStep))
-	return states, err
-}
-
-// readStuckGroups looks at the next groups behind a position for which tasks wait. It returns the position of the next step, and a
-// marker for each group without a task that keeps a place. A marker too many costs one look.
-func readStuckGroups(ctx context.Context, t *txn.Tx, after groupKey) (last groupKey, marks []markerRow, err error) {
-	n := 0
-	err = t.Query(ctx, walkGroupWaiting, func(rows pgx.Rows) error {
+	}, arg("queue_id", state.queueID), arg("grp", state.grp), arg("version", state.version), arg("limit", g.size))
+	err := t.Query(ctx, walkGroupWaiting, func(rows pgx.Rows) error {
 		var stuck bool
-		if err := rows.Scan(&last.queueID, &last.grp, &stuck); err != nil {
-			return err
+		err := rows.Scan(&g.lastGroup.queueID, &g.lastGroup.grp, &stuck)
+		groups++
+		if stuck && !g.passes(g.lastGroup.queueID, g.lastGroup.grp) {
+			g.stuck = append(g.stuck, markerRow{queueID: g.lastGroup.queueID, grp: g.lastGroup.grp})
 		}
-		n++
-		if stuck {
-			marks = append(marks, markerRow{queueID: last.queueID, grp: last.grp})
-		}
-		return nil
-	}, arg("queue_id", after.queueID), arg("grp", after.grp), arg("limit", auditStep))
-	if n < auditStep {
-		last = groupKey{} // the next walk begins at the first group
+		return err
+	}, arg("queue_id", waiting.queueID), arg("grp", waiting.grp), arg("limit", g.size))
+
+	// After its last step, a walk begins again.
+	if states < g.size {
+		g.lastState = groupVersion{}
 	}
-	return last, marks, err
+	if groups < g.size {
+		g.lastGroup = groupKey{}
+	}
+	return err
 }
 
 // findLostMarkers returns a marker for each place of a task that has ended. The gates of the queues keep the tasks from starting
@@ -167,12 +231,4 @@ func findLostMarkers(ctx context.Context, t *txn.Tx, states []auditedState) ([]m
 		return err
 	}, arg("queue_id", queues), arg("id", ids))
 	return marks, err
-}
-
-// lastState returns the position behind states; the beginning after the last step of a walk.
-func lastState(states []auditedState) groupVersion {
-	if len(states) < auditStep {
-		return groupVersion{}
-	}
-	return states[len(states)-1].groupVersion
 }

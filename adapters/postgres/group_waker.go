@@ -91,11 +91,13 @@ func (r *refusedRow) scanRefusedWake(rows pgx.Rows) error {
 	var grp int64
 	var name string
 	err := rows.Scan(&r.queue, &grp, &r.space, &name)
-	// A name for the filter alone: it must differ for the same group in two queues.
-	r.task, r.whole = grp^int64(r.queue), grp == 0
+	r.task, r.whole = nameGroup(r.queue, grp), grp == 0
 	r.subject = "groups of queue " + name
 	return err
 }
+
+// nameGroup returns a name of a group for a filter alone: it differs for the same group in two queues.
+func nameGroup(queueID int32, grp int64) int64 { return grp ^ int64(queueID) }
 
 // readWakesByID returns the queues of planned looks that are still there.
 func readWakesByID(ctx context.Context, t *txn.Tx, due []dueWake) (map[int32]queue.Wake, error) {

@@ -105,7 +105,7 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	err := x.runStep(ctx, op, write)
 	// The step fails before it writes a row, so it can run again in the same transaction.
 	for learned := false; errors.Is(err, errNeedPartition); learned = true {
-		if err := x.needPartition(ctx, m.lastLetter(), learned); err != nil {
+		if err := x.needPartition(ctx, m.maxLetter, learned); err != nil {
 			return nil, err
 		}
 		err = x.runStep(ctx, op, write)
@@ -113,8 +113,8 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	if err != nil {
 		return nil, err
 	}
-	if len(m.letters) > 0 {
-		x.store.extendSoon(m.lastLetter())
+	if m.maxLetter > 0 {
+		x.store.extendSoon(m.maxLetter)
 	}
 	for i, at := range places {
 		out[at] = answers[i]

@@ -37,7 +37,10 @@ type moves struct {
 	groupWaiting map[int32]int
 	pauses       pauses
 	dead         []deadTask
-	letters      []*insertBatch
+	letters      []*insertBatch  // only their lanes
+	maxLetter    int64           // largest id that is taken for a dead letter
+	letterBytes  int64           // stored bytes of the payloads of dead
+	letterSizes  map[int64]int64 // the same by task, as far as they were read
 }
 
 // makeMoves returns an empty collection for the time now of the database.

@@ -340,12 +340,13 @@ func (s *Store) pruneTicks(ctx context.Context, now time.Time) (queue.Maintained
 	}
 
 	// Tickers that were planned too far ahead would not fire until the clock gets there. A failure does not keep the ticks.
-	replanErr := s.replanTickers(ctx)
+	faults, replanErr := s.replanTickers(ctx)
 	if replanErr != nil && !canGoOn(ctx, replanErr) {
-		return queue.Maintained{}, replanErr
+		return queue.Maintained{Faults: faults}, replanErr
 	}
 
 	out, err := s.pruneTicksStep(ctx)
+	out.Faults = append(faults, out.Faults...)
 	if err = errors.Join(replanErr, err); err != nil || out.More {
 		return out, err
 	}

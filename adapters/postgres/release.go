@@ -48,7 +48,7 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 	}
 	err := s.db.Run(ctx, "release tasks", release)
 	for m != nil && m.needsPartition(err) {
-		if err = s.extendTo(ctx, m.lastLetter()); err == nil {
+		if err = s.extendTo(ctx, m.maxLetter); err == nil {
 			err = s.db.Run(ctx, "release tasks", release)
 		}
 	}
@@ -97,6 +97,11 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	if err := m.pauses.lockQueues(ctx, t, &h, releases, tokens, free); err != nil {
 		return nil, err
 	}
+	if free {
+		if err := s.readLetterSizes(ctx, t, m, &h, releases, tokens); err != nil {
+			return nil, err
+		}
+	}
 	lost := m.endHeldTasks(&h, about, releases, tokens, out)
 
 	if err := s.writeDeadLetters(ctx, t, m); err != nil {
@@ -116,17 +121,41 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	return m, nil
 }
 
+// readLetterSizes reads the bytes that dead letters of the releases would copy, if they may exceed maxLetterBytes.
+func (s *Store) readLetterSizes(ctx context.Context, t *txn.Tx, m *moves, h *lockedLeases, releases []queue.Release, tokens []int64) error {
+	var letters []taskPlace
+	for i, r := range releases {
+		p, held := h.findHeldTask(r.ID, tokens[i])
+		if held && p.q.DeadLetter != "" && r.Outcome.Move() == queue.MoveFail {
+			letters = append(letters, taskPlace{p.q.id, r.ID})
+		}
+	}
+	if len(letters)*s.opt.maxPayload <= maxLetterBytes {
+		return nil
+	}
+	m.queueLetterSizes(t, letters)
+	return t.Flush(ctx)
+}
+
 // endHeldTasks ends the leases of held tasks and fills in the answers. It returns the places of the releases without a present
-// lease.
+// lease. It leaves tasks for a later transaction when their dead letters have too many bytes for this one: they count as locked.
 func (m *moves) endHeldTasks(h *lockedLeases, about taskRecords, releases []queue.Release, tokens []int64, out []queue.Released) (lost []int) {
+	var left map[int64]bool
 	for i := range releases {
 		r := &releases[i]
 		p, ok := h.findHeldTask(r.ID, tokens[i])
 		f, known := about[r.ID]
+		// A second release of a task that stays comes behind the first.
+		if ok && (left[r.ID] || !m.pauses.mayPause(p.q, r) || r.Outcome.Move() == queue.MoveFail && m.exceedsLetters(r.ID)) {
+			if left == nil {
+				left = map[int64]bool{}
+			}
+			left[r.ID] = true
+			out[i].Err = queue.Locked(r.ID)
+			continue
+		}
 
 		switch {
-		case ok && !m.pauses.mayPause(p.q, r):
-			out[i].Err = queue.Locked(r.ID)
 		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
 			out[i] = m.endHeldTask(p, f, known, r)
 		case h.isLocked(r.ID, tokens[i]):

@@ -35,9 +35,12 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 		return s.rescueEach(ctx)
 	}
 
-	// Rows below it were rescued or extended, so the next step does not read their dead index entries.
-	s.watermarks.set(markRescue, from, later(from, r.top), began)
-	r.out.More = r.rows == rescueStep
+	// Rows below it were rescued or extended, so the next step does not read their dead index entries. Rows with tasks that this
+	// step has left come again.
+	if !r.left {
+		s.watermarks.set(markRescue, from, later(from, r.top), began)
+	}
+	r.out.More = r.left || r.rows == rescueStep
 	return r.out, s.endRequests(ctx, &r.out)
 }
 
@@ -76,6 +79,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 			t.QueueQuery(lockLapsedLease, each, arg("token", k.token), arg("part", k.part))
 		})
 		if err == nil {
+			r.out.More = r.left
 			addStep(&total, r.out)
 			continue
 		}
@@ -90,7 +94,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 		total.Faults = append(total.Faults, fault)
 	}
 
-	total.More = len(keys) == rescueStep
+	total.More = total.More || len(keys) == rescueStep
 	return total, s.endRequests(ctx, &total)
 }
 
@@ -117,6 +121,7 @@ func (s *Store) postponeRescue(ctx context.Context, k leaseKey, cause error) (qu
 type rescued struct {
 	out   queue.Maintained
 	rows  int
+	left  bool      // some tasks stay for the next step: their dead letters have too many bytes
 	top   time.Time // latest end among the rows
 	moves *moves
 }
@@ -162,7 +167,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 	}
 	err := s.db.Run(ctx, opRescue, rescue)
 	for r.moves != nil && r.moves.needsPartition(err) {
-		if err = s.extendTo(ctx, r.moves.lastLetter()); err == nil {
+		if err = s.extendTo(ctx, r.moves.maxLetter); err == nil {
 			err = s.db.Run(ctx, opRescue, rescue)
 		}
 	}
@@ -181,6 +186,7 @@ func (r *rescued) readRecords(ctx context.Context, t *txn.Tx, h *lockedLeases) (
 	records := taskRecords{}
 	var queues []int32
 	var ids []int64
+	var letters []taskPlace // tasks that may leave dead letters
 	for _, l := range h.all {
 		r.top = later(r.top, l.expiresAt)
 		r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
@@ -189,6 +195,9 @@ func (r *rescued) readRecords(ctx context.Context, t *txn.Tx, h *lockedLeases) (
 			if id != 0 {
 				queues = append(queues, l.q.id)
 				ids = append(ids, id)
+				if l.q.DeadLetter != "" {
+					letters = append(letters, taskPlace{l.q.id, id})
+				}
 			}
 		}
 	}
@@ -196,7 +205,9 @@ func (r *rescued) readRecords(ctx context.Context, t *txn.Tx, h *lockedLeases) (
 	// A heartbeat that found the row locked has extended it by a lease beat.
 	h.beats = map[int64]leaseEnd{}
 	t.QueueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
-	return records, t.Query(ctx, readLives, records.makeScanner(taskLifeColumns, nil), arg("queue_id", queues), arg("id", ids))
+	t.QueueQuery(readLives, records.makeScanner(taskLifeColumns, nil), arg("queue_id", queues), arg("id", ids))
+	r.moves.queueLetterSizes(t, letters)
+	return records, t.Flush(ctx)
 }
 
 // endLeases ends the lapsed leases and moves their tasks. taken gets the ends of the leases that a lease beat extended.
@@ -216,6 +227,11 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 			}
 			if extended && end.at.After(h.now) {
 				taken.keepNewEnd(p, end)
+				continue
+			}
+
+			if r.moves.exceedsLetters(id) {
+				r.left = true
 				continue
 			}
 

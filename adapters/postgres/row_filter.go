@@ -67,7 +67,7 @@ func makeRowFilter(most int) *rowFilter {
 
 // rowFilters are the filters of a store, one for each kind of work on rows of many queues.
 type rowFilters struct {
-	promote, expireReady, expireDelayed, expireWaiting, done, deleted, strip, fold, history, wake, ticks *rowFilter
+	promote, expireReady, expireDelayed, expireWaiting, done, deleted, strip, fold, history, wake, audit, ticks *rowFilter
 }
 
 func (s *rowFilters) init() {
@@ -75,7 +75,7 @@ func (s *rowFilters) init() {
 	s.expireWaiting = makeRowFilter(expireStep)
 	s.done, s.deleted, s.strip = makeRowFilter(pruneStep), makeRowFilter(pruneStep), makeRowFilter(stripStep)
 	s.fold, s.history = makeRowFilter(1), makeRowFilter(1) // they take all rows; only queues are excluded
-	s.wake, s.ticks = makeRowFilter(wakeStep), makeRowFilter(pruneStep)
+	s.wake, s.audit, s.ticks = makeRowFilter(wakeStep), makeRowFilter(auditStep), makeRowFilter(pruneStep)
 }
 
 // scanRefusedRow reads queue id, task id, namespace and queue name of a row.

@@ -10,10 +10,13 @@ import (
 
 // rowTypes gives the columns of the row types that read or write each table of the migration.
 var rowTypes = map[string][][]string{
-	"queue":        {queueColumns.Names()},
-	"queue_count":  {{"queue_id"}}, // read as sums with the events since
-	"lane":         {laneColumns.Names()},
-	"task":         {taskColumns.Names(), insertedTaskColumns.Names(), pickedTaskColumns.Names()},
+	"queue":       {queueColumns.Names()},
+	"queue_count": {{"queue_id"}}, // read as sums with the events since
+	"lane":        {laneColumns.Names()},
+	"task": {
+		taskColumns.Names(), insertedTaskColumns.Names(), pickedTaskColumns.Names(), letterTaskColumns.Names(),
+		without(letterColumns.Names(), "source_queue_id", "source_id"),
+	},
 	"part":         {partColumns.Names()},
 	"ready":        {readyColumns.Names(), runColumns.Names(), takenReadyColumns.Names()},
 	"delayed":      {delayedColumns.Names(), takenDelayedColumns.Names()},

@@ -53,6 +53,8 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "task_error", errorColumns)
 	addRowType(lists, "attempt_error", attemptErrorColumns)
 	addRowType(lists, "new_task", insertedTaskColumns)
+	addRowType(lists, "letter_task", letterTaskColumns)
+	addRowType(lists, "letter", letterColumns)
 	addRowType(lists, "picked_task", pickedTaskColumns)
 	addRowType(lists, "present", presentColumns)
 	addRowType(lists, "present_life", presentLifeColumns)

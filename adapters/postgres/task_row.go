@@ -63,11 +63,22 @@ func (r *taskRow) fillTask(t *queue.Task) (err error) {
 var (
 	// The tasks of a create share the time of the create.
 	insertedTaskColumns = taskColumns.Without("created_at")
+	// The database copies the payload of a dead letter.
+	letterTaskColumns = insertedTaskColumns.Without("payload")
 	// The ready row has queue and lane.
 	pickedTaskColumns = taskColumns.Without("queue_id", "priority", "bucket")
 	// A move of a task needs no content.
 	taskLifeColumns = taskColumns.Without("key", "headers", "payload")
 )
+
+// letterRow is a row of a dead letter beside the task with its payload.
+type letterRow struct {
+	taskRow
+	sourceQueueID int32
+	sourceID      int64
+}
+
+var letterColumns = table.Of[letterRow]().Without("created_at", "payload")
 
 // stateRow is a row of the table state: the values that changed since the create.
 type stateRow struct {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,7 @@ var (
 	planTickers        = statement("ticker.plan")
 	recordTickerFaults = statement("ticker.fault")
 	lockTickersAhead   = statement("ticker.ahead")
+	listTickersAhead   = statement("ticker.ahead.names")
 	replanTicker       = statement("ticker.replan")
 	findFiredTicks     = statement("tick.fired")
 	insertTicks        = statement("tick.insert")
@@ -407,36 +409,89 @@ func (s *Store) summarizeFiring(f *firing) queue.Maintained {
 }
 
 // replanTickers plans tickers from now that were planned while the clock was ahead. After the clock went back they
-// would otherwise wait until it reaches that time again.
-func (s *Store) replanTickers(ctx context.Context) error {
-	// Without a bound on its time: replanned tickers leave the selection, so the loop ends.
-	for more := true; more; {
-		err := s.db.Run(ctx, "plan tickers anew", func(ctx context.Context, t *txn.Tx) error {
-			var all []*storedTicker
-			var now time.Time
-			err := t.Query(ctx, lockTickersAhead, func(rows pgx.Rows) error {
-				k := &storedTicker{}
-				all = append(all, k)
-				return k.scanTickerRow(rows, &now, &k.unfinished)
-			}, arg("limit", queue.MaxStepTickers))
-
-			if more = len(all) == queue.MaxStepTickers; err != nil {
-				return err
+// would otherwise wait until it reaches that time again. The faults name the tickers that it had to leave.
+func (s *Store) replanTickers(ctx context.Context) (faults []queue.Fault, err error) {
+	// Without a bound on its time: the first id of a step grows, so the loop ends.
+	for first, more := int32(1), true; more; {
+		ids, err := s.replanStep(ctx, first, math.MaxInt32)
+		if err != nil {
+			if !isFaultOfRows(ctx, err) {
+				return faults, err
 			}
 
-			now = now.UTC()
-			for _, k := range all {
-				anchor, next, err := k.Replan(now)
-				if err != nil { // the ticker becomes due now, so that a step finds and reports its fault
-					anchor, next = k.Anchor, now
-				}
-				t.Queue(replanTicker, arg("id", k.id), arg("next_at", timePointer(truncateToMicros(next))), arg("anchor", anchor), arg("now", now))
+			var named []queue.Fault
+			ids, named, err = s.replanEach(ctx, first)
+			faults = append(faults, named...)
+			if err != nil {
+				return faults, err
 			}
-			return nil
-		})
+		}
+		if more = len(ids) == queue.MaxStepTickers; more {
+			first = ids[len(ids)-1] + 1
+		}
+	}
+	return faults, nil
+}
+
+const opReplan = "plan tickers anew"
+
+// replanStep plans the tickers of a step, in one transaction. It returns their ids, in order.
+func (s *Store) replanStep(ctx context.Context, first, last int32) (ids []int32, err error) {
+	err = s.db.Run(ctx, opReplan, func(ctx context.Context, t *txn.Tx) error {
+		ids = nil
+		var all []*storedTicker
+		var now time.Time
+		err := t.Query(ctx, lockTickersAhead, func(rows pgx.Rows) error {
+			k := &storedTicker{}
+			all = append(all, k)
+			return k.scanTickerRow(rows, &now, &k.unfinished)
+		}, arg("first", first), arg("last", last), arg("limit", queue.MaxStepTickers))
 		if err != nil {
 			return err
 		}
+
+		now = now.UTC()
+		for _, k := range all {
+			ids = append(ids, k.id)
+			anchor, next, err := k.Replan(now)
+			if err != nil { // the ticker becomes due now, so that a step finds and reports its fault
+				anchor, next = k.Anchor, now
+			}
+			t.Queue(replanTicker, arg("id", k.id), arg("next_at", timePointer(truncateToMicros(next))), arg("anchor", anchor), arg("now", now))
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// replanEach plans the tickers of a step one by one, each in a transaction of its own, which isolates the faulty ones. It returns
+// the ids of all, in order. After refusedQueues faults it returns the error of the last one.
+func (s *Store) replanEach(ctx context.Context, first int32) (ids []int32, faults []queue.Fault, err error) {
+	var all []queue.Fault // one for each ticker
+	err = s.db.Query(ctx, opReplan, listTickersAhead, func(rows pgx.Rows) error {
+		var id int32
+		var f queue.Fault
+		err := rows.Scan(&id, &f.Namespace, &f.Subject)
+		ids, all = append(ids, id), append(all, f)
+		return err
+	}, arg("first", first), arg("limit", queue.MaxStepTickers))
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+
+	for i, f := range all {
+		_, err := s.replanStep(ctx, ids[i], ids[i])
+		known := f.Namespace + " plan " + f.Subject
+		s.knownFaults.clearFault(known, err)
+		if err == nil {
+			continue
+		}
+		if !isFaultOfRows(ctx, err) || len(faults) == refusedQueues {
+			return ids, faults, err
+		}
+
+		f.Subject, f.Err, f.Known = "plan of ticker "+f.Subject, err, s.knownFaults.isKnownFault(known, err)
+		faults = append(faults, f)
+	}
+	return ids, faults, nil
 }

@@ -3,6 +3,7 @@ package postgrestest_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
@@ -18,30 +20,36 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// countingConn counts the bytes that the database sends.
+// countingConn counts the bytes that the database sends and gets.
 type countingConn struct {
 	net.Conn
-	read *atomic.Int64
+	moved *atomic.Int64
 }
 
 func (c countingConn) Read(to []byte) (int, error) {
 	n, err := c.Conn.Read(to)
-	c.read.Add(int64(n))
+	c.moved.Add(int64(n))
 	return n, err
 }
 
-// openCounting is a store and the count of the bytes that it has read from the database.
+func (c countingConn) Write(from []byte) (int, error) {
+	n, err := c.Conn.Write(from)
+	c.moved.Add(int64(n))
+	return n, err
+}
+
+// openCounting is a store and the count of the bytes that it has exchanged with the database.
 func openCounting(t *testing.T, dsn string) (*postgres.Store, *atomic.Int64) {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := new(atomic.Int64)
+	moved := new(atomic.Int64)
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		return countingConn{conn, read}, err
+		return countingConn{conn, moved}, err
 	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
@@ -53,7 +61,7 @@ func openCounting(t *testing.T, dsn string) (*postgres.Store, *atomic.Int64) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return s, read
+	return s, moved
 }
 
 // TestMovesReadNoContent: 60 tasks of 200 kB are moved, and none of their payloads leaves the database.
@@ -96,7 +104,7 @@ func TestMovesReadNoContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dsn := postgrestest.URL(t)
-			s, read := openCounting(t, dsn)
+			s, moved := openCounting(t, dsn)
 			makeQueue(t, s, "tests", "mail")
 			large := queue.Create{Namespace: "tests"}
 			for range tasks {
@@ -114,10 +122,10 @@ func TestMovesReadNoContent(t *testing.T) {
 			if name == "a rescue" {
 				sql(t, connect(t, dsn), "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
 			}
-			before := read.Load()
+			before := moved.Load()
 			move(t, s, out[0])
-			if n := read.Load() - before; n > most {
-				t.Errorf("%d bytes were read, want %d at most", n, most)
+			if n := moved.Load() - before; n > most {
+				t.Errorf("%d bytes were read or written, want %d at most", n, most)
 			}
 		})
 	}
@@ -190,6 +198,125 @@ func TestSurplusGoesBackAfterAFault(t *testing.T) {
 				n := value[int](t, conn, "select coalesce(sum(n), 0)::int from pgqueue.ready where attempt = 0")
 				return n == 8, fmt.Sprintf("%d tasks are ready without a failed attempt", n)
 			})
+		})
+	}
+}
+
+// TestDeadLettersInBytes: up to 200 tasks of 900 kB fail together in a queue with a dead letter queue. Their payloads do not
+// leave the database, no transaction copies all of them, and the letters have the order and the content of the tasks.
+func TestDeadLettersInBytes(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	const mostMoved, mostCopied = 1 << 20, 65 << 20
+
+	// Half of the bytes of such a text are random, so PostgreSQL stores them as they are.
+	random := rand.New(rand.NewPCG(1, 2))
+	large := make([]byte, 450_000)
+	for i := range large {
+		large[i] = byte(random.Uint32())
+	}
+	text := fmt.Sprintf("%x", large)
+
+	for _, c := range []struct {
+		name  string
+		tasks int
+		fail  func(t *testing.T, s *postgres.Store, conn *pgx.Conn, held []*queue.Task)
+	}{
+		{"a release", 200, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
+			releases := make([]queue.Release, len(held))
+			for i, task := range held {
+				releases[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomePermanent, Quiet: true}
+			}
+			out, err := s.ReleaseTasks(t.Context(), "tests", releases)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range out {
+				if r.Err != nil || r.Status != queue.StatusFailed {
+					t.Fatalf("%+v", r)
+				}
+			}
+		}},
+		{"a release of callers that share it", 100, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
+			// The first release of each task counts, also when the call leaves it.
+			releases := make([]queue.Release, 2*len(held))
+			for i, task := range held {
+				releases[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomePermanent, Quiet: true}
+				releases[len(held)+i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
+			}
+			for len(releases) > 0 {
+				out, err := s.ReleaseTasks(queue.WithoutWait(t.Context()), "tests", releases)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var locked []queue.Release
+				for i, r := range out {
+					if queue.IsLocked(r.Err) {
+						locked = append(locked, releases[i])
+					} else if r.Err != nil {
+						t.Fatalf("%+v", r)
+					}
+				}
+				if len(locked) == len(releases) {
+					t.Fatal("the call ended no task")
+				}
+				releases = locked
+			}
+		}},
+		{"a rescue", 100, func(t *testing.T, s *postgres.Store, conn *pgx.Conn, _ []*queue.Task) {
+			sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
+			if faults := maintain(t, s, queue.ChoreRescue); len(faults) > 0 {
+				t.Fatalf("%+v", faults)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, moved := openCounting(t, dsn)
+			conn := connect(t, dsn)
+			makeQueue(t, s, "tests", "dead")
+			q, err := queue.NewQueue("tests", queue.QueueMeta{Name: "mail", Retries: new(0), FailurePolicyMeta: queue.FailurePolicyMeta{DeadLetter: new("dead")}})
+			if err == nil {
+				_, err = s.CreateQueue(t.Context(), q)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range c.tasks {
+				task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{
+					Payload: fmt.Appendf(nil, `{ "n" :%d, "x":"%s"}`, i, text), Group: strconv.Itoa(i % 3), Headers: map[string]string{"h": strconv.Itoa(i)},
+				}}
+				if _, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "tests", Tasks: []queue.NewTask{task}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Limit: c.tasks}}})
+			if err != nil || len(out[0]) != c.tasks {
+				t.Fatal(len(out[0]), err)
+			}
+
+			before := moved.Load()
+			c.fail(t, s, conn, out[0])
+			if n := moved.Load() - before; n > mostMoved {
+				t.Errorf("%d bytes were read or written, want %d at most", n, mostMoved)
+			}
+			if n := value[int](t, conn, `select count(*) from (select t.*, row_number() over (order by t.id) as n from pgqueue.task t join pgqueue.queue q on q.id = t.queue_id where q.name = 'mail') o
+				join (select t.*, row_number() over (order by t.id) as n from pgqueue.task t join pgqueue.queue q on q.id = t.queue_id where q.name = 'dead') l using (n)
+				where l.payload::text = o.payload::text and l.headers ->> 'h' = o.headers ->> 'h' and l.group_name = o.group_name
+				  and l.headers ->> $1 = o.id::text`, queue.HeaderDeadLetterTask); n != c.tasks {
+				t.Errorf("%d letters have the place and the content of their tasks, want %d", n, c.tasks)
+			}
+			// The rows of a transaction have its number.
+			if n := value[int](t, conn, `select max(bytes)::integer from (select sum(pg_column_size(t.payload)) as bytes from pgqueue.task t join pgqueue.queue q on q.id = t.queue_id
+				where q.name = 'dead' group by t.xmin) x`); n > mostCopied {
+				t.Errorf("a transaction copied %d bytes, want %d at most", n, mostCopied)
+			}
+			if n := value[int](t, conn, "select sum(r.n)::integer from pgqueue.ready r join pgqueue.queue q on q.id = r.queue_id where q.name = 'dead'"); n != c.tasks {
+				t.Errorf("%d letters are ready, want %d", n, c.tasks)
+			}
+			noContradictions(t, s)
+			recounted(t, s)
 		})
 	}
 }

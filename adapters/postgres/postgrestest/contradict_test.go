@@ -216,6 +216,54 @@ func makeGroupTask(t *testing.T, s *postgres.Store, namespace, name, group strin
 	}
 }
 
+// TestRepairGoesOn has the database refuse the repair of two queues: those of the others pass, in all tables, and the error names both.
+func TestRepairGoesOn(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	for _, namespace := range []string{"bad", "worse", "good", "tests"} {
+		makeQueue(t, s, namespace, "mail")
+		makeTask(t, s, namespace, "mail", "mail", "mail")
+		if _, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: namespace, Requests: []queue.RetainShare{{Worker: "w", Limit: 3}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := value[string](t, conn, "select string_agg(id::text, ', ') from pgqueue.queue where namespace in ('bad', 'worse')")
+	sql(t, conn,
+		"update pgqueue.lease set held = 7",
+		// A search for these comes last.
+		`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+			select nextval('pgqueue.token'), queue_id, retained_at, expires_at, granted, 'w2', 1, array[task_ids[2]] from pgqueue.lease`)
+	refuse(t, conn, "update", "lease", "row.queue_id in ("+refused+")")
+
+	done, err := s.RepairContradictions(t.Context())
+	if err == nil || strings.Count(err.Error(), "refused") != 2 ||
+		!strings.Contains(err.Error(), "queue mail of namespace bad") || !strings.Contains(err.Error(), "queue mail of namespace worse") {
+		t.Errorf("the error is %v, want one that names both queues", err)
+	}
+	for _, c := range done {
+		if c.Namespace != "good" && c.Namespace != "tests" {
+			t.Errorf("%+v counts as repaired", c)
+		}
+	}
+	found, _, err := s.FindContradictions(t.Context())
+	if err != nil || len(found) == 0 || len(done) == 0 {
+		t.Fatalf("%d contradictions are left after %d repairs: %v", len(found), len(done), err)
+	}
+	for _, c := range found {
+		if c.Namespace != "bad" && c.Namespace != "worse" {
+			t.Errorf("%+v is left", c)
+		}
+	}
+
+	sql(t, conn, "drop trigger refuse_lease on pgqueue.lease")
+	if _, err := s.RepairContradictions(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	noContradictions(t, s)
+}
+
 // TestContradictionsAboveTheLimit plants more contradictions than a search returns: doctor says that there are more, and the
 // repair corrects all.
 func TestContradictionsAboveTheLimit(t *testing.T) {

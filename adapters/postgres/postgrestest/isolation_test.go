@@ -731,3 +731,111 @@ func TestFoldThatFailsOnlyAsAWhole(t *testing.T) {
 	maintain(t, s, queue.ChoreFold)
 	recounted(t, s)
 }
+
+// TestPoisonedPlans has the database refuse the new plan of one ticker after the clock went back: the others of all namespaces are
+// planned from now, it is named once, and it follows when it is mended.
+func TestPoisonedPlans(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	for _, namespace := range []string{"bad", "good", "tests"} {
+		makeQueue(t, s, namespace, "mail")
+		newTicker(t, s, namespace, "t", "mail", queue.TickerMeta{Period: new(time.Hour)})
+	}
+	const ahead = "planned_at > pgqueue.clock() + interval '1 h'"
+	sql(t, conn, `update pgqueue.ticker set planned_at = planned_at + interval '2 days', next_at = next_at + interval '2 days',
+		due_at = due_at + interval '2 days', anchor = anchor + interval '2 days'`)
+	refuse(t, conn, "update", "ticker", fmt.Sprintf("row.id = %d", value[int](t, conn, "select id from pgqueue.ticker where namespace = 'bad'")))
+
+	faults := maintain(t, s, queue.ChorePrune)
+	if len(faults) != 1 || faults[0].Namespace != "bad" || faults[0].Subject != "plan of ticker t" || faults[0].Known || !strings.Contains(faults[0].Err.Error(), "refused") {
+		t.Errorf("faults are %+v", faults)
+	}
+	if n := value[int](t, conn, "select count(*) from pgqueue.ticker where "+ahead); n != 1 {
+		t.Errorf("%d tickers are planned ahead, want 1", n)
+	}
+	postgrestest.Advance(t, s, time.Hour+time.Second)
+	if done, err := s.Maintain(t.Context(), queue.ChoreTick); err != nil || len(done.Ticks) != 2 {
+		t.Errorf("the other tickers fired %d times, want 2: %v", len(done.Ticks), err)
+	}
+	if faults := maintain(t, s, queue.ChorePrune); len(faults) != 1 || !faults[0].Known {
+		t.Errorf("a minute later faults are %+v", faults)
+	}
+
+	sql(t, conn, "drop trigger refuse_ticker on pgqueue.ticker")
+	if faults := maintain(t, open(t, dsn), queue.ChorePrune); len(faults) > 0 {
+		t.Errorf("once it is mended, faults are %+v", faults)
+	}
+	if n := value[int](t, conn, "select count(*) from pgqueue.ticker where "+ahead); n != 0 {
+		t.Errorf("%d tickers are planned ahead, want none", n)
+	}
+}
+
+// TestPoisonedGroups has the database refuse what the auditor of groups writes for one queue: it mends the groups of the others, and
+// names the queue.
+func TestPoisonedGroups(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, c := range []struct{ name, plant, operation, table, first, left string }{
+		{
+			"states that limits no longer need",
+			`insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state) select q.id, hashtextextended(g::text, 0), 1, '{}', 0 from pgqueue.queue q cross join generate_series(1, 4) g`,
+			"delete", "group_state", "select min(s.grp) from pgqueue.group_state s where s.holders = '{}' and s.queue_id = $1",
+			"select count(*) from pgqueue.group_state s where s.holders = '{}' and s.queue_id = $1",
+		},
+		{
+			"groups that could go on and have no marker",
+			"with gone as (delete from pgqueue.group_state) delete from pgqueue.ready where n = 0",
+			"insert", "ready", "select min(w.grp) from pgqueue.group_waiting w where w.queue_id = $1",
+			"select 4 - count(distinct r.grp) from pgqueue.ready r where r.n = 0 and r.queue_id = $1",
+		},
+	} {
+		for _, whole := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, all of a queue are refused: %t", c.name, whole), func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.URL(t)
+				s, conn := open(t, dsn), connect(t, dsn)
+				for _, namespace := range []string{"bad", "good", "tests"} {
+					makeFlowQueue(t, s, namespace, "mail", queue.FlowMeta{GroupConcurrency: new(1)})
+					for _, group := range []string{"a", "b", "c", "d"} {
+						makeGroupTask(t, s, namespace, "mail", group, 3)
+					}
+					if _, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: namespace, Requests: []queue.RetainShare{{Worker: "w", Limit: 20}}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				id := func(namespace string) int {
+					return value[int](t, conn, "select id from pgqueue.queue where namespace = $1", namespace)
+				}
+				sql(t, conn, c.plant)
+				when, refused := fmt.Sprintf("row.queue_id = %d", id("bad")), 4
+				if !whole {
+					when += fmt.Sprintf(" and row.grp = %d", value[int64](t, conn, c.first, id("bad")))
+					refused = 1
+				}
+				refuse(t, conn, c.operation, c.table, when)
+
+				s = open(t, dsn) // its auditor begins at once
+				faults := maintain(t, s, queue.ChorePrune)
+				if len(faults) != refused {
+					t.Errorf("%d faults, want %d", len(faults), refused)
+				}
+				for _, f := range faults {
+					if f.Namespace != "bad" || f.Subject != "groups of queue mail" || !strings.Contains(f.Err.Error(), "refused") {
+						t.Errorf("got the fault %+v", f)
+					}
+				}
+				left := func(namespace string) int { return value[int](t, conn, c.left, id(namespace)) }
+				if bad, good, other := left("bad"), left("good"), left("tests"); bad != refused || good != 0 || other != 0 {
+					t.Errorf("%d, %d and %d groups are left, want %d, 0 and 0", bad, good, other, refused)
+				}
+				sql(t, conn, fmt.Sprintf("drop trigger refuse_%s on pgqueue.%[1]s", c.table))
+				maintain(t, open(t, dsn), queue.ChorePrune) // another process has passed over nothing
+				if n := left("bad"); n != 0 {
+					t.Errorf("%d groups are left once it is mended, want none", n)
+				}
+			})
+		}
+	}
+}

@@ -8,6 +8,14 @@ select pgqueue.clock_inlined(), array(select nextval('pgqueue.turn') from genera
 insert into pgqueue.task (created_at, {{new_task}})
 select @now, {{new_task i}} from {{new_task_rows i}}
 
+-- name: create.letter
+-- Dead letters. Each payload stays in the database, which copies it as it is stored, row by row. Without its source a row fails
+with i as materialized (select * from {{letter_rows i}})
+insert into pgqueue.task (created_at, {{letter_task}}, payload)
+select @now, {{letter_task i}}, t.payload
+from i
+left join lateral (select t.payload from pgqueue.task t where t.queue_id = i.source_queue_id and t.id = i.source_id offset 0) t on true
+
 -- name: create.ready
 insert into pgqueue.ready ({{ready}}) select {{ready i}} from {{ready_rows i}}
 

@@ -124,7 +124,15 @@ _rest as (
 select task_id + g from member where taken
 
 -- name: move.dead
--- The content of tasks that failed for good, for their dead letters
-select {{picked_task t}}
+-- The headers of tasks that failed for good, for their dead letters. No payload leaves the database
+select t.id, t.headers
 from {{place_rows i}}
-cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+cross join lateral (select t.id, t.headers from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+
+-- name: move.dead.size
+-- The bytes of payloads as they are stored, without reading them
+select t.id, t.bytes
+from {{place_rows i}}
+cross join lateral (
+    select t.id, pg_column_size(t.payload)::bigint as bytes from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0
+) t

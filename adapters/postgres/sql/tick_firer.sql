@@ -78,13 +78,20 @@ cross join lateral (select k.ctid as at from pgqueue.ticker k where k.id = i.id 
 where k.ctid = l.at and k.due_at is not null
 
 -- name: ticker.ahead
--- Tickers planned while the clock was more than a second ahead of now
+-- Tickers planned while the clock was more than a second ahead of now, with an id from @first to @last
 select pgqueue.clock(), false,
        {{ticker_without_payload k}}
 from pgqueue.ticker k
-where k.planned_at > (select pgqueue.clock() + interval '1 s')
+where k.planned_at > (select pgqueue.clock() + interval '1 s') and k.id between @first and @last
 order by k.id limit @limit
 for update of k skip locked
+
+-- name: ticker.ahead.names
+-- The same tickers from @first on, without locks, to plan each by itself
+select k.id, k.namespace, k.name
+from pgqueue.ticker k
+where k.planned_at > (select pgqueue.clock() + interval '1 s') and k.id >= @first
+order by k.id limit @limit
 
 -- name: ticker.replan
 update pgqueue.ticker set next_at = @next_at, due_at = @next_at, anchor = @anchor, planned_at = @now where id = @id

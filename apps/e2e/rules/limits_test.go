@@ -42,7 +42,7 @@ var otherLimits = []struct{ why, names string }{
 		"it divides work: the rest goes with the next batch, page, notification or piece",
 		"batch.DefaultMaxBytes manager.maxBatchBytes worker.maxReleaseBytes worker.maxAheadBytes queue.MaxStepTickBytes " +
 			"connectclient.maxMergedBytes connectserver.maxMergedBytes transfer.maxBatchBytes sqltx.maxStatementBytes " +
-			"feed.maxNotifyBytes postgres.copyBytes " +
+			"feed.maxNotifyBytes postgres.copyBytes postgres.maxLetterBytes " +
 			"postgres.partMax pace.Bytes *.paceBytes restserver.burstSize connectserver.minCompressBytes",
 	},
 	{

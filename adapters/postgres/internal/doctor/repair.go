@@ -2,7 +2,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -49,37 +51,65 @@ type brokenQueue struct {
 // RepairContradictions repairs every contradiction and returns the list of them. A finished task stays finished, a held
 // task stays under its newest token, and a waiting task waits once. It also corrects the counts of the affected queues
 // and changes nothing else. The repair of one queue is one transaction of at most 10 minutes; no other transaction of
-// the schema can write meanwhile.
+// the schema can write meanwhile. A queue that it cannot repair does not stop the others: the error has the faults of all such
+// queues, beside the list of what was repaired.
 func (doc *Doctor) RepairContradictions(ctx context.Context) ([]Contradiction, error) {
-	known := map[Contradiction]bool{}
-	var all []Contradiction
-	err := doc.searchAll(ctx, func(found []Contradiction) (again bool, err error) {
-		tasks := map[brokenQueue][]int64{}
-		for _, c := range found {
-			// The step found the same again after its repair: another repair would not end either.
-			if known[c] {
-				return false, &queue.Error{
-					Op: opRepair, Kind: queue.KindInternal, Subject: "queue " + c.Queue,
-					Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What),
-				}
-			}
+	r := repair{doc: doc, known: map[Contradiction]bool{}, failed: map[int32]error{}}
+	err := doc.searchAll(ctx, func(found []Contradiction) (again bool, err error) { return r.settle(ctx, found) })
 
-			known[c] = true
-			q := brokenQueue{c.queueID, c.Namespace, c.Queue}
-			tasks[q] = append(tasks[q], c.TaskID)
+	for _, id := range slices.Sorted(maps.Keys(r.failed)) {
+		err = errors.Join(err, r.failed[id])
+	}
+	return sortContradictions(r.repaired), err
+}
+
+// repair is one walk through all rows that repairs what contradicts.
+type repair struct {
+	doc      *Doctor
+	known    map[Contradiction]bool // with a repair
+	repaired []Contradiction
+	failed   map[int32]error // by id of the queue
+}
+
+// settle repairs the contradictions that a step of the walk found, but for those of queues with a failed repair. The step is
+// due again after a repair.
+func (r *repair) settle(ctx context.Context, found []Contradiction) (again bool, err error) {
+	ofQueue := map[brokenQueue][]Contradiction{}
+	for _, c := range found {
+		q := brokenQueue{c.queueID, c.Namespace, c.Queue}
+		// The step found the same again after its repair: another repair would not end either.
+		if r.known[c] && r.failed[q.id] == nil {
+			r.failed[q.id] = q.fault(&queue.Error{Op: opRepair, Kind: queue.KindInternal, Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What)})
 		}
+		r.known[c] = true
+		ofQueue[q] = append(ofQueue[q], c)
+	}
 
-		// A transaction for each queue, so that the others are stopped for a moment only.
-		for q, ids := range tasks {
-			slices.Sort(ids)
-			if err := doc.repairQueue(ctx, q, slices.Compact(ids)); err != nil {
+	// A transaction for each queue, so that the others are stopped for a moment only.
+	for q, contradictions := range ofQueue {
+		if r.failed[q.id] != nil {
+			continue
+		}
+		var ids []int64
+		for _, c := range contradictions {
+			ids = append(ids, c.TaskID)
+		}
+		slices.Sort(ids)
+		if err := r.doc.repairQueue(ctx, q, slices.Compact(ids)); err != nil {
+			if ctx.Err() != nil {
 				return false, err
 			}
+			r.failed[q.id] = q.fault(err)
+			continue
 		}
-		all = append(all, found...)
-		return true, nil
-	})
-	return sortContradictions(all), err
+		r.repaired, again = append(r.repaired, contradictions...), true
+	}
+	return again, nil
+}
+
+// fault returns err with the name of the queue.
+func (q brokenQueue) fault(err error) error {
+	return &queue.Error{Kind: queue.KindOf(err), Subject: "queue " + q.name + " of namespace " + q.namespace, Err: err}
 }
 
 // repairQueue repairs the contradictions of tasks of one queue and corrects the counts of the queue.
