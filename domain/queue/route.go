@@ -8,7 +8,7 @@ type RoutedStore struct {
 	run func(ctx context.Context, namespace string, do func(Store) error) error
 }
 
-// RouteStore returns a RoutedStore that passes its calls through run, which calls do with the store of the namespace, at most once.
+// RouteStore returns a RoutedStore that passes each call through run. run calls do with the store of the namespace, once at most.
 func RouteStore(run func(ctx context.Context, namespace string, do func(Store) error) error) RoutedStore {
 	return RoutedStore{run}
 }

@@ -91,7 +91,7 @@ func isPart(dir string, m message) bool {
 }
 
 // cutters return a text of at most 64 bytes.
-var cutters = []string{"Quote", "Shorten", "truncateText", "TruncateText"}
+var cutters = []string{"Quote", "Shorten", "TruncateText"}
 
 // constructor is a function that makes an error from a message.
 type constructor struct {
