@@ -3,6 +3,7 @@ package queuetest
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -381,7 +382,7 @@ func testSessionLimitCountsLive(t *testing.T, s SessionStore) {
 
 	create := func(n access.NewSession, i int) error {
 		secret := sha256.Sum256(fmt.Append(nil, n.PrincipalID, i))
-		n.ID, n.Digest, n.IsCode = fmt.Sprintf("%x", secret[:4]), secret, i%2 == 0
+		n.ID, n.Digest, n.IsCode = hex.EncodeToString(secret[:4]), secret, i%2 == 0
 		_, err := s.CreateSession(t.Context(), n)
 		return err
 	}

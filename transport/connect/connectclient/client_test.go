@@ -70,7 +70,7 @@ func TestAServerOfHTTP1IsNamed(t *testing.T) {
 
 // TestAFrameThatIsTooLargeIsNoInput: a server of HTTP/2 that answers with a frame above the limit may have acted on the request.
 func TestAFrameThatIsTooLargeIsNoInput(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener of a test
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestCanHasAnExitCodeForEachAnswer(t *testing.T) {
 	noTokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(http.StatusNotFound)
-		_, _ = w.Write([]byte(`{"status":404,"kind":"not_found","detail":"this server keeps no tokens; use one of pgqueue run"}`))
+		_, _ = w.Write([]byte(`{"status":404,"kind":"not_found","detail":"this server keeps no tokens and has no such route; use one of pgqueue run"}`))
 	}))
 	defer noTokens.Close()
 	other := httptest.NewServer(http.NotFoundHandler())
