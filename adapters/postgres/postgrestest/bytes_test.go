@@ -222,7 +222,7 @@ func TestDeadLettersInBytes(t *testing.T) {
 		tasks int
 		fail  func(t *testing.T, s *postgres.Store, conn *pgx.Conn, held []*queue.Task)
 	}{
-		{"a release", 200, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
+		{"a release", 90, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
 			releases := make([]queue.Release, len(held))
 			for i, task := range held {
 				releases[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomePermanent, Quiet: true}
