@@ -209,7 +209,7 @@ func TestPackageScripts(t *testing.T) {
 		h.run("postremove.sh", "purge")
 		check(h, "a purge", "passwd/pgqueue group/pgqueue")
 
-		if err := os.Remove(filepath.Join(h.dir, "passwd/pgqueue")); err != nil {
+		if err := os.Remove(filepath.Join(h.dir, "passwd", "pgqueue")); err != nil {
 			t.Fatal(err)
 		}
 		h.run("postinstall.sh", "1")
