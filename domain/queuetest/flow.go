@@ -473,20 +473,6 @@ func testGroups(e *env) {
 		policies(0)
 		e.equal("retained", sortIDs(e.takeIDs(10, "q")), made)
 	})
-	e.it("at most 1000 groups have settings of their own, and pauses do not count", func(e *env) {
-		e.queue("q", queue.QueueMeta{})
-		until := e.get(e.create("q", queue.TaskMeta{}).ID).CreatedAt.Add(time.Hour)
-		e.setGroup("q", "paused", queue.GroupMeta{PausedUntil: &until})
-		for i := range queue.MaxGroupPolicies {
-			e.setGroup("q", fmt.Sprint("group ", i), queue.GroupMeta{Concurrency: new(1)})
-		}
-		_, err := e.s.UpdateGroup(e.ctx(), e.ns, "q", "one more", queue.GroupMeta{Concurrency: new(1)})
-		e.kind(err, queue.KindInvalid)
-		e.setGroup("q", "paused too", queue.GroupMeta{PausedUntil: &until})
-		e.setGroup("q", "group 1", queue.GroupMeta{Concurrency: new(2)})
-		e.setGroup("q", "group 0", queue.GroupMeta{Concurrency: new(0)})
-		e.setGroup("q", "one more", queue.GroupMeta{Concurrency: new(1)})
-	})
 	e.it("groups are listed with their settings and what waits for them", func(e *env) {
 		e.queue("q", flowOf(queue.FlowMeta{GroupConcurrency: new(1)}))
 		e.createInOne("q", append(same("b", 3), same("a", 1)...)...)

@@ -222,7 +222,7 @@ func TestDeadLettersInBytes(t *testing.T) {
 		tasks int
 		fail  func(t *testing.T, s *postgres.Store, conn *pgx.Conn, held []*queue.Task)
 	}{
-		{"a release", 90, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
+		{"a release", 80, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
 			releases := make([]queue.Release, len(held))
 			for i, task := range held {
 				releases[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomePermanent, Quiet: true}
@@ -237,7 +237,7 @@ func TestDeadLettersInBytes(t *testing.T) {
 				}
 			}
 		}},
-		{"a release of callers that share it", 100, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
+		{"a release of callers that share it", 75, func(t *testing.T, s *postgres.Store, _ *pgx.Conn, held []*queue.Task) {
 			// The first release of each task counts, also when the call leaves it.
 			releases := make([]queue.Release, 2*len(held))
 			for i, task := range held {
@@ -263,7 +263,7 @@ func TestDeadLettersInBytes(t *testing.T) {
 				releases = locked
 			}
 		}},
-		{"a rescue", 100, func(t *testing.T, s *postgres.Store, conn *pgx.Conn, _ []*queue.Task) {
+		{"a rescue", 75, func(t *testing.T, s *postgres.Store, conn *pgx.Conn, _ []*queue.Task) {
 			sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
 			if faults := maintain(t, s, queue.ChoreRescue); len(faults) > 0 {
 				t.Fatalf("%+v", faults)

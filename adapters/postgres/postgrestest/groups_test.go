@@ -328,3 +328,40 @@ func TestLostPlacesOfGroupsAreFreed(t *testing.T) {
 		}
 	}
 }
+
+// TestNumberOfGroups: 1,000 groups with settings are the most, whatever the number of paused ones.
+func TestNumberOfGroups(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	sql(t, conn, `insert into pgqueue.group_policy (queue_id, grp, name, weight, concurrency, rate_limit, rate_period, rate_burst, paused_until)
+		select q.id, i, 'group ' || i, 0, case when i <= 999 then 1 else 0 end, 0, 1000000000, 0, pgqueue.clock() + interval '1 h'
+		from pgqueue.queue q, generate_series(1, 1100) i`)
+	sql(t, conn, "update pgqueue.queue set group_policies = 1100")
+	set := func(group string, meta queue.GroupMeta) queue.Kind {
+		_, err := s.UpdateGroup(t.Context(), "tests", "mail", group, meta)
+		return queue.KindOf(err)
+	}
+
+	one := queue.GroupMeta{Concurrency: new(1)}
+	if kind := set("the last", one); kind != "" {
+		t.Errorf("group 1000: %s", kind)
+	}
+	if kind := set("one more", one); kind != queue.KindInvalid {
+		t.Errorf("group 1001: kind %q, want %q", kind, queue.KindInvalid)
+	}
+	if kind := set("paused", queue.GroupMeta{PausedUntil: new(time.Now().Add(time.Hour))}); kind != "" {
+		t.Errorf("a pause: %s", kind)
+	}
+	if kind := set("the last", queue.GroupMeta{Concurrency: new(0)}); kind != "" {
+		t.Errorf("an end of settings: %s", kind)
+	}
+	if kind := set("one more", one); kind != "" {
+		t.Errorf("group 1000 again: %s", kind)
+	}
+	if n := value[int](t, conn, "select group_policies - (select count(*)::integer from pgqueue.group_policy) from pgqueue.queue"); n != 0 {
+		t.Errorf("the number of policies is off by %d", n)
+	}
+}
