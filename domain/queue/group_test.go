@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -29,8 +30,8 @@ func TestGroupNumber(t *testing.T) {
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
 			field := ""
-			if err := c.after.CheckGroupNumber(c.before, c.with, c.all); err != nil {
-				field = err.(*queue.Error).Field
+			if err, refused := errors.AsType[*queue.Error](c.after.CheckGroupNumber(c.before, c.with, c.all)); refused {
+				field = err.Field
 			}
 			if field != c.field {
 				t.Errorf("refused field %q, want %q", field, c.field)

@@ -329,7 +329,7 @@ func TestLostPlacesOfGroupsAreFreed(t *testing.T) {
 	}
 }
 
-// TestNumberOfGroups: 1,000 groups with settings are the most, whatever the number of paused ones.
+// TestNumberOfGroups: 1,000 groups with settings are the most. Paused groups do not count among them.
 func TestNumberOfGroups(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
