@@ -12,7 +12,7 @@ import (
 
 // rightsBeyond are the rights that requests need which are not operations, or that depend on the content of an operation.
 var rightsBeyond = map[queue.Action]string{
-	queue.ActionTaskPayload: "payloads, results, headers, progress and error texts in answers",
+	queue.ActionTaskPayload: "payloads, results, headers, progress, error texts, kinds of errors and fingerprints in answers",
 	queue.ActionQueuePause:  "`update_queue` and `update_ticker` that change `paused` alone",
 	queue.ActionTaskResult:  "`get_task`",
 	queue.ActionTaskOperate: "`update_group` that changes `paused_until` alone",
