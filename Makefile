@@ -72,7 +72,7 @@ clean: ## remove all built files
 
 .PHONY: test
 test: test-tools ## run all tests
-	$(TESTDB) $(GOTEST) -timeout 20m $(PKG)
+	$(TESTDB) $(GOTEST) -timeout 30m $(PKG)
 
 .PHONY: test-short
 test-short: ## run the tests that need no PostgreSQL, with the race detector
