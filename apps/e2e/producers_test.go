@@ -496,11 +496,7 @@ type nodeAnswer struct{ Value, State, Message, Undone string }
 // runNode runs transactions with Node's driver pg.
 func runNode(t *testing.T, dsn string, transactions []nodeTransaction) (answers []nodeAnswer) {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Log("npm is not on the PATH: no task was created by the driver of Node.js")
-		t.Skip("needs npm")
-	}
+	npm := findNpm(t)
 	modules := nodeModules(t, npm, "node-producer")
 	program, err := filepath.Abs("testdata/node-producer/producer.js")
 	if err != nil {
