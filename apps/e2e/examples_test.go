@@ -11,9 +11,10 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-// TestExamples runs each example of the documentation against a server. An example without its toolchain here is named in the log.
+// TestExamples runs each example of the documentation against a server.
 func TestExamples(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -43,11 +44,7 @@ func TestExamples(t *testing.T) {
 	} {
 		tried[example.name] = true
 		t.Run(example.name, func(t *testing.T) {
-			tool, err := exec.LookPath(example.needs)
-			if err != nil {
-				t.Logf("%s is not on the PATH: the example %s was not run", example.needs, example.name)
-				t.Skip("needs " + example.needs)
-			}
+			tool := queuetest.FindTools(t, example.needs)[0]
 			dir := filepath.Join(folder, example.name)
 			switch example.name {
 			case "node":

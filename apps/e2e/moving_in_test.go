@@ -26,6 +26,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 const movingInPage = "docs/how-to/moving-in.md"
@@ -237,11 +238,7 @@ func TestMovingIn(t *testing.T) {
 // moveBack takes the steps of the way back.
 func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, former formerQueue, leave, insert string) {
 	t.Helper()
-	for _, program := range []string{"bash", "jq", "psql"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the way back was not tried")
-		}
-	}
+	queuetest.FindTools(t, "bash", "jq", "psql")
 	url, dir := serveStore(t, s), t.TempDir()
 	shell := func(commands string) {
 		t.Helper()
@@ -372,11 +369,7 @@ func TestMovingInByABridge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
 	}
-	for _, program := range []string{"bash", "jq", "redis-server", "redis-cli"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the bridge was not run")
-		}
-	}
+	redisCLI := queuetest.FindTools(t, "redis-cli", "redis-server", "bash", "jq")[0]
 	page := docs(t)[movingInPage]
 	var bridge string
 	for _, f := range page.code {
@@ -401,10 +394,6 @@ func TestMovingInByABridge(t *testing.T) {
 			}
 			list, toTask := string(row[1]), strings.ReplaceAll(string(row[2]), `\|`, "|")
 
-			redisCLI, err := exec.LookPath("redis-cli")
-			if err != nil {
-				t.Fatal(err)
-			}
 			dir := t.TempDir()
 			socket := filepath.Join(dir, "redis")
 			cli := fmt.Sprintf("#!/bin/sh\nexec %s -s %s \"$@\"\n", redisCLI, socket)
@@ -468,11 +457,7 @@ func TestMovingInFromSQS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
 	}
-	for _, program := range []string{"bash", "jq", "aws", "moto_server"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the bridge of SQS was not run")
-		}
-	}
+	aws := queuetest.FindTools(t, "aws", "moto_server", "bash", "jq")[0]
 	var bridge string
 	for _, f := range docs(t)[movingInPage].code {
 		if strings.Contains(f.code, "sqs_bridge()") {
@@ -501,10 +486,6 @@ func TestMovingInFromSQS(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, says) }()
 
 	store := memory.New()
-	aws, err := exec.LookPath("aws")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.WriteFile(filepath.Join(dir, "aws"), fmt.Appendf(nil, "#!/bin/sh\nexec %s --endpoint-url %s \"$@\"\n", aws, endpoint), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
@@ -407,19 +408,10 @@ func runPsql(t *testing.T, dsn, statements string) (string, error) {
 	return rows[len(rows)-1], nil
 }
 
-// needsPsql skips a test where psql is missing.
-func needsPsql(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("psql"); err != nil {
-		t.Log("psql is not on the PATH: the tasks were not created by it")
-		t.Skip("needs psql")
-	}
-}
-
 // produceByPsql calls in a transaction that is rolled back, and again in one that commits.
 func produceByPsql(dsn string) way {
 	return func(t *testing.T, namespace string) (all []produced) {
-		needsPsql(t)
+		queuetest.FindTools(t, "psql")
 		for _, p := range productions {
 			call := p.callOf(namespace) + ";\n"
 			all = append(all, parseID(runPsql(t, dsn, "begin;\n"+call+"rollback;\nbegin;\n"+call+"commit;\n")))
@@ -598,7 +590,7 @@ func TestCompletions(t *testing.T) {
 	// Each way writes the effect, completes the task and ends the transaction as asked.
 	for name, complete := range map[string]func(t *testing.T, id, token int64, end string) error{
 		"psql": func(t *testing.T, id, token int64, end string) error {
-			needsPsql(t)
+			queuetest.FindTools(t, "psql")
 			_, err := runPsql(t, dsn, fmt.Sprintf("begin;\ninsert into effect values (%d);\nselect pgqueue.complete_task(%d, %d, '{\"sent\":true}');\nselect 1;\n%s;\n", id, id, token, end))
 			return err
 		},
