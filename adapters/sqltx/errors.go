@@ -133,7 +133,9 @@ func messageOf(err error, code string) string {
 	}
 
 	if rest, ok := strings.CutPrefix(text, "pq: "); ok { // lib/pq, before 1.11 without the code
-		return strings.TrimSuffix(rest, " ("+code+")")
+		text = strings.TrimSuffix(rest, " ("+code+")")
+	} else {
+		text = strings.TrimSuffix(severity.ReplaceAllString(text, ""), " (SQLSTATE "+code+")")
 	}
-	return strings.TrimSuffix(severity.ReplaceAllString(text, ""), " (SQLSTATE "+code+")")
+	return text
 }

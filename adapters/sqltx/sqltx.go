@@ -100,7 +100,7 @@ func (s settings) createInTx(ctx context.Context, q Querier, tasks []queue.NewTa
 	db, ok := q.(interface {
 		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
 	})
-	if !ok { // as bun.DB, whose transactions have a type of its own
+	if !ok { // as bun.DB: its transactions have a type of their own
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "q", Msg: fmt.Sprintf("must be a transaction, got %T; begin one", q)}
 	}
 	tx, err := db.BeginTx(ctx, nil)

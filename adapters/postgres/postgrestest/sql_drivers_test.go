@@ -228,7 +228,7 @@ func TestSQLPool(t *testing.T) {
 		t.Run(name, func(t *testing.T) { testPool(t, s, q, tasks) })
 	}
 
-	t.Run("a pool whose transactions sqltx does not know", func(t *testing.T) {
+	t.Run("a pool with transactions of another type", func(t *testing.T) {
 		before := readyTasks(t, s)
 		_, err := sqltx.CreateTasks(t.Context(), bun.NewDB(byPgx, pgdialect.New()), tasks[:2])
 		if e, ok := errors.AsType[*queue.Error](err); !ok || e.Kind != queue.KindInvalid || e.Field != "q" || readyTasks(t, s) != before {

@@ -121,7 +121,7 @@ func TestServiceOverSQL(t *testing.T) {
 		sized(t, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}, nil))
 }
 
-// TestServiceOverSQLInAnotherSchema holds producers to the same sentences in a schema whose name must be quoted.
+// TestServiceOverSQLInAnotherSchema holds producers to the same sentences in a schema with a name that must be quoted.
 func TestServiceOverSQLInAnotherSchema(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
