@@ -76,7 +76,7 @@ type shape struct {
 	cut         int     // the most handlers that the autoscaler may cut in a Deployment; 0 where each task ends within a drain
 }
 
-// What the chart and its workers set, and what Kubernetes and KEDA do without a setting.
+// Settings of the chart and its workers, and defaults of Kubernetes and KEDA.
 const (
 	perReplica    = 10 // concurrency of a worker
 	drainSeconds  = 25 // worker.drainTime
@@ -108,7 +108,7 @@ type cluster struct {
 
 	r        *rand.Rand
 	created  float64
-	started  float64 // what the rate still allows to start
+	started  float64 // starts that the rate still allows
 	backlog  int
 	pods     []*pod
 	recent   []int // finished tasks of the seconds of the last minute

@@ -14,7 +14,7 @@ type right struct {
 	queue  string // "" = the namespace as a whole
 }
 
-// checkRights asks the server for the rights of all changes, so that none is made by a caller who may not make another one.
+// checkRights asks the server for the rights of all changes, so that none is made by a caller that may not make another one.
 func checkRights(ctx context.Context, admin access.Admin, plan []change) error {
 	asked := map[access.Question]bool{}
 	for _, c := range plan {
