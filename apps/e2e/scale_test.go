@@ -102,9 +102,9 @@ func TestScaleByEachWay(t *testing.T) {
 }
 
 // sendScale sends a request and reads the slots of its answer, or the message of its error.
-func sendScale(t *testing.T, method, url string, body []byte) (got scaleAnswer, err error) {
+func sendScale(t *testing.T, method, address string, body []byte) (got scaleAnswer, err error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
