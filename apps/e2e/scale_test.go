@@ -138,7 +138,7 @@ func scaleByREST(t *testing.T, n *node, queues []string, within string) (scaleAn
 
 func scaleByConnect(t *testing.T, n *node, queues []string, within string) (scaleAnswer, error) {
 	t.Helper()
-	ask := map[string]any{"queues": queues}
+	ask := map[string]any{"queue": queues[0], "more_queues": queues[1:]}
 	if within != "" {
 		d, err := time.ParseDuration(within)
 		if err != nil {

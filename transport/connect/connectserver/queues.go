@@ -114,7 +114,7 @@ func (s queues) ScaleQueues(ctx context.Context, req *pb.ScaleQueuesRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	scale, err := queue.ReadScale(ctx, svc, within, req.GetQueues()...)
+	scale, err := queue.ReadScale(ctx, svc, within, append([]string{req.GetQueue()}, req.GetMoreQueues()...)...)
 	return &pb.ScaleQueuesResponse{Slots: scale.Slots, Ready: scale.Ready, Retained: scale.Retained, Active: scale.Slots > 0}, err
 }
 

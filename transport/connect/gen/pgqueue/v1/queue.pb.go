@@ -3567,10 +3567,12 @@ type ScaleQueuesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The names of 1 to 1,000 queues of the same workers.
-	Queues []string `protobuf:"bytes,2,rep,name=queues,proto3" json:"queues,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// The time in which to work off the ready tasks, 1 s to 24 h; absent = 30 s.
-	Within        *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	Within *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	// More queues of the same workers, up to 999.
+	MoreQueues    []string `protobuf:"bytes,4,rep,name=more_queues,json=moreQueues,proto3" json:"more_queues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3612,16 +3614,23 @@ func (x *ScaleQueuesRequest) GetNamespace() string {
 	return ""
 }
 
-func (x *ScaleQueuesRequest) GetQueues() []string {
+func (x *ScaleQueuesRequest) GetQueue() string {
 	if x != nil {
-		return x.Queues
+		return x.Queue
 	}
-	return nil
+	return ""
 }
 
 func (x *ScaleQueuesRequest) GetWithin() *durationpb.Duration {
 	if x != nil {
 		return x.Within
+	}
+	return nil
+}
+
+func (x *ScaleQueuesRequest) GetMoreQueues() []string {
+	if x != nil {
+		return x.MoreQueues
 	}
 	return nil
 }
@@ -3982,11 +3991,13 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
 	"\x04step\x18\x03 \x01(\x0e2\x17.pgqueue.v1.HistoryStepR\x04step\x120\n" +
-	"\x06points\x18\x04 \x03(\v2\x18.pgqueue.v1.HistoryPointR\x06points\"}\n" +
+	"\x06points\x18\x04 \x03(\v2\x18.pgqueue.v1.HistoryPointR\x06points\"\x9c\x01\n" +
 	"\x12ScaleQueuesRequest\x12\x1c\n" +
-	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06queues\x18\x02 \x03(\tR\x06queues\x121\n" +
-	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\"u\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x121\n" +
+	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\x12\x1f\n" +
+	"\vmore_queues\x18\x04 \x03(\tR\n" +
+	"moreQueues\"u\n" +
 	"\x13ScaleQueuesResponse\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\x01R\x05slots\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\x03R\x05ready\x12\x1a\n" +
