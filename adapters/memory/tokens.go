@@ -63,13 +63,7 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	if s.byID[n.ID] != nil || s.byDigest[n.Digest] != nil {
 		return access.Token{}, access.TokenExists(n.ID)
 	}
-	live := 0
-	for _, t := range s.byID {
-		if copyToken(t, now).Live() {
-			live++
-		}
-	}
-	if live >= access.MaxTokens {
+	if len(s.byID) >= access.MaxTokens && s.countLive(now) >= access.MaxTokens {
 		return access.Token{}, access.TooManyTokens()
 	}
 
@@ -88,6 +82,16 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	s.byID[n.ID] = t
 	s.byDigest[n.Digest] = t
 	return copyToken(t, now), nil
+}
+
+// countLive returns the number of tokens that are live at now. s.mu is held.
+func (s *Tokens) countLive(now time.Time) (live int) {
+	for _, t := range s.byID {
+		if copyToken(t, now).Live() {
+			live++
+		}
+	}
+	return live
 }
 
 // endFormer makes the token that n replaces expire after the overlap, or at its own end when that is sooner.

@@ -38,6 +38,7 @@ var (
 	listTokens        = statement("token.list")
 	hasTokens         = statement("token.has")
 	lockToken         = statement("token.lock")
+	lockTokens        = statement("token.lockAll")
 	countLiveTokens   = statement("token.live")
 	endToken          = statement("token.end")
 	insertToken       = statement("token.insert")
@@ -72,6 +73,7 @@ func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Toke
 	var made tokenScan
 	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = tokenScan{} // the transaction may run again after a passing fault
+		t.Queue(lockTokens)
 		if n.Replaces != "" {
 			if err := endFormerToken(ctx, t, n); err != nil {
 				return err

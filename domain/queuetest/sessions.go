@@ -36,6 +36,7 @@ func TestSessions(t *testing.T, open func(t *testing.T) SessionStore) {
 		"of many redemptions of one code at once exactly one succeeds":       testCodeRace,
 		"the list has the live sessions, the newest first":                   testSessionList,
 		"one principal has a limit of live sessions, which hinders no other": testSessionLimit,
+		"of 150 creates at once exactly the limit succeed":                   testSessionLimitRace,
 		"sessions that ended in any way do not count against that limit":     testSessionLimitCountsLive,
 		"an id exists once": testSessionTwice,
 		"sessions that ended long ago are removed, and no others":   testSessionPrune,
@@ -371,6 +372,39 @@ func testSessionLimit(t *testing.T, s SessionStore) {
 		t.Fatal(err)
 	}
 	createSession(t, s, n)
+}
+
+func testSessionLimitRace(t *testing.T, s SessionStore) {
+	countCreates(t, access.MaxSessions, func(i int) error {
+		n := newSession(fmt.Sprint("s", i))
+		n.IsCode = i%2 == 0
+		_, err := s.CreateSession(t.Context(), n)
+		return err
+	})
+}
+
+// countCreates makes 150 creates at once and wants all beyond a limit to be refused.
+func countCreates(t *testing.T, limit int, create func(i int) error) {
+	t.Helper()
+	errs := make([]error, 150)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { errs[i] = create(i) })
+	}
+	all.Wait()
+
+	succeeded := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			succeeded++
+		case !errors.Is(err, queue.ErrConflict):
+			t.Errorf("a create beyond the limit gives %v", err)
+		}
+	}
+	if succeeded != limit {
+		t.Errorf("%d of %d creates succeeded, want %d", succeeded, len(errs), limit)
+	}
 }
 
 func testSessionLimitCountsLive(t *testing.T, s SessionStore) {

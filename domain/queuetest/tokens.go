@@ -16,6 +16,8 @@ import (
 type TokenStore struct {
 	access.Tokens
 	Advance func(time.Duration)
+	// Fill stores n live tokens in a faster way than by creates; nil for a store with fast creates.
+	Fill func(t *testing.T, n int)
 }
 
 // TestTokens holds the stores that open returns, each empty, to the contract of [access.Tokens].
@@ -34,6 +36,7 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 		"a change by the caller after a call is not stored":            testTokenAliasing,
 		"an ended context answers KindCanceled and changes nothing":    testTokenCanceled,
 		"of many rotations of one token at once exactly one succeeds":  testTokenRotateRace,
+		"of 150 creates at once exactly the limit succeed":             testTokenLimitRace,
 		"each change of tokens is reported to each watcher":            testTokenWatch,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -390,4 +393,28 @@ func testTokenRotateRace(t *testing.T, s TokenStore) {
 	if succeeded != 1 {
 		t.Errorf("%d rotations without an overlap succeeded, want 1", succeeded)
 	}
+}
+
+func testTokenLimitRace(t *testing.T, s TokenStore) {
+	const room = 100
+	ended := createToken(t, s, issueToken(t, "ended", 0, "viewer@billing"))
+	if _, err := s.RevokeToken(t.Context(), ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	if s.Fill != nil {
+		s.Fill(t, access.MaxTokens-room)
+	} else {
+		for range access.MaxTokens - room {
+			createToken(t, s, issueToken(t, "live", 0, "viewer@billing"))
+		}
+	}
+
+	creates := make([]access.NewToken, 150)
+	for i := range creates {
+		creates[i] = issueToken(t, "new", 0, "viewer@billing")
+	}
+	countCreates(t, room, func(i int) error {
+		_, err := s.CreateToken(t.Context(), creates[i])
+		return err
+	})
 }

@@ -23,6 +23,10 @@ select exists (select from pgqueue.access_token)
 -- The same as token.by_id, and locks the row, so that of two rotations at once one comes first
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id for update
 
+-- name: token.lockAll
+-- Of all creates one counts and inserts at a time
+select pg_advisory_xact_lock('pgqueue.access_token'::regclass::oid::integer, 0)
+
 -- name: token.live
 select count(*) from pgqueue.access_token t
 where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock())
