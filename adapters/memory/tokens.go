@@ -84,6 +84,22 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	return copyToken(t, now), nil
 }
 
+// LiveTokenDigests returns the digests of the live tokens.
+func (s *Tokens) LiveTokenDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var digests [][sha256.Size]byte
+	for digest, t := range s.byDigest {
+		if copyToken(t, now).Live() {
+			digests = append(digests, digest)
+		}
+	}
+	return digests, nil
+}
+
 // countLive returns the number of tokens that are live at now. s.mu is held.
 func (s *Tokens) countLive(now time.Time) (live int) {
 	for _, t := range s.byID {

@@ -33,6 +33,7 @@ var sessionColumns = table.Of[storedSession]()
 var (
 	findSessionByDigest = statement("session.by_digest")
 	findSessionByID     = statement("session.by_id")
+	listSessionDigests  = statement("session.digests")
 	listSessions        = statement("session.list")
 	lockSessions        = statement("session.lock")
 	countLiveSessions   = statement("session.live")
@@ -142,6 +143,11 @@ func (s *Store) RedeemCode(ctx context.Context, r access.Redemption) (access.Ses
 // FindSession implements access.SessionStore.
 func (s *Store) FindSession(ctx context.Context, digest [sha256.Size]byte) (access.Session, error) {
 	return s.readOneSession(ctx, "find session", "", findSessionByDigest, arg("digest", digest[:]))
+}
+
+// LiveSessionDigests implements access.SessionStore.
+func (s *Store) LiveSessionDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	return s.readDigests(ctx, "list digests of sessions", listSessionDigests, arg("limit", access.MaxLiveDigests))
 }
 
 // GetSession implements access.SessionStore.

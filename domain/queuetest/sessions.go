@@ -38,6 +38,7 @@ func TestSessions(t *testing.T, open func(t *testing.T) SessionStore) {
 		"one principal has a limit of live sessions, which hinders no other": testSessionLimit,
 		"of 150 creates at once exactly the limit succeed":                   testSessionLimitRace,
 		"sessions that ended in any way do not count against that limit":     testSessionLimitCountsLive,
+		"the digests are those of the live sessions and codes":               testSessionDigests,
 		"an id exists once": testSessionTwice,
 		"sessions that ended long ago are removed, and no others":   testSessionPrune,
 		"a change by the caller after a call is not stored":         testSessionAliasing,
@@ -504,5 +505,30 @@ func testSessionCanceled(t *testing.T, s SessionStore) {
 	}
 	if _, err := s.GetSession(t.Context(), n.ID); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("the session is stored: %v", err)
+	}
+}
+
+func testSessionDigests(t *testing.T, s SessionStore) {
+	live, code, ended, idle, used := newSession("live"), newSession("code"), newSession("ended"), newSession("idle"), newSession("used")
+	code.IsCode, used.IsCode, idle.Idle = true, true, time.Minute
+	for _, n := range []access.NewSession{live, code, ended, idle, used} {
+		createSession(t, s, n)
+	}
+	revoked, byToken := openByToken(t, s, "revoked", 0)
+	createSession(t, s, byToken)
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.EndSession(t.Context(), ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	opened := redemptionOf(used, "opened")
+	if _, err := s.RedeemCode(t.Context(), opened); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(2 * time.Minute)
+	digests, err := s.LiveSessionDigests(t.Context())
+	if err != nil || !sameDigests(digests, live.Digest, code.Digest, opened.Digest) {
+		t.Errorf("got %x, %v", digests, err)
 	}
 }

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"sync"
@@ -32,6 +33,7 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 		"an id or a digest exists once":                                testTokenTwice,
 		"the list has the newest token first":                          testTokenList,
 		"a token is there until it is revoked, though it expires":      testTokenThere,
+		"the digests are those of the live tokens":                     testTokenDigests,
 		"a use is recorded":                                            testTokenTouch,
 		"a change by the caller after a call is not stored":            testTokenAliasing,
 		"an ended context answers KindCanceled and changes nothing":    testTokenCanceled,
@@ -417,4 +419,29 @@ func testTokenLimitRace(t *testing.T, s TokenStore) {
 		_, err := s.CreateToken(t.Context(), creates[i])
 		return err
 	})
+}
+
+func testTokenDigests(t *testing.T, s TokenStore) {
+	live, forever, expiring, revoked := issueToken(t, "live", time.Hour, "viewer@own"), issueToken(t, "forever", 0, "viewer@own"), issueToken(t, "expiring", time.Minute, "viewer@own"), issueToken(t, "revoked", 0, "viewer@own")
+	for _, n := range []access.NewToken{live, forever, expiring, revoked} {
+		createToken(t, s, n)
+	}
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(2 * time.Minute)
+	digests, err := s.LiveTokenDigests(t.Context())
+	if err != nil || !sameDigests(digests, live.Digest, forever.Digest) {
+		t.Errorf("got %x, %v", digests, err)
+	}
+}
+
+// sameDigests reports whether got has the digests of want, each once, in any order.
+func sameDigests(got [][sha256.Size]byte, want ...[sha256.Size]byte) bool {
+	for _, d := range want {
+		if !slices.Contains(got, d) {
+			return false
+		}
+	}
+	return len(got) == len(want)
 }

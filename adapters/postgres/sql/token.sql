@@ -16,6 +16,10 @@ where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.c
     order by o.created_at desc, o.id limit @ended)
 order by t.created_at desc, t.id
 
+-- name: token.digests
+select t.digest from pgqueue.access_token t
+where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock())
+
 -- name: token.has
 select exists (select from pgqueue.access_token)
 
