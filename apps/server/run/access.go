@@ -361,7 +361,7 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, url string, 
 
 	switch {
 	case g.closesAtCredential.Load():
-		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
+		g.log.WarnContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
 			"command", create+at)
 	case g.open.Load() && loopback:
 		g.log.WarnContext(ctx, "open to every program on this machine: requests without a credential have every right", "addr", cfg.Addr, "flag", flag)
@@ -463,7 +463,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 		return false
 	}
 	if g.insecure {
-		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
 			slog.String("client", access.HideSecrets(r.UserAgent())), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	}
 	return true

@@ -186,7 +186,7 @@ func TestStartOfAccess(t *testing.T) {
 
 // accessLines are the lines of the log that say how a server is open or closed.
 var accessLines = map[string]struct{ level, message string }{
-	"open until a token": {"INFO", "open to every program on this machine; the first token closes it"},
+	"open until a token": {"WARN", "open to every program on this machine; the first token closes it"},
 	"open here":          {"WARN", "open to every program on this machine: requests without a credential have every right"},
 	"open":               {"WARN", "open to every machine that reaches the address: requests without a credential have every right"},
 	"closed for all":     {"WARN", "closed, and no credential exists"},
@@ -537,7 +537,7 @@ func TestOpenRequestsAreLogged(t *testing.T) {
 	if code != http.StatusNotFound && code != http.StatusUnprocessableEntity {
 		t.Errorf("an open server answers %d", code)
 	}
-	if !log.contains(`"msg":"request without a credential"`) || !log.contains(`"client":"reports/1 pgq_`) || !log.contains(`"remote":"127.0.0.1:`) {
+	if !log.contains(`"level":"WARN","msg":"request without a credential"`) || !log.contains(`"client":"reports/1 pgq_`) || !log.contains(`"remote":"127.0.0.1:`) {
 		t.Errorf("the log is %s", log.text())
 	}
 	if log.contains(cfg.AdminToken) {
