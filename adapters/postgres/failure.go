@@ -31,5 +31,5 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queu
 	if err != nil {
 		return nil, err
 	}
-	return g.Groups(), nil
+	return g.Result(), nil
 }
