@@ -96,7 +96,7 @@ func TestSecretPrintsItsIDAlone(t *testing.T) {
 	}
 }
 
-// TestStaticSecretsAreRandom: a static token that somebody typed is refused, and each random one passes.
+// TestStaticSecretsAreRandom: a static token with few different letters is refused, and each random one passes.
 func TestStaticSecretsAreRandom(t *testing.T) {
 	for secret, variety := range map[string]int{
 		strings.Repeat("x", 38): 1, strings.Repeat("0", 37) + "1": 2, strings.Repeat("secret", 7)[:38]: 5, strings.Repeat("123456789", 5)[:38]: 9,

@@ -10,8 +10,8 @@ import (
 // MaxStaticTokens is the largest number of tokens in a file.
 const MaxStaticTokens = 100
 
-// minVariety is the least number of different letters in the 38 of a static secret. A random one has about 29; one that somebody
-// typed, as 38 times x, has few.
+// minVariety is the least number of different letters in the 38 of a static secret. A random one has about 29; one that
+// was typed, as 38 times x, has few.
 const minVariety = 10
 
 // StaticToken is a token of the settings of a server: for the start of an installation, and for charts that fill a file.

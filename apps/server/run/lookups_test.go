@@ -44,7 +44,7 @@ func (h *heldLookups) RedeemCode(ctx context.Context, r access.Redemption) (acce
 	return access.Session{}, h.hold(ctx)
 }
 
-// TestTheLimitOfLookupsOverHTTP: with 1,000 look-ups of one address under way, one more made-up credential is told to come back, in
+// TestTheLimitOfLookupsOverHTTP: with 1,000 look-ups of one address under way, one more made-up credential gets 429 with Retry-After, in
 // the same way by each transport, and counts as no refused one. A valid token that the server has not seen passes.
 func TestTheLimitOfLookupsOverHTTP(t *testing.T) {
 	held := &heldLookups{memory.New(), make(chan struct{}, 10_000)}

@@ -224,8 +224,8 @@ func (d *diagnosis) groups(ctx context.Context) error {
 	return nil
 }
 
-// audit notes a role that may change or remove entries of the audit: the roles of roles.sql may not. It is no fault, because the
-// owner of an installation for one user has all rights.
+// audit notes a role that may change or remove entries of the audit: the roles of roles.sql may not. The level
+// is OK, because the owner of an installation for one user has all rights.
 func (d *diagnosis) audit(ctx context.Context) error {
 	const name = "audit"
 	var role string
