@@ -592,7 +592,7 @@ func TestARefusedCertificateIsCheckedOnce(t *testing.T) {
 	_, first := port.findChain(r, now)
 	_, second := port.findChain(r, now.Add(refusalTime-1))
 	_, third := port.findChain(r, now.Add(refusalTime))
-	if first == nil || first != second || first == third {
+	if first == nil || first != second || first == third { //nolint:errorlint // the same refusal, not one that is equal
 		t.Errorf("the refusals are %p, %p and %p", first, second, third)
 	}
 	for range 2 {
