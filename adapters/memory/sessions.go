@@ -98,6 +98,22 @@ func (s *Tokens) RedeemCode(ctx context.Context, r access.Redemption) (access.Se
 	return s.copySession(&made, now), nil
 }
 
+// LiveSessionDigests returns the digests of the live sessions and codes.
+func (s *Tokens) LiveSessionDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var digests [][sha256.Size]byte
+	for digest, x := range s.sessions {
+		if s.copySession(x, now).Live() {
+			digests = append(digests, digest)
+		}
+	}
+	return digests, nil
+}
+
 // findOpen returns the session with the id; nil for a code.
 func (s *Tokens) findOpen(id string) *session {
 	for _, x := range s.sessions {

@@ -63,13 +63,7 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	if s.byID[n.ID] != nil || s.byDigest[n.Digest] != nil {
 		return access.Token{}, access.TokenExists(n.ID)
 	}
-	live := 0
-	for _, t := range s.byID {
-		if copyToken(t, now).Live() {
-			live++
-		}
-	}
-	if live >= access.MaxTokens {
+	if len(s.byID) >= access.MaxTokens && s.countLive(now) >= access.MaxTokens {
 		return access.Token{}, access.TooManyTokens()
 	}
 
@@ -88,6 +82,32 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	s.byID[n.ID] = t
 	s.byDigest[n.Digest] = t
 	return copyToken(t, now), nil
+}
+
+// LiveTokenDigests returns the digests of the live tokens.
+func (s *Tokens) LiveTokenDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var digests [][sha256.Size]byte
+	for digest, t := range s.byDigest {
+		if copyToken(t, now).Live() {
+			digests = append(digests, digest)
+		}
+	}
+	return digests, nil
+}
+
+// countLive returns the number of tokens that are live at now. s.mu is held.
+func (s *Tokens) countLive(now time.Time) (live int) {
+	for _, t := range s.byID {
+		if copyToken(t, now).Live() {
+			live++
+		}
+	}
+	return live
 }
 
 // endFormer makes the token that n replaces expire after the overlap, or at its own end when that is sooner.

@@ -43,7 +43,8 @@
 //
 // A transaction locks in this order. Inside a step it follows the order of the keys or skips locked rows:
 //
-//  1. the table of queues (a deletion of a queue that must be empty); the row of a ticker, a queue or a request
+//  1. the table of queues (a deletion of a queue that must be empty); the row of a ticker, a queue or a request; the
+//     advisory lock of tokens, or of the sessions of a principal
 //  2. keys of tasks, by queue and key
 //  3. advisory locks of queues with a concurrency limit, by id (locks.go lists all advisory locks)
 //  4. lease rows, by token and part; then lease beats, by token

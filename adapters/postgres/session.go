@@ -33,7 +33,9 @@ var sessionColumns = table.Of[storedSession]()
 var (
 	findSessionByDigest = statement("session.by_digest")
 	findSessionByID     = statement("session.by_id")
+	listSessionDigests  = statement("session.digests")
 	listSessions        = statement("session.list")
+	lockSessions        = statement("session.lock")
 	countLiveSessions   = statement("session.live")
 	insertSession       = statement("session.insert")
 	redeemSession       = statement("session.redeem")
@@ -96,8 +98,9 @@ func (s *Store) CreateSession(ctx context.Context, n access.NewSession) (access.
 	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = sessionScan{} // the transaction may run again after a passing fault
 		var live int64
-		t.QueueQuery(countLiveSessions, func(rows pgx.Rows) error { return rows.Scan(&live) },
-			arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind)))
+		principal := []sqltext.Arg{arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind))}
+		t.Queue(lockSessions, principal...)
+		t.QueueQuery(countLiveSessions, func(rows pgx.Rows) error { return rows.Scan(&live) }, principal...)
 		err := t.Query(ctx, insertSession, made.scanSession,
 			arg("id", n.ID), arg("digest", n.Digest[:]), arg("is_code", n.IsCode), arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind)),
 			arg("name", n.Name), arg("grants", access.FormatGrants(n.Grants)), arg("issuer", n.Issuer), arg("subject", n.Subject),
@@ -140,6 +143,11 @@ func (s *Store) RedeemCode(ctx context.Context, r access.Redemption) (access.Ses
 // FindSession implements access.SessionStore.
 func (s *Store) FindSession(ctx context.Context, digest [sha256.Size]byte) (access.Session, error) {
 	return s.readOneSession(ctx, "find session", "", findSessionByDigest, arg("digest", digest[:]))
+}
+
+// LiveSessionDigests implements access.SessionStore.
+func (s *Store) LiveSessionDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	return s.readDigests(ctx, "list digests of sessions", listSessionDigests, arg("limit", access.MaxLiveDigests))
 }
 
 // GetSession implements access.SessionStore.

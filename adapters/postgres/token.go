@@ -36,8 +36,10 @@ var (
 	findTokenByDigest = statement("token.by_digest")
 	findTokenByID     = statement("token.by_id")
 	listTokens        = statement("token.list")
+	listTokenDigests  = statement("token.digests")
 	hasTokens         = statement("token.has")
 	lockToken         = statement("token.lock")
+	lockTokens        = statement("token.lockAll")
 	countLiveTokens   = statement("token.live")
 	endToken          = statement("token.end")
 	insertToken       = statement("token.insert")
@@ -72,6 +74,7 @@ func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Toke
 	var made tokenScan
 	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = tokenScan{} // the transaction may run again after a passing fault
+		t.Queue(lockTokens)
 		if n.Replaces != "" {
 			if err := endFormerToken(ctx, t, n); err != nil {
 				return err
@@ -119,6 +122,25 @@ func endFormerToken(ctx context.Context, t *txn.Tx, n access.NewToken) error {
 // FindToken implements access.Tokens.
 func (s *Store) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
 	return s.readOneToken(ctx, "find token", "", findTokenByDigest, arg("digest", digest[:]))
+}
+
+// LiveTokenDigests implements access.Tokens.
+func (s *Store) LiveTokenDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	return s.readDigests(ctx, "list digests of tokens", listTokenDigests)
+}
+
+// readDigests returns the digests that a statement selects.
+func (s *Store) readDigests(ctx context.Context, op string, text sqltext.Statement, args ...sqltext.Arg) ([][sha256.Size]byte, error) {
+	var digests [][sha256.Size]byte
+	err := s.db.Query(ctx, op, text, func(rows pgx.Rows) error {
+		var digest []byte
+		if err := rows.Scan(&digest); err != nil {
+			return err
+		}
+		digests = append(digests, [sha256.Size]byte(digest))
+		return nil
+	}, args...)
+	return digests, err
 }
 
 // GetToken implements access.Tokens.

@@ -241,6 +241,9 @@ func HideSecrets(text string) string {
 	return jwtForm.ReplaceAllString(text, "eyJ[redacted]")
 }
 
+// FindSecret returns the first text in the form of a token, a session or a code in text; "" without one.
+func FindSecret(text string) string { return secretForm.FindString(text) }
+
 // ClaimOf returns an entry with the principal that a refused credential claims: the public part of a token or a code, or the
 // claims of a JWT. fault is the error of its check. An entry of another text has no principal.
 func ClaimOf(credential string, fault error) AuditEntry {

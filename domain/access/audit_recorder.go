@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 	// maxClaims bounds those of them without a valid credential. Each can claim to be another principal, and the audit keeps
 	// its entries for a year.
 	maxClaims = 16
+	// maxOfPrincipal bounds those of one principal, which chooses the names of queues. Its others share one entry for each action.
+	maxOfPrincipal = 16
 	// flushTimeout bounds the writes of the refusals of one window.
 	flushTimeout = 30 * time.Second
 )
@@ -41,8 +44,9 @@ type AuditSettings struct {
 // lose the entry of a revocation when the server is killed a second later. It does not repeat a failed write, because the
 // store itself repeats after passing faults, and the log line has all fields. A fault of the audit never fails the call.
 //
-// Refusals come in numbers that an attacker chooses. So the first of a principal and an action is written at once, and
-// the others within [RefusalWindow] are counted in memory and written as one entry. A killed process loses that count.
+// Refusals come in numbers that an attacker chooses. So the first of a principal, an operation and a queue is written at once,
+// without a valid credential also the first of an address, and the others within [RefusalWindow] are counted in memory and written
+// as one entry. A killed process loses that count.
 //
 // It is safe for concurrent use. The nil recorder records nothing.
 type AuditRecorder struct {
@@ -51,6 +55,7 @@ type AuditRecorder struct {
 	mu       sync.Mutex
 	refusals map[refusalKey]*AuditEntry // nil between windows; Calls counts those after the first
 	claims   int                        // elements of refusals without a valid credential
+	others   map[string]int             // the other elements of refusals, by principal
 	timer    *time.Timer                // ends the window
 	flushes  sync.WaitGroup
 	closed   bool
@@ -61,6 +66,9 @@ type refusalKey struct {
 	principal string
 	action    queue.Action
 	outcome   string
+
+	operation, namespace, queue string
+	network                     netip.Prefix // of a caller without a valid credential; zero for others
 }
 
 // otherPrincipals is the id of the entry that counts the refusals beyond maxRefusals.
@@ -95,8 +103,8 @@ func (r *AuditRecorder) Record(ctx context.Context, e AuditEntry, err error) {
 	if isRefusal(err) && r.Refused != nil {
 		r.Refused(e.Action, queue.KindOf(err))
 	}
-	// A caller without any right may fail to sign in, or to get a code, in any way and any number.
-	if (isRefusal(err) || err != nil && e.Action == queue.ActionAccessSelf) && !r.startRefusal(e) {
+	// A caller without any right may fail to sign in, to get a code, or to send one credential, in any way and any number.
+	if (isRefusal(err) || err != nil && (e.Action == queue.ActionAccessSelf || e.Action == "")) && !r.startRefusal(e) {
 		return
 	}
 	r.writeEntry(ctx, e)
@@ -133,6 +141,7 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 	if r.refusals == nil {
 		r.refusals = map[refusalKey]*AuditEntry{}
 		r.claims = 0
+		r.others = map[string]int{}
 		r.flushes.Add(1)
 		r.timer = time.AfterFunc(RefusalWindow, func() {
 			defer r.flushes.Done()
@@ -140,13 +149,21 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 		})
 	}
 
-	key := refusalKey{e.PrincipalID, e.Action, e.Outcome}
+	key := refusalKey{
+		principal: e.PrincipalID, action: e.Action, outcome: e.Outcome, operation: e.Operation, namespace: e.Namespace, queue: e.Queue,
+	}
+	isClaim := e.Outcome == string(queue.KindUnauthenticated) || e.PrincipalID == ""
+	if isClaim {
+		key.network = NetworkOf(e.Remote)
+	} else if r.refusals[key] == nil && r.others[e.PrincipalID] >= maxOfPrincipal {
+		key = refusalKey{principal: e.PrincipalID, action: e.Action, outcome: e.Outcome}
+		e = withoutObject(e)
+	}
 	counted := r.refusals[key]
-	isClaim := e.Outcome == string(queue.KindUnauthenticated)
 	if counted == nil && (len(r.refusals) >= maxRefusals || isClaim && r.claims >= maxClaims) {
 		// The entry has no text of the caller, because it stands for many.
 		e = AuditEntry{PrincipalID: otherPrincipals, Action: e.Action, Outcome: e.Outcome}
-		key.principal = otherPrincipals
+		key = refusalKey{principal: otherPrincipals, action: e.Action, outcome: e.Outcome}
 		counted = r.refusals[key]
 		if counted == nil { // the table of actions bounds these
 			e.Calls = 1
@@ -159,6 +176,8 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 		r.refusals[key] = &AuditEntry{}
 		if isClaim {
 			r.claims++
+		} else {
+			r.others[e.PrincipalID]++
 		}
 		return true
 	}
@@ -168,6 +187,14 @@ func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
 	}
 	counted.Calls = calls
 	return false
+}
+
+// withoutObject returns e as the entry of calls on many objects.
+func withoutObject(e AuditEntry) AuditEntry {
+	return AuditEntry{
+		Caller: e.Caller, PrincipalID: e.PrincipalID, PrincipalName: e.PrincipalName, PrincipalKind: e.PrincipalKind,
+		Issuer: e.Issuer, Subject: e.Subject, Action: e.Action, Outcome: e.Outcome, Calls: e.Calls,
+	}
 }
 
 // flushRefusals ends the window and writes its counts.
@@ -240,8 +267,8 @@ func (r *AuditRecorder) writeEntry(ctx context.Context, e AuditEntry) {
 	if err == nil {
 		return
 	}
-	r.Logger.LogAttrs(ctx, slog.LevelError, "audit entry is in the log only; the store failed",
-		slog.String("operation", e.Operation), slog.String("request_id", e.RequestID), slog.Any("err", err))
+	// The whole entry again: a log without lines of the level INFO would lose it.
+	r.Logger.LogAttrs(ctx, slog.LevelError, "audit entry is in the log only; the store failed", append(logAttrs(e), slog.Any("err", err))...)
 	if r.Failed != nil {
 		r.Failed(err)
 	}

@@ -248,6 +248,27 @@ func TestAuditNeverFailsACall(t *testing.T) {
 		}
 	})
 
+	t.Run("a log without lines of the level INFO has the whole entry of a store that fails", func(t *testing.T) {
+		var lines bytes.Buffer
+		recorder := access.NewAuditRecorder(access.AuditSettings{
+			Log:    &fakeLog{fault: errors.New("the database is down")},
+			Logger: slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		})
+		guard := access.Guard(newFakeService(), access.Guarding{Audit: recorder})
+		ctx := access.WithCaller(as(t, "a", "admin@own"), access.Caller{Remote: "192.0.2.1:1000", Reason: "no use"})
+		if _, err := guard.DeleteQueue(ctx, "mail"); err != nil {
+			t.Error(err)
+		}
+		for _, field := range []string{
+			`"level":"ERROR"`, `"audit":true`, `"principal":"a"`, `"principal_name":"name of a"`, `"remote":"192.0.2.1:1000"`, `"reason":"no use"`,
+			`"operation":"delete_queue"`, `"namespace":"own"`, `"queue":"mail"`, `"outcome":"ok"`, `"err":"the database is down"`,
+		} {
+			if !strings.Contains(lines.String(), field) {
+				t.Errorf("the line misses %s: %s", field, lines.String())
+			}
+		}
+	})
+
 	t.Run("the deadline of the caller does not end the record", func(t *testing.T) {
 		log := &fakeLog{}
 		guard, _, _ := openAudit(t, log)
@@ -322,6 +343,71 @@ func TestAuditCoalescesRefusals(t *testing.T) {
 		_, _ = guard.DeleteQueue(t.Context(), "mail")
 		recorder.Close(t.Context())
 		if got := log.take(); len(got) != 3 {
+			t.Errorf("got %+v", got)
+		}
+	})
+
+	t.Run("operations and queues are apart", func(t *testing.T) {
+		log := &fakeLog{}
+		guard, recorder, _ := openAudit(t, log)
+		for range 2 {
+			refuse(t, guard, "a")
+			_, _ = guard.DeleteQueue(as(t, "a", "viewer@own"), "print")
+			_, _ = guard.CreateQueue(as(t, "a", "viewer@own"), queue.QueueMeta{Name: "mail"})
+		}
+		recorder.Close(t.Context())
+		named := map[string]int{}
+		for _, e := range log.take() {
+			named[e.Operation+" "+e.Queue] += e.Calls
+		}
+		if len(named) != 3 || named["delete_queue mail"] != 2 || named["delete_queue print"] != 2 || named["create_queue mail"] != 2 {
+			t.Errorf("got %v", named)
+		}
+	})
+
+	t.Run("callers without a valid credential are apart by their networks", func(t *testing.T) {
+		log := &fakeLog{}
+		recorder := access.NewAuditRecorder(access.AuditSettings{Log: log})
+		for _, remote := range []string{"192.0.2.1:1000", "192.0.2.1:2000", "192.0.2.2:1000", "[2001:db8::1]:1", "[2001:db8::2]:1"} {
+			recorder.Record(access.WithCaller(t.Context(), access.Caller{Remote: remote}), access.AuditEntry{}, queue.KindUnauthenticated)
+		}
+		if got := log.take(); len(got) != 3 {
+			t.Errorf("got %+v", got)
+		}
+		recorder.Close(t.Context())
+	})
+
+	t.Run("a caller with many names of queues leaves room for others, and none of its calls is lost", func(t *testing.T) {
+		log := &fakeLog{}
+		guard, recorder, _ := openAudit(t, log)
+		const queues = 1000
+		for i := range queues {
+			_, _ = guard.DeleteQueue(as(t, "a", "viewer@own"), fmt.Sprint("q", i))
+		}
+		refuse(t, guard, "b")
+		recorder.Close(t.Context())
+		got := log.take()
+		calls, named := 0, false
+		for _, e := range got {
+			calls += e.Calls
+			named = named || e.PrincipalID == "b" && e.Queue == "mail"
+			if e.Calls > 1 && (e.PrincipalID != "a" || e.Queue != "" || e.Action != queue.ActionQueueManage) {
+				t.Errorf("the entry of the others is %+v", e)
+			}
+		}
+		if len(got) > 20 || calls != queues+1 || !named {
+			t.Errorf("%d entries of %d calls, with the other caller: %v", len(got), calls, named)
+		}
+	})
+
+	t.Run("requests with a malformed credential are counted too", func(t *testing.T) {
+		log := &fakeLog{}
+		recorder := access.NewAuditRecorder(access.AuditSettings{Log: log})
+		for range 100 {
+			recorder.Record(t.Context(), access.AuditEntry{}, queue.KindInvalid)
+		}
+		recorder.Close(t.Context())
+		if got := log.take(); len(got) != 2 || got[1].Calls != 99 {
 			t.Errorf("got %+v", got)
 		}
 	})

@@ -43,7 +43,8 @@ var classReads = [...]int{classLive: 4, classNew: lookupsAtOnce + 1, classDoubtf
 
 // Authenticator proves the identity of callers by their tokens and sessions. It asks the store at most once in [CacheTime] for
 // one, also for one that does not exist; a text of another form costs no query. Credentials that were live before never wait for
-// others, and the other ones wait for those of their own address; see [Lookups]. It is safe for concurrent use.
+// others, and the other ones wait for those of their own address; see [Lookups]. Beyond their limit it lets those pass that the store
+// has as live, so that no flood refuses a valid one. It is safe for concurrent use.
 type Authenticator struct {
 	tokens   Tokens
 	sessions SessionStore // nil for none
@@ -51,6 +52,7 @@ type Authenticator struct {
 	doubt    func(context.Context) bool
 	reads    [len(classReads)]chan struct{} // one element for each read under way
 	lookups  Lookups                        // those of credentials that this process has not read yet
+	known    liveDigests                    // of the store
 	static   atomic.Pointer[map[credentialDigest]*Principal]
 
 	mu         sync.Mutex
@@ -101,6 +103,7 @@ func NewAuthenticator(tokens Tokens) *Authenticator {
 		tokens: tokens, doubt: func(context.Context) bool { return false },
 		live: map[credentialDigest]*cachedCredential{}, others: map[otherKey]*cachedCredential{}, byID: map[credentialID]credentialDigest{},
 	}
+	a.known.read = a.readLive
 	for class, limit := range classReads {
 		a.reads[class] = make(chan struct{}, limit)
 	}
@@ -384,11 +387,15 @@ func (a *Authenticator) readEntry(ctx context.Context, class readClass, c *cache
 
 	if class != classLive {
 		leave, err := a.lookups.Enter(ctx)
-		if err != nil {
+		switch {
+		case err == nil:
+			defer leave()
+		case errors.Is(err, ErrLookups) && a.known.has(ctx, c.key.digest):
+			class = classLive // it is valid, and made-up ones cannot get here
+		default:
 			c.err = err
 			return
 		}
-		defer leave()
 	}
 	select {
 	case a.reads[class] <- struct{}{}:
@@ -406,6 +413,16 @@ func (a *Authenticator) readEntry(ctx context.Context, class readClass, c *cache
 		return
 	}
 	a.keepEntry(c)
+}
+
+// readLive returns the digests of the live tokens and sessions.
+func (a *Authenticator) readLive(ctx context.Context) ([]credentialDigest, error) {
+	digests, err := a.tokens.LiveTokenDigests(ctx)
+	if err != nil || a.sessions == nil {
+		return digests, err
+	}
+	sessions, err := a.sessions.LiveSessionDigests(ctx)
+	return append(digests, sessions...), err
 }
 
 // readToken reads the token with digest into c, and records its use once in [TouchInterval].

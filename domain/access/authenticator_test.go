@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,6 +60,12 @@ func (f *fakeTokens) FindToken(ctx context.Context, digest [sha256.Size]byte) (a
 func (f *fakeTokens) GetToken(_ context.Context, id string) (access.Token, error) {
 	f.gets.Add(1)
 	return f.answer(id == f.token.ID)
+}
+
+func (f *fakeTokens) LiveTokenDigests(context.Context) ([][sha256.Size]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return [][sha256.Size]byte{f.digest}, f.err
 }
 
 func (f *fakeTokens) answer(known bool) (access.Token, error) {
@@ -395,8 +403,8 @@ func fromAddress(ctx context.Context, remote string) context.Context {
 }
 
 // TestLookupsOfOneAddressDelayNoOthers: 10,000 made-up tokens at once, before any of them is refused, delay a new token of another
-// address by one read at most. Those that would wait behind 1,000 others are refused at once with a kind that clients repeat, and a
-// token that was live before passes from the same address.
+// address by one read at most. Those that would wait behind 1,000 others are refused soon with a kind that clients repeat. A token that
+// was live before passes from the same address, and so does a new one.
 func TestLookupsOfOneAddressDelayNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, text := newFakeTokens(t)
@@ -416,7 +424,7 @@ func TestLookupsOfOneAddressDelayNoOthers(t *testing.T) {
 					switch {
 					case errors.Is(err, queue.ErrUnauthenticated):
 						waited.Add(1)
-					case errors.Is(err, access.ErrLookups) && queue.KindOf(err) == queue.KindUnavailable && time.Since(begin) == 0:
+					case errors.Is(err, access.ErrLookups) && queue.KindOf(err) == queue.KindUnavailable && time.Since(begin) < 100*time.Millisecond:
 						refused.Add(1)
 					default:
 						t.Errorf("a made-up token gets %v after %v", err, time.Since(begin))
@@ -430,6 +438,9 @@ func TestLookupsOfOneAddressDelayNoOthers(t *testing.T) {
 			}
 			if _, err := a.Authenticate(fromAddress(t.Context(), from), text); err != nil || time.Since(begin) > 2*store.slow {
 				t.Errorf("a valid token waits %v: %v", time.Since(begin), err)
+			}
+			if _, err := a.Authenticate(fromAddress(t.Context(), "192.0.2.9:1001"), text); err != nil || time.Since(begin) > 100*time.Millisecond {
+				t.Errorf("a valid token of the address of the flood waits %v: %v", time.Since(begin), err)
 			}
 			all.Wait()
 			if waited.Load() != 1000 || refused.Load() != 9000 {
@@ -659,4 +670,112 @@ func TestMadeUpCodesLeaveConnections(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// TestTheLimitRefusesNoValidOne: while 1,000 look-ups of one address are under way in a store that is slow, a token and a session that
+// this process has not read, and a code, pass from that address, each also when it was made a moment ago. When the store does not
+// answer at all, the limit refuses after a second.
+func TestTheLimitRefusesNoValidOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		sessions := &liveSessions{}
+		a := access.NewAuthenticator(store)
+		a.AcceptSessions(sessions, &access.Mapping{})
+		keeper := access.NewSessionKeeper(access.SessionSettings{Store: sessions, Authenticate: a.Authenticate})
+		ctx := fromAddress(t.Context(), "192.0.2.9:1000")
+		held, release := context.WithCancel(ctx)
+		var all sync.WaitGroup
+		flood := func() {
+			for range 1000 {
+				all.Go(func() { _, _ = a.Authenticate(held, access.NewSecret().Reveal()) })
+				all.Go(func() { _, _ = keeper.OpenSession(held, access.SignIn{Code: access.NewCode().Reveal()}) })
+			}
+			synctest.Wait()
+		}
+		store.slow, sessions.slow = time.Second, time.Second
+		session, code := access.NewSessionSecret(), access.NewCode()
+		sessions.add(session.Digest())
+		sessions.add(code.Digest())
+		for what, ask := range map[string]func() error{
+			"a token":   func() error { _, err := a.Authenticate(ctx, text); return err },
+			"a session": func() error { _, err := a.AuthenticateSession(ctx, session.Reveal()); return err },
+			"a code":    func() error { _, err := keeper.OpenSession(ctx, access.SignIn{Code: code.Reveal()}); return err },
+		} {
+			flood()
+			if err := ask(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			flood()
+			made := access.NewSecret().Reveal()
+			if _, err := a.Authenticate(ctx, made); !errors.Is(err, access.ErrLookups) {
+				t.Errorf("a made-up token beside %s: %v", what, err)
+			}
+		}
+		flood()
+		sessions.hang.Store(true)
+		begin := time.Now()
+		if _, err := a.Authenticate(ctx, access.NewSecret().Reveal()); !errors.Is(err, access.ErrLookups) || time.Since(begin) > time.Second {
+			t.Errorf("with a store that hangs: %v after %v", err, time.Since(begin))
+		}
+		release()
+		all.Wait()
+		time.Sleep(time.Minute) // the last read ends
+	})
+}
+
+// liveSessions is a store of sessions of which the digests are known.
+type liveSessions struct {
+	access.SessionStore
+	slow time.Duration
+	hang atomic.Bool
+
+	mu   sync.Mutex
+	live map[[sha256.Size]byte]bool
+}
+
+func (s *liveSessions) add(digest [sha256.Size]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live == nil {
+		s.live = map[[sha256.Size]byte]bool{}
+	}
+	s.live[digest] = true
+}
+
+func (s *liveSessions) find(ctx context.Context, digest [sha256.Size]byte) (access.Session, error) {
+	select {
+	case <-time.After(s.slow):
+	case <-ctx.Done():
+		return access.Session{}, queue.ContextError(ctx.Err())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.live[digest] {
+		return access.Session{}, access.NoSession("")
+	}
+	now := time.Now()
+	return access.Session{
+		ID: "abcdefgh", Opener: access.Opener{PrincipalID: "a", Kind: access.KindToken}, TokenStored: true,
+		ExpiresAt: now.Add(time.Hour), Idle: time.Hour, UsedAt: now, Now: now,
+	}, nil
+}
+
+func (s *liveSessions) FindSession(ctx context.Context, digest [sha256.Size]byte) (access.Session, error) {
+	return s.find(ctx, digest)
+}
+
+func (s *liveSessions) RedeemCode(ctx context.Context, r access.Redemption) (access.Session, error) {
+	return s.find(ctx, r.Code)
+}
+
+func (*liveSessions) TouchSession(context.Context, string) error { return nil }
+
+func (s *liveSessions) LiveSessionDigests(ctx context.Context) ([][sha256.Size]byte, error) {
+	if s.hang.Load() {
+		<-ctx.Done()
+		return nil, queue.ContextError(ctx.Err())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.live)), nil
 }

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -16,6 +17,8 @@ type Guarding struct {
 	// Confirm returns an error when the credential of p is no longer valid. The guard calls it every [ConfirmInterval] while a
 	// call waits or streams; nil never ends such a call.
 	Confirm func(ctx context.Context, p *Principal) error
+	// ConfirmEvery is the time between two calls of Confirm; 0 = [ConfirmInterval].
+	ConfirmEvery time.Duration
 	// Audit records changes by operators and refusals; nil records nothing.
 	Audit *AuditRecorder
 }
@@ -237,7 +240,8 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 	watched, cancel := context.WithCancelCause(ctx)
 	var timer *time.Timer
 	set := make(chan struct{}) // closed when timer is set
-	timer = time.AfterFunc(ConfirmInterval, func() {
+	every := cmp.Or(g.ConfirmEvery, ConfirmInterval)
+	timer = time.AfterFunc(every, func() {
 		// AfterFunc may run before the assignment of timer; set orders the two.
 		<-set
 		// A store that does not answer proves nothing about the credential: the next look does.
@@ -245,7 +249,7 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 			cancel(err)
 		}
 		if watched.Err() == nil { // an ended call needs no further look
-			timer.Reset(ConfirmInterval)
+			timer.Reset(every)
 		}
 	})
 	close(set)

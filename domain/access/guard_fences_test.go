@@ -169,3 +169,94 @@ func TestDeadLetterKeepsToTheFence(t *testing.T) {
 		}
 	}
 }
+
+// movingTicker is a service with the ticker tmail, which other callers change between a look and a change.
+type movingTicker struct {
+	fakeService
+	ticker *queue.Ticker
+	looked func(*queue.Ticker) // called behind a look
+}
+
+func (m movingTicker) GetTicker(context.Context, string) (*queue.Ticker, error) {
+	seen := *m.ticker
+	m.looked(m.ticker)
+	return &seen, nil
+}
+
+func (m movingTicker) change(version int64) error {
+	if err := queue.CheckVersion("ticker tmail", m.ticker.Version, queue.IfVersion(version)); err != nil {
+		return err
+	}
+	m.note("changed")
+	return nil
+}
+
+func (m movingTicker) RegisterTicker(_ context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	return m.ticker, m.change(meta.IfVersion)
+}
+
+func (m movingTicker) UpdateTicker(_ context.Context, _ string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	return m.ticker, m.change(meta.IfVersion)
+}
+
+func (m movingTicker) DeleteTicker(_ context.Context, _ string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	return m.ticker, m.change(queue.RequiredVersion(only))
+}
+
+func (m movingTicker) RunTicker(_ context.Context, _ string, only ...queue.IfVersion) (*queue.Tick, error) {
+	return &queue.Tick{}, m.change(queue.RequiredVersion(only))
+}
+
+// TestTickersThatMoveAreNotChanged: a ticker that another caller moves into a foreign queue between the decision and the change is
+// not changed. One that changes without a move is.
+func TestTickersThatMoveAreNotChanged(t *testing.T) {
+	moved := func(t *queue.Ticker) { t.Queue, t.Version = "bills", 2 }
+	once := func(t *queue.Ticker) { t.Version = 2 }
+	always := func(t *queue.Ticker) { t.Version++ }
+	for method, call := range map[string]func(ctx context.Context, s queue.Service, version int64) error{
+		"RegisterTicker": func(ctx context.Context, s queue.Service, version int64) error {
+			_, err := s.RegisterTicker(ctx, queue.TickerMeta{Name: "tmail", Queue: new("mail"), IfVersion: version})
+			return err
+		},
+		"UpdateTicker": func(ctx context.Context, s queue.Service, version int64) error {
+			_, err := s.UpdateTicker(ctx, "tmail", queue.TickerMeta{Period: new(time.Hour), IfVersion: version})
+			return err
+		},
+		"UpdateTicker, paused": func(ctx context.Context, s queue.Service, version int64) error {
+			_, err := s.UpdateTicker(ctx, "tmail", queue.TickerMeta{Paused: new(true), IfVersion: version})
+			return err
+		},
+		"DeleteTicker": func(ctx context.Context, s queue.Service, version int64) error {
+			_, err := s.DeleteTicker(ctx, "tmail", queue.IfVersion(version))
+			return err
+		},
+		"RunTicker": func(ctx context.Context, s queue.Service, version int64) error {
+			_, err := s.RunTicker(ctx, "tmail", queue.IfVersion(version))
+			return err
+		},
+	} {
+		for name, c := range map[string]struct {
+			grant   string
+			version int64
+			looked  func(*queue.Ticker)
+			kind    queue.Kind
+			reached []string
+		}{
+			"moved":                             {"admin@own/mail", 0, moved, queue.KindNotFound, nil},
+			"moved, with the version of before": {"admin@own/mail", 1, moved, queue.KindPrecondition, nil},
+			"moved, with the version of after":  {"admin@own/mail", 2, moved, queue.KindPrecondition, nil},
+			"changed once":                      {"admin@own/mail", 0, once, "", []string{"changed"}},
+			"changed at each look":              {"admin@own/mail", 0, always, queue.KindNotFound, nil},
+			"moved, by an admin of all queues":  {"admin@own", 0, moved, "", []string{"changed"}},
+		} {
+			fake := movingTicker{newFakeService(), &queue.Ticker{Name: "tmail", Queue: "mail", Version: 1}, c.looked}
+			err := call(as(t, "id", c.grant), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), c.version)
+			if method == "RegisterTicker" && c.kind == queue.KindNotFound { // a create, which fails when the name is taken
+				c.kind, c.reached = "", []string{"CreateTicker"}
+			}
+			if queue.KindOf(err) != c.kind || !slices.Equal(*fake.reached, c.reached) {
+				t.Errorf("%s of a ticker that is %s: %v, reached %v", method, name, err, *fake.reached)
+			}
+		}
+	}
+}

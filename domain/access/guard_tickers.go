@@ -24,15 +24,46 @@ func (g *guard) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*que
 		return nil, err
 	}
 
-	err := g.checkPresentTicker(ctx, queue.ActionTickerManage, meta.Name, queue.ActionTaskCreate)
-	switch {
-	case err == nil:
+	made, err := changePresentTicker(meta.Name, meta.IfVersion, func() (int64, error) {
+		return g.checkPresentTicker(ctx, queue.ActionTickerManage, meta.Name, queue.ActionTaskCreate)
+	}, func(version int64) (*queue.Ticker, error) {
+		meta := meta
+		meta.IfVersion = version
 		return g.next.RegisterTicker(ctx, meta)
-	case queue.KindOf(err) == queue.KindNotFound:
+	})
+	if queue.KindOf(err) == queue.KindNotFound && meta.IfVersion == 0 {
 		// A create cannot change a ticker that another caller has made meanwhile.
 		return g.next.CreateTicker(ctx, meta)
 	}
-	return nil, err
+	return made, err
+}
+
+// maxTickerLooks bounds the looks at a ticker that others change between the look and the change.
+const maxTickerLooks = 3
+
+// changePresentTicker decides by check and then changes the ticker called name. check returns the version that it has read, 0 for a
+// decision without the ticker. The change is one of that version alone: another caller may move the ticker into a foreign queue
+// after the look. given is the version that the caller demands, 0 for any.
+func changePresentTicker[T any](name string, given int64, check func() (version int64, err error), change func(version int64) (T, error)) (T, error) {
+	var none T
+	for range maxTickerLooks {
+		version, err := check()
+		if err != nil {
+			return none, err
+		}
+		if version == 0 {
+			return change(given)
+		}
+		if err := queue.CheckVersion("ticker "+name, version, queue.IfVersion(given)); err != nil {
+			return none, err
+		}
+
+		changed, err := change(version)
+		if queue.KindOf(err) != queue.KindPrecondition || given != 0 {
+			return changed, err
+		}
+	}
+	return none, queue.NotFoundTicker(name)
 }
 
 // checkTickerQueue returns an error unless the principal may manage tickers and create tasks in the queue called name.
@@ -56,13 +87,13 @@ func (g *guard) checkTickerQueue(ctx context.Context, name *string) error {
 
 // checkPresentTicker returns an error unless the principal may do each of actions in the queue of the ticker called name. It
 // reads the ticker only for a principal with grants for some queues. A ticker in another queue, or without a queue, does
-// not exist for such a principal.
-func (g *guard) checkPresentTicker(ctx context.Context, action queue.Action, name string, more ...queue.Action) error {
+// not exist for such a principal. It returns the version of the ticker, 0 when it has not read it.
+func (g *guard) checkPresentTicker(ctx context.Context, action queue.Action, name string, more ...queue.Action) (version int64, err error) {
 	var ticker *queue.Ticker
 	for _, a := range append([]queue.Action{action}, more...) {
 		s, err := findActionScope(ctx, a, g.namespace)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if s.All() {
 			continue
@@ -70,52 +101,56 @@ func (g *guard) checkPresentTicker(ctx context.Context, action queue.Action, nam
 
 		if ticker == nil {
 			if ticker, err = g.next.GetTicker(ctx, name); err != nil {
-				return err
+				return 0, err
 			}
 		}
 		// Not denied: that would show that the ticker exists.
 		if !s.Has(ticker.Queue) {
-			return queue.NotFoundTicker(ticker.Name)
+			return 0, queue.NotFoundTicker(ticker.Name)
 		}
 	}
-	return nil
+	if ticker == nil {
+		return 0, nil
+	}
+	return ticker.Version, nil
 }
 
 // UpdateTicker needs the right to manage the present ticker, and the one with the new values. A change of Paused alone
 // needs the right to pause the queue of the ticker.
 func (g *guard) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	action, more := queue.ActionTickerManage, []queue.Action{queue.ActionTaskCreate}
 	if pausesTicker(meta) {
-		if err := g.checkPresentTicker(ctx, queue.ActionQueuePause, name); err != nil {
-			return nil, err
+		action, more = queue.ActionQueuePause, nil
+	}
+	return changePresentTicker(name, meta.IfVersion, func() (int64, error) {
+		version, err := g.checkPresentTicker(ctx, action, name, more...)
+		if err != nil || meta.Queue == nil {
+			return version, err
 		}
+		// The ticker may move into another queue, which needs the rights there too.
+		return version, g.checkTickerQueue(ctx, meta.Queue)
+	}, func(version int64) (*queue.Ticker, error) {
+		meta := meta
+		meta.IfVersion = version
 		return g.next.UpdateTicker(ctx, name, meta)
-	}
-
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, name, queue.ActionTaskCreate); err != nil {
-		return nil, err
-	}
-	// The ticker may move into another queue, which needs the rights there too.
-	if meta.Queue != nil {
-		if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
-			return nil, err
-		}
-	}
-	return g.next.UpdateTicker(ctx, name, meta)
+	})
 }
 
 func (g *guard) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, name); err != nil {
-		return nil, err
-	}
-	return g.next.DeleteTicker(ctx, name, only...)
+	return changePresentTicker(name, queue.RequiredVersion(only), func() (int64, error) {
+		return g.checkPresentTicker(ctx, queue.ActionTickerManage, name)
+	}, func(version int64) (*queue.Ticker, error) {
+		return g.next.DeleteTicker(ctx, name, queue.IfVersion(version))
+	})
 }
 
 // RunTicker creates a task, so it needs that right too.
 func (g *guard) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerRun, name, queue.ActionTaskCreate); err != nil {
-		return nil, err
-	}
-	return g.next.RunTicker(ctx, name, only...)
+	return changePresentTicker(name, queue.RequiredVersion(only), func() (int64, error) {
+		return g.checkPresentTicker(ctx, queue.ActionTickerRun, name, queue.ActionTaskCreate)
+	}, func(version int64) (*queue.Tick, error) {
+		return g.next.RunTicker(ctx, name, queue.IfVersion(version))
+	})
 }
 
 func (g *guard) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
@@ -206,7 +241,7 @@ func (g *guard) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queu
 }
 
 func (g *guard) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
+	if _, err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
 		return nil, err
 	}
 	return g.next.PreviewTicker(ctx, name, n)
@@ -219,7 +254,7 @@ func (g *guard) ListTicks(ctx context.Context, name string, limit int) ([]queue.
 	if err != nil {
 		return nil, err
 	}
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
+	if _, err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
 		return nil, err
 	}
 

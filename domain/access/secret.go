@@ -91,6 +91,15 @@ func (s Secret) ID() string {
 	return s.text[len(secretPrefix) : len(secretPrefix)+idLetters]
 }
 
+// variety returns the number of different letters in the secret part.
+func (s Secret) variety() int {
+	letters := map[rune]bool{}
+	for _, letter := range s.text[len(s.text)-randomLetters-checkLetters:] {
+		letters[letter] = true
+	}
+	return len(letters)
+}
+
 // Digest returns the SHA-256 of the text, which a store keeps. A slow hash would protect guessable secrets; this one has 190
 // random bits.
 func (s Secret) Digest() [sha256.Size]byte { return sha256.Sum256([]byte(s.text)) }

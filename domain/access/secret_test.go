@@ -95,3 +95,24 @@ func TestSecretPrintsItsIDAlone(t *testing.T) {
 		t.Errorf("the zero secret prints as %q", text)
 	}
 }
+
+// TestStaticSecretsAreRandom: a static token with few different letters is refused, and each random one passes.
+func TestStaticSecretsAreRandom(t *testing.T) {
+	for secret, variety := range map[string]int{
+		strings.Repeat("x", 38): 1, strings.Repeat("0", 37) + "1": 2, strings.Repeat("secret", 7)[:38]: 5, strings.Repeat("123456789", 5)[:38]: 9,
+		strings.Repeat("1234567890", 4)[:38]: 10,
+	} {
+		_, err := access.ParseStaticTokens("admin-token-file", "# bootstrap\npgq_abcdefgh_"+secret)
+		switch {
+		case variety >= 10 && err != nil:
+			t.Errorf("%d letters: %v", variety, err)
+		case variety < 10 && (queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), "admin-token-file, line 2.token: must have at least 10 different letters") || strings.Contains(err.Error(), secret)):
+			t.Errorf("%d letters: %v", variety, err)
+		}
+	}
+	for range 1000 {
+		if _, err := access.ParseStaticTokens("f", access.NewSecret().Reveal()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -24,6 +24,8 @@ const (
 	CodeLife = time.Minute
 	// MaxSessions is the largest number of live sessions and codes of one principal.
 	MaxSessions = 100
+	// MaxLiveDigests is the number of live sessions and codes of which a store returns the digests at once.
+	MaxLiveDigests = 20_000
 	// SessionRetention is how long an ended session stays stored, so that the log can name the reason of a refusal.
 	SessionRetention = 24 * time.Hour
 	// SessionPruneStep is the largest number of sessions that one PruneSessions removes.
@@ -130,6 +132,9 @@ type SessionStore interface {
 	RedeemCode(ctx context.Context, r Redemption) (Session, error)
 	// FindSession returns the session with the digest, live or not, or KindNotFound. Codes are not found.
 	FindSession(ctx context.Context, digest [sha256.Size]byte) (Session, error)
+	// LiveSessionDigests returns the digests of the live sessions and codes, in any order: at least of the
+	// newest [MaxLiveDigests].
+	LiveSessionDigests(ctx context.Context) ([][sha256.Size]byte, error)
 	// GetSession returns the session with the id, live or not, or KindNotFound. Codes are not found.
 	GetSession(ctx context.Context, id string) (Session, error)
 	// ListSessions returns the live sessions without codes, the newest first, and those of one time in the order of ids.

@@ -70,6 +70,7 @@ type SessionKeeper struct {
 	SessionSettings
 
 	lookups Lookups       // of codes
+	known   liveDigests   // of codes and sessions
 	redeems chan struct{} // one element for each read of a code under way
 }
 
@@ -86,7 +87,9 @@ func NewSessionKeeper(s SessionSettings) *SessionKeeper {
 	if s.Idle == 0 {
 		s.Idle = min(DefaultSessionIdle, s.Life)
 	}
-	return &SessionKeeper{SessionSettings: s, redeems: make(chan struct{}, maxRedeems)}
+	k := &SessionKeeper{SessionSettings: s, redeems: make(chan struct{}, maxRedeems)}
+	k.known.read = func(ctx context.Context) ([]credentialDigest, error) { return s.Store.LiveSessionDigests(ctx) }
+	return k
 }
 
 // CreateCode makes a code, and records it.
@@ -196,10 +199,13 @@ func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSess
 	}
 
 	leave, err := k.lookups.Enter(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer leave()
+	case errors.Is(err, ErrLookups) && k.known.has(ctx, code.Digest()): // a valid code waits at worst
+	default:
 		return OpenedSession{}, err
 	}
-	defer leave()
 	select {
 	case k.redeems <- struct{}{}:
 		defer func() { <-k.redeems }()

@@ -10,6 +10,10 @@ import (
 // MaxStaticTokens is the largest number of tokens in a file.
 const MaxStaticTokens = 100
 
+// minVariety is the least number of different letters in the 38 of a static secret. A random one has about 29; one that
+// was typed, as 38 times x, has few.
+const minVariety = 10
+
 // StaticToken is a token of the settings of a server: for the start of an installation, and for charts that fill a file.
 type StaticToken struct {
 	Secret Secret
@@ -52,6 +56,10 @@ func parseStaticLine(words []string) (StaticToken, error) {
 	secret, err := ParseStaticSecret(words[0])
 	if err != nil {
 		return StaticToken{}, queue.Invalid("token", "must have the form of a token of pgqueue, pgq_…, got another text; make one with pgqueue generate-token")
+	}
+	if secret.variety() < minVariety {
+		return StaticToken{}, queue.Invalid("token", fmt.Sprintf(
+			"must have at least %d different letters in its secret part, got %d, which can be guessed; make one with pgqueue generate-token", minVariety, secret.variety()))
 	}
 	if len(words) == 1 {
 		return StaticToken{secret, []Grant{{Role: RoleSystem, Namespace: "*"}}}, nil

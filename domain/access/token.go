@@ -120,6 +120,8 @@ type Tokens interface {
 	CreateToken(ctx context.Context, t NewToken) (Token, error)
 	// FindToken returns the token with the digest, live or not, or KindNotFound.
 	FindToken(ctx context.Context, digest [sha256.Size]byte) (Token, error)
+	// LiveTokenDigests returns the digests of the live tokens, in any order.
+	LiveTokenDigests(ctx context.Context) ([][sha256.Size]byte, error)
 	// GetToken returns the token with the id, live or not, or KindNotFound.
 	GetToken(ctx context.Context, id string) (Token, error)
 	// ListTokens returns the live tokens and the newest [MaxEndedTokens] of those that have ended, the newest first, and of those

@@ -36,7 +36,9 @@ func TestSessions(t *testing.T, open func(t *testing.T) SessionStore) {
 		"of many redemptions of one code at once exactly one succeeds":       testCodeRace,
 		"the list has the live sessions, the newest first":                   testSessionList,
 		"one principal has a limit of live sessions, which hinders no other": testSessionLimit,
+		"of 150 creates at once exactly the limit succeed":                   testSessionLimitRace,
 		"sessions that ended in any way do not count against that limit":     testSessionLimitCountsLive,
+		"the digests are those of the live sessions and codes":               testSessionDigests,
 		"an id exists once": testSessionTwice,
 		"sessions that ended long ago are removed, and no others":   testSessionPrune,
 		"a change by the caller after a call is not stored":         testSessionAliasing,
@@ -373,6 +375,39 @@ func testSessionLimit(t *testing.T, s SessionStore) {
 	createSession(t, s, n)
 }
 
+func testSessionLimitRace(t *testing.T, s SessionStore) {
+	countCreates(t, access.MaxSessions, func(i int) error {
+		n := newSession(fmt.Sprint("s", i))
+		n.IsCode = i%2 == 0
+		_, err := s.CreateSession(t.Context(), n)
+		return err
+	})
+}
+
+// countCreates makes 150 creates at once and wants all beyond a limit to be refused.
+func countCreates(t *testing.T, limit int, create func(i int) error) {
+	t.Helper()
+	errs := make([]error, 150)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { errs[i] = create(i) })
+	}
+	all.Wait()
+
+	succeeded := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			succeeded++
+		case !errors.Is(err, queue.ErrConflict):
+			t.Errorf("a create beyond the limit gives %v", err)
+		}
+	}
+	if succeeded != limit {
+		t.Errorf("%d of %d creates succeeded, want %d", succeeded, len(errs), limit)
+	}
+}
+
 func testSessionLimitCountsLive(t *testing.T, s SessionStore) {
 	revoked, byRevoked := openByToken(t, s, "revoked", 0)
 	_, byExpiring := openByToken(t, s, "expiring", 10*time.Minute)
@@ -470,5 +505,30 @@ func testSessionCanceled(t *testing.T, s SessionStore) {
 	}
 	if _, err := s.GetSession(t.Context(), n.ID); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("the session is stored: %v", err)
+	}
+}
+
+func testSessionDigests(t *testing.T, s SessionStore) {
+	live, code, ended, idle, used := newSession("live"), newSession("code"), newSession("ended"), newSession("idle"), newSession("used")
+	code.IsCode, used.IsCode, idle.Idle = true, true, time.Minute
+	for _, n := range []access.NewSession{live, code, ended, idle, used} {
+		createSession(t, s, n)
+	}
+	revoked, byToken := openByToken(t, s, "revoked", 0)
+	createSession(t, s, byToken)
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.EndSession(t.Context(), ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	opened := redemptionOf(used, "opened")
+	if _, err := s.RedeemCode(t.Context(), opened); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(2 * time.Minute)
+	digests, err := s.LiveSessionDigests(t.Context())
+	if err != nil || !sameDigests(digests, live.Digest, code.Digest, opened.Digest) {
+		t.Errorf("got %x, %v", digests, err)
 	}
 }

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"sync"
@@ -16,6 +17,8 @@ import (
 type TokenStore struct {
 	access.Tokens
 	Advance func(time.Duration)
+	// Fill stores n live tokens in a faster way than by creates; nil for a store with fast creates.
+	Fill func(t *testing.T, n int)
 }
 
 // TestTokens holds the stores that open returns, each empty, to the contract of [access.Tokens].
@@ -30,10 +33,12 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 		"an id or a digest exists once":                                testTokenTwice,
 		"the list has the newest token first":                          testTokenList,
 		"a token is there until it is revoked, though it expires":      testTokenThere,
+		"the digests are those of the live tokens":                     testTokenDigests,
 		"a use is recorded":                                            testTokenTouch,
 		"a change by the caller after a call is not stored":            testTokenAliasing,
 		"an ended context answers KindCanceled and changes nothing":    testTokenCanceled,
 		"of many rotations of one token at once exactly one succeeds":  testTokenRotateRace,
+		"of 150 creates at once exactly the limit succeed":             testTokenLimitRace,
 		"each change of tokens is reported to each watcher":            testTokenWatch,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -390,4 +395,53 @@ func testTokenRotateRace(t *testing.T, s TokenStore) {
 	if succeeded != 1 {
 		t.Errorf("%d rotations without an overlap succeeded, want 1", succeeded)
 	}
+}
+
+func testTokenLimitRace(t *testing.T, s TokenStore) {
+	const room = 100
+	ended := createToken(t, s, issueToken(t, "ended", 0, "viewer@billing"))
+	if _, err := s.RevokeToken(t.Context(), ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	if s.Fill != nil {
+		s.Fill(t, access.MaxTokens-room)
+	} else {
+		for range access.MaxTokens - room {
+			createToken(t, s, issueToken(t, "live", 0, "viewer@billing"))
+		}
+	}
+
+	creates := make([]access.NewToken, 150)
+	for i := range creates {
+		creates[i] = issueToken(t, "new", 0, "viewer@billing")
+	}
+	countCreates(t, room, func(i int) error {
+		_, err := s.CreateToken(t.Context(), creates[i])
+		return err
+	})
+}
+
+func testTokenDigests(t *testing.T, s TokenStore) {
+	live, forever, expiring, revoked := issueToken(t, "live", time.Hour, "viewer@own"), issueToken(t, "forever", 0, "viewer@own"), issueToken(t, "expiring", time.Minute, "viewer@own"), issueToken(t, "revoked", 0, "viewer@own")
+	for _, n := range []access.NewToken{live, forever, expiring, revoked} {
+		createToken(t, s, n)
+	}
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(2 * time.Minute)
+	digests, err := s.LiveTokenDigests(t.Context())
+	if err != nil || !sameDigests(digests, live.Digest, forever.Digest) {
+		t.Errorf("got %x, %v", digests, err)
+	}
+}
+
+// sameDigests reports whether got has the digests of want, each once, in any order.
+func sameDigests(got [][sha256.Size]byte, want ...[sha256.Size]byte) bool {
+	for _, d := range want {
+		if !slices.Contains(got, d) {
+			return false
+		}
+	}
+	return len(got) == len(want)
 }

@@ -2,10 +2,12 @@ package httpaccess_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -113,5 +115,52 @@ func TestIdentify(t *testing.T) {
 		if got.Via != c.via || got.RequestID != id || (id == c.id) != c.kept || len(id) < 4 {
 			t.Errorf("%+v: the caller is %+v, and the answer has the id %q", c, got, id)
 		}
+	}
+}
+
+// TestMalformedCredentialsAreAudited: a request with a credential of the wrong form or with two, which is none of them, leaves an
+// entry without the credential.
+func TestMalformedCredentialsAreAudited(t *testing.T) {
+	secret := access.NewSecret()
+	for name, c := range map[string]struct {
+		header  []string
+		cookie  string
+		status  int
+		outcome queue.Kind
+		id      string
+	}{
+		"two headers":           {[]string{"Bearer " + secret.Reveal(), "Bearer x"}, "", 400, queue.KindInvalid, ""},
+		"a header without one":  {[]string{"Bearer "}, "", 400, queue.KindInvalid, ""},
+		"a token and a session": {[]string{"Bearer " + secret.Reveal()}, "x", 400, queue.KindInvalid, ""},
+		"a token as a password": {[]string{basic("x", secret.Reveal())}, "", 401, queue.KindUnauthenticated, secret.ID()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &auditList{}
+			credentials := httpaccess.Credentials{
+				Open:    func(*http.Request) bool { return true },
+				Public:  func(*http.Request) bool { return false },
+				Session: func(context.Context, string) (*access.Principal, error) { return access.Local(), nil },
+				Refuse:  func(w http.ResponseWriter, _ *http.Request, status int, _ *queue.Error) { w.WriteHeader(status) },
+				Audit:   access.NewAuditRecorder(access.AuditSettings{Log: log}),
+			}
+			r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
+			for _, value := range c.header {
+				r.Header.Add("Authorization", value)
+			}
+			if c.cookie != "" {
+				w := httptest.NewRecorder()
+				credentials.Cookie.Set(w, r, access.OpenedSession{Session: access.Session{ExpiresAt: time.Unix(60, 0), Now: time.Unix(0, 0)}, Secret: secret})
+				r.Header.Set("Cookie", w.Result().Cookies()[0].String())
+			}
+			w := httptest.NewRecorder()
+			httpaccess.Identify(credentials.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request passes") }))).ServeHTTP(w, r)
+
+			if w.Code != c.status || len(log.entries) != 1 {
+				t.Fatalf("%d, and the audit has %+v", w.Code, log.entries)
+			}
+			if e := log.entries[0]; e.Outcome != string(c.outcome) || e.PrincipalID != c.id || e.Remote == "" || strings.Contains(fmt.Sprint(e), secret.Reveal()) {
+				t.Errorf("the entry is %+v", e)
+			}
+		})
 	}
 }

@@ -23,8 +23,10 @@ func (c Credentials) answerCertificate(w http.ResponseWriter, r *http.Request, o
 	case p == nil:
 		return false
 	case other && len(p.Grants()) > 0:
-		c.Refuse(w, r, http.StatusBadRequest, queue.Invalid("Authorization",
-			"must not come with a client certificate that has grants, got both; leave one out, or take the rule of the certificate out of the access file"))
+		reason := queue.Invalid("Authorization",
+			"must not come with a client certificate that has grants, got both; leave one out, or take the rule of the certificate out of the access file")
+		c.Audit.Record(access.With(r.Context(), p), access.AuditEntry{}, reason)
+		c.Refuse(w, r, http.StatusBadRequest, reason)
 	case other || len(p.Grants()) == 0 && c.Open(r):
 		return false
 	default:
@@ -33,14 +35,17 @@ func (c Credentials) answerCertificate(w http.ResponseWriter, r *http.Request, o
 	return true
 }
 
-// refuseCertificate answers a request over a connection with a certificate that is no longer valid.
+// refuseCertificate answers a request over a connection with a certificate that is no longer valid, or without one that it needs.
 func (c Credentials) refuseCertificate(w http.ResponseWriter, r *http.Request, fault error) {
 	reason, ok := errors.AsType[*queue.Error](fault)
 	if !ok || reason.Kind != queue.KindUnauthenticated {
 		reason = &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must prove a name, but the check failed; look into the log of the server", Err: fault}
 	}
 	refused := *reason
-	refused.Field = "certificate"
+	refused.Field = refusedCertificate
 	c.Audit.Record(r.Context(), access.AuditEntry{PrincipalKind: access.KindCertificate}, &refused)
+	if c.refuseMany(w, r, refusedCertificate) {
+		return
+	}
 	c.Refuse(w, r, http.StatusUnauthorized, &refused)
 }

@@ -2,6 +2,7 @@ package httpaccess
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,7 +21,8 @@ type Credentials struct {
 	// Authenticate returns the principal of a bearer token, or an error of KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (*access.Principal, error)
 	// Certificate returns the principal of the client certificate of the connection: nil without one, and an error of
-	// KindUnauthenticated for one that is no longer valid. Without this function certificates prove nothing.
+	// KindUnauthenticated for one that is no longer valid, or for none where each request needs one. Without this function
+	// certificates prove nothing.
 	Certificate func(r *http.Request) (*access.Principal, error)
 	// Open reports whether a request without a credential passes as the local principal. A request with a wrong one is
 	// refused all the same. It is called for each request without a credential.
@@ -65,7 +67,12 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 
 		token, session, err := c.readCredential(r)
 		switch {
+		case err != nil && err.Kind == queue.KindUnauthenticated:
+			c.Audit.Record(r.Context(), access.ClaimOf(access.FindSecret(carriedText(r.Header.Get("Authorization"))), err), err)
+			c.refuseCredential(w, r, "Authorization", err)
+			return
 		case err != nil:
+			c.Audit.Record(r.Context(), access.AuditEntry{}, err)
 			c.Refuse(w, r, http.StatusBadRequest, err)
 			return
 		case c.answerCertificate(w, r, token != "" || session != "", next):
@@ -164,9 +171,7 @@ func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, he
 		return
 	}
 
-	if wait, exceeded := c.Refusals.Count(r.RemoteAddr, header, time.Now()); exceeded {
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
-		c.Refuse(w, r, http.StatusTooManyRequests, TooManyRefusals(header))
+	if c.refuseMany(w, r, header) {
 		return
 	}
 
@@ -176,9 +181,19 @@ func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, he
 	c.Refuse(w, r, http.StatusUnauthorized, &refused)
 }
 
+// refuseMany counts a refusal of a credential of a kind, and answers the request beyond the limit. It reports whether it did.
+func (c Credentials) refuseMany(w http.ResponseWriter, r *http.Request, kind string) bool {
+	wait, exceeded := c.Refusals.Count(r.RemoteAddr, kind, time.Now())
+	if exceeded {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+		c.Refuse(w, r, http.StatusTooManyRequests, TooManyRefusals(kind))
+	}
+	return exceeded
+}
+
 // bearerToken returns the token of a request; "" without one. A second header is an error: a proxy in front may look at
 // another one than this server. Another scheme does not count as a credential, because a proxy with passwords of its own passes its
-// header on.
+// header on. With the text of a token or a JWT in it, it is one that went wrong: it must not pass as none on an open server.
 func bearerToken(h http.Header) (string, *queue.Error) {
 	values := h.Values("Authorization")
 	switch len(values) {
@@ -192,12 +207,31 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 	scheme, token, _ := strings.Cut(values[0], " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") {
+		if carried := carriedText(values[0]); access.HideSecrets(carried) != carried {
+			return "", &queue.Error{
+				Kind: queue.KindUnauthenticated, Field: "Authorization",
+				Msg: "must be Bearer and a token, got a token in another form; write Authorization: Bearer TOKEN",
+			}
+		}
 		return "", nil
 	}
 	if token == "" || strings.ContainsAny(token, " ,") {
 		return "", queue.Invalid("Authorization", "must be Bearer and one token, got another form; write Authorization: Bearer TOKEN")
 	}
 	return token, nil
+}
+
+// carriedText returns the text of a header Authorization, with the name and the password of the scheme Basic.
+func carriedText(header string) string {
+	scheme, encoded, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return header
+	}
+	pair, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return header
+	}
+	return header + " " + string(pair)
 }
 
 // TooManyRefusals is the reason of a refusal beyond the limit; field names the credential. It has the kind of the refusals before,
@@ -209,7 +243,8 @@ func TooManyRefusals(field string) *queue.Error {
 	}
 }
 
-// Refusals counts refused credentials by address and kind in the present minute. It is safe for concurrent use.
+// Refusals counts refused credentials by address and kind in the present minute. Beyond 10,000 of these, new ones of a kind share a
+// count: a flood from many addresses neither fills the memory nor ends the counts of others. It is safe for concurrent use.
 type Refusals struct {
 	mu     sync.Mutex
 	start  time.Time
@@ -220,21 +255,28 @@ type Refusals struct {
 type refusalSource struct {
 	network netip.Prefix
 	kind    string
+	others  bool // the addresses of the kind without a count of their own
 }
 
 // RefusedSignIn is the kind of credentials of sign-ins, which are in a body or come from an identity provider.
 const RefusedSignIn = "sign-in"
 
+// refusedCertificate is the kind of client certificates, and of requests that need one and have none.
+const refusedCertificate = "certificate"
+
 // Count counts a refusal of a credential of a kind, such as the name of its header. It reports whether the address has exceeded its limit, and the rest of the minute.
 func (l *Refusals) Count(remote, kind string, now time.Time) (wait time.Duration, exceeded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.start) >= time.Minute || len(l.counts) >= maxAddresses {
+	if now.Sub(l.start) >= time.Minute {
 		l.start = now
 		l.counts = map[refusalSource]int{}
 	}
 
-	from := refusalSource{access.NetworkOf(remote), kind}
+	from := refusalSource{network: access.NetworkOf(remote), kind: kind}
+	if l.counts[from] == 0 && len(l.counts) >= maxAddresses {
+		from = refusalSource{kind: kind, others: true} // as many as there are kinds
+	}
 	l.counts[from]++
 	return time.Minute - now.Sub(l.start), l.counts[from] > refusedPerMinute
 }
@@ -247,8 +289,8 @@ func (l *Refusals) Exceeds(remote string, now time.Time) bool {
 		return false
 	}
 	network := access.NetworkOf(remote)
-	for _, kind := range []string{"Authorization", "Cookie", RefusedSignIn} {
-		if l.counts[refusalSource{network, kind}] > refusedPerMinute {
+	for _, kind := range []string{"Authorization", "Cookie", RefusedSignIn, refusedCertificate} {
+		if l.counts[refusalSource{network: network, kind: kind}] > refusedPerMinute {
 			return true
 		}
 	}

@@ -2,10 +2,13 @@ package httpaccess_test
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -49,7 +52,17 @@ func request(h http.Handler, path, remote string, authorization ...string) *http
 	return w
 }
 
+// basic returns a header of the scheme Basic.
+func basic(name, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
+}
+
 func TestCredentials(t *testing.T) {
+	token := access.NewSecret().Reveal()
+	const (
+		jwt     = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+		carried = "must be Bearer and a token, got a token in another form"
+	)
 	for name, c := range map[string]struct {
 		open   bool
 		path   string
@@ -70,6 +83,18 @@ func TestCredentials(t *testing.T) {
 		"two headers are refused":                     {true, "/api/task", []string{"Bearer good", "Bearer good"}, 400, "must be one header, got 2"},
 		"another scheme counts as none":               {false, "/api/task", []string{"Basic Z29vZA=="}, 401, "must be a bearer token, got none"},
 		"another scheme passes when open":             {true, "/api/task", []string{"Basic Z29vZA=="}, 200, "local"},
+		"Basic with a password passes when open":      {true, "/api/task", []string{basic("ann", "pgq")}, 200, "local"},
+		"Digest passes when open":                     {true, "/api/task", []string{`Digest username="ann"`}, 200, "local"},
+		"a token without a scheme is refused":         {true, "/api/task", []string{token}, 401, carried},
+		"a JWT without a scheme is refused":           {true, "/api/task", []string{jwt}, 401, carried},
+		"a token behind Token is refused":             {true, "/api/task", []string{"Token " + token}, 401, carried},
+		"a JWT behind JWT is refused":                 {true, "/api/task", []string{"JWT " + jwt}, 401, carried},
+		"a token in a field is refused":               {true, "/api/task", []string{`Token token="` + token + `"`}, 401, carried},
+		"a token as a password is refused":            {true, "/api/task", []string{basic("x", token)}, 401, carried},
+		"a token as a name is refused":                {true, "/api/task", []string{basic(token, "")}, 401, carried},
+		"a JWT as a password is refused":              {true, "/api/task", []string{basic("oauth2", jwt)}, 401, carried},
+		"a session as a password is refused":          {false, "/api/task", []string{basic("x", "pgs"+token[3:])}, 401, carried},
+		"a token behind Bearer: is refused":           {true, "/api/task", []string{"Bearer: " + token}, 401, carried},
 		"no token behind the scheme is refused":       {true, "/api/task", []string{"Bearer "}, 400, "must be Bearer and one token"},
 		"an empty header counts as none":              {false, "/api/task", []string{""}, 401, "got none"},
 		"two tokens in one header are refused":        {true, "/api/task", []string{"Bearer good, Bearer bad"}, 400, "must be Bearer and one token"},
@@ -79,6 +104,9 @@ func TestCredentials(t *testing.T) {
 			w := request(newGate(c.open), c.path, "192.0.2.1:1000", c.header...)
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
 				t.Errorf("%d %q, want %d %q", w.Code, w.Body, c.status, c.body)
+			}
+			if strings.Contains(w.Body.String(), token) || strings.Contains(w.Body.String(), jwt) {
+				t.Errorf("the answer has the credential: %q", w.Body)
 			}
 			if got := w.Header().Get("WWW-Authenticate"); (got != "") != (c.status == 401) {
 				t.Errorf("status %d has WWW-Authenticate %q", w.Code, got)
@@ -118,5 +146,81 @@ func TestRefusedCredentialsAreLimited(t *testing.T) {
 	}
 	if w := request(gate, "/x", "[2001:db8:0:1::1]:1000", "Bearer bad"); w.Code != 401 {
 		t.Errorf("another network gets %d", w.Code)
+	}
+}
+
+// TestManyAddressesEndNoCount: a flood from more addresses than have counts of their own shares one, and the others go on.
+func TestManyAddressesEndNoCount(t *testing.T) {
+	var refusals httpaccess.Refusals
+	now := time.Unix(0, 0)
+	count := func(remote string) bool {
+		_, exceeded := refusals.Count(remote, "Authorization", now)
+		return exceeded
+	}
+	const known = "192.0.2.1:1000"
+	for range 21 {
+		count(known)
+	}
+	for i := range 10_000 {
+		count(fmt.Sprintf("10.0.%d.%d:1000", i/256, i%256))
+	}
+
+	if !count(known) || !refusals.Exceeds(known, now) {
+		t.Error("an address has lost its count")
+	}
+	exceeded := 0
+	for i := range 100 {
+		if count(fmt.Sprintf("10.1.0.%d:1000", i)) {
+			exceeded++
+		}
+	}
+	if exceeded < 75 || exceeded == 100 {
+		t.Errorf("%d of 100 new addresses exceed the limit that they share", exceeded)
+	}
+	if _, exceeded := refusals.Count("10.1.0.1:1000", "Cookie", now); exceeded {
+		t.Error("another kind of credential shares that count")
+	}
+	now = now.Add(time.Minute)
+	if count(known) {
+		t.Error("a count lasts for more than its minute")
+	}
+}
+
+// TestRefusedCertificatesAreLimited: as other credentials, and a valid certificate passes all the same.
+func TestRefusedCertificatesAreLimited(t *testing.T) {
+	log := &auditList{}
+	gate := httpaccess.Credentials{
+		Certificate: func(r *http.Request) (*access.Principal, error) {
+			if r.URL.Path == "/valid" {
+				return access.NewPrincipal("spiffe://a/b", "", access.KindCertificate, []access.Grant{{Role: access.RoleViewer, Namespace: "*"}}), nil
+			}
+			return nil, &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must be valid, got another"}
+		},
+		Open:   func(*http.Request) bool { return true },
+		Public: func(*http.Request) bool { return false },
+		Refuse: func(w http.ResponseWriter, _ *http.Request, status int, _ *queue.Error) { w.WriteHeader(status) },
+		Audit:  access.NewAuditRecorder(access.AuditSettings{Log: log}),
+	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for i := range 20 {
+		if w := request(gate, "/x", "192.0.2.1:1000"); w.Code != 401 {
+			t.Fatalf("request %d gets %d", i, w.Code)
+		}
+	}
+	if w := request(gate, "/x", "192.0.2.1:1000"); w.Code != 429 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one more gets %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+	if w := request(gate, "/valid", "192.0.2.1:1000"); w.Code != 200 {
+		t.Errorf("a valid certificate gets %d", w.Code)
+	}
+	if len(log.entries) != 1 || log.entries[0].PrincipalKind != access.KindCertificate || log.entries[0].Outcome != string(queue.KindUnauthenticated) {
+		t.Errorf("the audit has %+v", log.entries)
+	}
+
+	log.entries = nil
+	if w := request(gate, "/valid", "192.0.2.1:1000", "Bearer good"); w.Code != 400 {
+		t.Errorf("a certificate and a token get %d", w.Code)
+	}
+	if len(log.entries) != 1 || log.entries[0].PrincipalID != "spiffe://a/b" || log.entries[0].Outcome != string(queue.KindInvalid) {
+		t.Errorf("the audit has %+v", log.entries)
 	}
 }

@@ -104,8 +104,15 @@ func (l Login) Callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// An exchange that failed counts too: each made-up code causes a request to the provider.
-	if l.Refusals != nil && queue.KindOf(err) != queue.KindCanceled {
+	// An exchange that failed counts too: each made-up code causes a request to the provider. A provider or a store that does not
+	// answer, and other sign-ins of the address under way, say nothing about the code.
+	kind := queue.KindOf(err)
+	if errors.Is(err, access.ErrLookups) {
+		w.Header().Set("Retry-After", "1")
+		answerPlainly(w, http.StatusTooManyRequests, err)
+		return
+	}
+	if l.Refusals != nil && kind != queue.KindUnavailable && kind != queue.KindDeadline && kind != queue.KindCanceled {
 		if wait, exceeded := l.Refusals.Count(r.RemoteAddr, RefusedSignIn, time.Now()); exceeded {
 			w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
 			answerPlainly(w, http.StatusTooManyRequests, TooManyRefusals("sign-in"))
@@ -114,7 +121,7 @@ func (l Login) Callback(w http.ResponseWriter, r *http.Request) {
 	}
 
 	status := http.StatusInternalServerError
-	switch queue.KindOf(err) {
+	switch kind {
 	case queue.KindUnauthenticated:
 		status = http.StatusUnauthorized
 	case queue.KindDenied:

@@ -56,7 +56,7 @@ func TestDiagnose(t *testing.T) {
 		found := diagnose(t, postgrestest.Open(t))
 		for _, name := range []string{
 			"server_version", "autovacuum", "pooler", "schema", "clock", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"partitions", "listen", "tickers", "background_work", "times_ahead", "triggers", "tokens",
+			"partitions", "listen", "tickers", "background_work", "times_ahead", "triggers", "audit", "tokens",
 		} {
 			wantFinding(t, found, name, queue.LevelOK)
 		}
@@ -66,6 +66,7 @@ func TestDiagnose(t *testing.T) {
 			}
 		}
 		wantFinding(t, found, "listen", queue.LevelOK, "delivers")
+		wantFinding(t, found, "audit", queue.LevelOK, "may change and remove entries", "deploy/sql/roles.sql")
 	})
 
 	t.Run("a token that expires within 14 days is named", func(t *testing.T) {
@@ -291,7 +292,7 @@ func TestDiagnose(t *testing.T) {
 		want := []string{
 			"server_version", "fsync", "full_page_writes", "synchronous_commit", "pooler", "encoding", "autovacuum", "damaged_pages",
 			"role_settings", "schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"connections", "partitions", "tickers", "background_work", "times_ahead", "groups", "triggers", "contradictions", "tokens", "listen",
+			"connections", "partitions", "tickers", "background_work", "times_ahead", "groups", "triggers", "audit", "contradictions", "tokens", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

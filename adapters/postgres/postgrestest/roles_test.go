@@ -96,6 +96,10 @@ func TestTriggersOfServersHaveNoMoreRights(t *testing.T) {
 		return f.Name == "triggers" && f.Level == queue.LevelWarn && strings.Contains(f.Value, "spy of task")
 	}) {
 		t.Errorf("a server finds %+v, %v", found, err)
+	} else if !slices.ContainsFunc(found, func(f queue.Finding) bool {
+		return f.Name == "audit" && f.Level == queue.LevelOK && strings.Contains(f.Value, "can only add entries")
+	}) {
+		t.Errorf("a server says of its rights to the audit %+v", found)
 	}
 
 	sql(t, conn, "drop trigger spy on pgqueue.task",

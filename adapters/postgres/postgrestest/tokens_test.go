@@ -2,6 +2,7 @@ package postgrestest_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,10 +41,15 @@ func TestTokensInAnotherTimeZone(t *testing.T) {
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	queuetest.TestTokens(t, func(t *testing.T) queuetest.TokenStore {
-		s := postgrestest.Open(t)
+		dsn := postgrestest.URL(t)
+		s := postgrestest.OpenURL(t, dsn)
 		return queuetest.TokenStore{
 			Tokens:  s,
 			Advance: func(d time.Duration) { postgrestest.Advance(t, s, d) },
+			Fill: func(t *testing.T, n int) {
+				sql(t, connect(t, dsn), fmt.Sprintf(`insert into pgqueue.access_token (id, digest, name, grants, created_by, created_at, replaces)
+					select lpad(i::text, 8, 'x'), sha256(i::text::bytea), 'live', '{viewer@billing}', 'database', pgqueue.clock(), '' from generate_series(1, %d) i`, n))
+			},
 		}
 	})
 }

@@ -20,6 +20,17 @@ left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
 where not s.is_code and {{live_session s}}
 order by s.created_at desc, s.id
 
+-- name: session.digests
+-- Those of sessions and of codes, at most @limit
+select s.digest from pgqueue.session s
+left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'
+where {{live_session s}}
+order by s.created_at desc limit @limit
+
+-- name: session.lock
+-- Of the creates for one principal one counts and inserts at a time
+select pg_advisory_xact_lock('pgqueue.session'::regclass::oid::integer, hashtext(@kind || ' ' || @principal_id))
+
 -- name: session.live
 select count(*) from pgqueue.session s
 left join pgqueue.access_token t on t.id = s.principal_id and s.kind = 'token'

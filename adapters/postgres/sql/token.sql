@@ -16,12 +16,20 @@ where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.c
     order by o.created_at desc, o.id limit @ended)
 order by t.created_at desc, t.id
 
+-- name: token.digests
+select t.digest from pgqueue.access_token t
+where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock())
+
 -- name: token.has
 select exists (select from pgqueue.access_token)
 
 -- name: token.lock
 -- The same as token.by_id, and locks the row, so that of two rotations at once one comes first
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id for update
+
+-- name: token.lockAll
+-- Of all creates one counts and inserts at a time
+select pg_advisory_xact_lock('pgqueue.access_token'::regclass::oid::integer, 0)
 
 -- name: token.live
 select count(*) from pgqueue.access_token t

@@ -57,7 +57,8 @@ var otherLimits = []struct{ why, names string }{
 	{
 		"a look of the program at itself, its database or its handler, outside all calls",
 		"*.probeTimeout *.checkTimeout *.CheckTimeout *.healthTimeout telemetry.DefaultStatsTimeout top.lookTimeout cmdutil.completionTimeout " +
-			"program.* doctor.listenTimeout feed.proofTimeout feed.proofSendTimeout feed.listenConnectTimeout feed.notifyTimeout",
+			"program.* doctor.listenTimeout feed.proofTimeout feed.proofSendTimeout feed.listenConnectTimeout feed.notifyTimeout " +
+			"access.liveWait",
 	},
 	{
 		"the start and the stop of a program or a worker",

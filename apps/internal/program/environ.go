@@ -139,8 +139,9 @@ func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string)
 	return names
 }
 
-// WarnUnread logs the environment variables of this process that Unread returns.
+// WarnUnread logs the environment variables of this process that Unread returns, and an argument with a secret.
 func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
+	warnArguments(log)
 	for _, name := range Unread(fs, os.Environ(), own...) {
 		log.Warn("no setting is read from this environment variable", "variable", name)
 	}

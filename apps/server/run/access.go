@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -94,6 +95,8 @@ type accessControl struct {
 	hasStatic   atomic.Bool // a static token exists
 	hasClientCA bool        // client certificates prove callers
 
+	watchEvery time.Duration // [watchAccessEvery]
+
 	insecure           bool
 	open               atomic.Bool
 	closesAtCredential atomic.Bool // close at the first credential
@@ -109,7 +112,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 
 	g := &accessControl{
 		log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen,
-		hasClientCA: s.cfg.TLSClientCAFile != "",
+		hasClientCA: s.cfg.TLSClientCAFile != "", watchEvery: cmp.Or(s.cfg.watchEvery, watchAccessEvery),
 	}
 	g.auth.Doubt(func(ctx context.Context) bool { return g.refusals.Exceeds(access.CallerFrom(ctx).Remote, time.Now()) })
 	g.proofs = oidc.New(s.log)
@@ -358,7 +361,7 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, url string, 
 
 	switch {
 	case g.closesAtCredential.Load():
-		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
+		g.log.WarnContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
 			"command", create+at)
 	case g.open.Load() && loopback:
 		g.log.WarnContext(ctx, "open to every program on this machine: requests without a credential have every right", "addr", cfg.Addr, "flag", flag)
@@ -425,7 +428,7 @@ func (s *Server) watchAccess(ctx context.Context) {
 				continue
 			}
 			// A failed look is repeated; it neither opens nor closes.
-			look, done := context.WithTimeout(ctx, watchAccessEvery)
+			look, done := context.WithTimeout(ctx, s.control.watchEvery)
 			if exists, err := s.control.hasCredential(look); err == nil && exists {
 				s.control.closeOpen()
 			}
@@ -444,7 +447,7 @@ func (s *Server) watchAccess(ctx context.Context) {
 // awaitLook waits until the next look at files and tokens is due, at a report or after the interval. It returns false at the end
 // of ctx.
 func (g *accessControl) awaitLook(ctx context.Context) bool {
-	interval := time.NewTimer(watchAccessEvery)
+	interval := time.NewTimer(g.watchEvery)
 	defer interval.Stop()
 	select {
 	case <-g.changed:
@@ -460,7 +463,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 		return false
 	}
 	if g.insecure {
-		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
 			slog.String("client", access.HideSecrets(r.UserAgent())), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	}
 	return true
@@ -492,7 +495,7 @@ func (s *Server) startAudit(store queue.Store) {
 // guard returns the service with a decision before each operation.
 func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
-	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.confirm, Audit: s.audit})
+	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.confirm, ConfirmEvery: s.cfg.confirmEvery, Audit: s.audit})
 }
 
 // publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:

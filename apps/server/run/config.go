@@ -108,6 +108,9 @@ type Config struct {
 	// Store opens the store in place of the fields above, for other stores and tests. closeStore is called once,
 	// after every user of the store has ended.
 	Store func(ctx context.Context) (store queue.Store, closeStore func(context.Context) error, err error)
+
+	// Those of tests; 0 = [access.ConfirmInterval] and [watchAccessEvery].
+	confirmEvery, watchEvery time.Duration
 }
 
 // Validate reports the first wrong field as an error of queue.KindInvalid.

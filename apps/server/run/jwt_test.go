@@ -10,7 +10,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +75,7 @@ func startWithIssuer(t *testing.T, issuer *oidctest.Issuer, log io.Writer) (s *S
 	}
 	admin = access.NewSecret().Reveal()
 	cfg.AdminToken = admin
+	cfg.confirmEvery, cfg.watchEvery = 100*time.Millisecond, 100*time.Millisecond
 	cfg.AccessFile = writeFile(t, accessFileOf(issuer, "worker@default/mail*"))
 	s = start(t, cfg)
 	if _, err := dialAs(t, s, "rest", admin).CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
@@ -312,9 +312,6 @@ func TestReloadOfIssuers(t *testing.T) {
 
 // TestEndOfJWTsEndsStreams: an expired JWT, and a removed issuer, end open streams within 10 s.
 func TestEndOfJWTsEndsStreams(t *testing.T) {
-	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
-		t.Skip("takes 10 s; set PGQUEUE_TEST_FULL=1")
-	}
 	issuer := oidctest.Start(t)
 	s, _, file := startWithIssuer(t, issuer, io.Discard)
 	claims := issuer.Claims("pgqueue", "alice")

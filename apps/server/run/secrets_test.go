@@ -3,6 +3,7 @@ package run
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
@@ -133,6 +135,125 @@ func TestSecretsStayInRequests(t *testing.T) {
 			if form := findSecret(text, private); form != "" {
 				at := strings.Index(text, private)
 				t.Errorf("%s is in %s as %s: %.200q", name, where, form, text[max(at-100, 0):])
+			}
+		}
+	}
+}
+
+// TestSecretsOfSignInsStayInRequests is [TestSecretsStayInRequests] for the secrets of sign-ins: one-time codes, sessions, JWTs, the
+// secret of the client at the provider, and the code and the state of a callback.
+func TestSecretsOfSignInsStayInRequests(t *testing.T) {
+	var exported lines
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(&exported, r.Body) }))
+	t.Cleanup(collector.Close)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+	t.Setenv("OTEL_TRACES_SAMPLER", "always_on")
+
+	var log, answers lines
+	issuer := oidctest.Start(t)
+	clientSecret := rand.Text() + rand.Text()
+	cfg := newSlow().config(&log)
+	cfg.AdminToken = access.NewSecret().Reveal()
+	cfg.AccessFile = writeFile(t, accessFileOf(issuer, "worker@default/mail*"))
+	cfg.OIDCIssuer, cfg.OIDCClientID, cfg.OIDCClientSecret = issuer.URL(), "dashboard", clientSecret
+	store := &auditedStore{memory.New(), memory.NewAudit(nil)}
+	cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+		return store, func(context.Context) error { return nil }, nil
+	}
+	s := start(t, cfg)
+	issuer.SetClient(oidctest.Client{ID: "dashboard", Secret: clientSecret, RedirectURI: s.URL() + "/api/session/oidc/callback"})
+	issuer.SetUser(map[string]any{"sub": "ann", "name": "Ann", "groups": []string{"sre"}})
+	redirects := client.CheckRedirect
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t.Cleanup(func() { client.CheckRedirect = redirects })
+
+	secrets := map[string]string{"the client secret": clientSecret}
+	wire := wireClient(t)
+	ask := func(method, path, body string, header ...string) {
+		t.Helper()
+		_, text, h := send(t, wire, method, s.URL()+path, "", []byte(body), append([]string{"Content-Type", restapi.MediaJSON}, header...)...)
+		_, _ = answers.Write(text)
+		_ = h.Write(&answers)
+	}
+
+	// A code, which opens a session; both again where they do not belong.
+	code, err := s.control.sessions.CreateCode(access.With(t.Context(), access.NewPrincipal("a", "a", access.KindToken, []access.Grant{{Role: access.RoleAdmin, Namespace: "*"}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &page{T: t, url: s.URL()}
+	opened := p.want(http.StatusCreated, "POST", "/api/session", `{"code":"`+code.Secret.Reveal()+`"}`)
+	session := opened.Cookies()[0]
+	secrets["a code"], secrets["a session"] = code.Secret.Reveal()[13:45], session.Value[13:45]
+
+	claims := issuer.Claims("pgqueue", "alice")
+	claims["groups"] = []string{"sre"}
+	valid := issuer.Mint(claims)
+	claims["exp"] = 1000
+	expired := issuer.Mint(claims)
+	secrets["a JWT"], secrets["an expired JWT"] = valid[strings.LastIndexByte(valid, '.')+1:], expired[strings.LastIndexByte(expired, '.')+1:]
+
+	// A callback: once, again, and with a code that the provider does not know.
+	callback := p.begin("")
+	u, err := url.Parse(callback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets["the code of a callback"], secrets["the state of a callback"] = u.Query().Get("code"), u.Query().Get("state")
+	login := p.cookies
+	answer := p.want(http.StatusSeeOther, "GET", callback, "", navigation...)
+	for _, c := range answer.Cookies() {
+		if c.MaxAge > 0 {
+			secrets["a session of the provider"] = c.Value[13:45]
+		}
+	}
+	secrets["the cookie of a sign-in"], _, _ = strings.Cut(login[0].Value, ".")
+	p.cookies = login
+	_, _ = answers.Write([]byte(p.ask("GET", callback, "", navigation...).text))
+	_, _ = answers.Write([]byte(p.ask("GET", strings.Replace(callback, "code=", "code=x", 1), "", navigation...).text))
+	_, _ = answers.Write([]byte(p.ask("GET", callback+"&error=access_denied", "", navigation...).text))
+
+	for _, secret := range []string{code.Secret.Reveal(), session.Value, valid, expired} {
+		ask("GET", "/api/queue", "", "Authorization", "Bearer "+secret)
+		ask("GET", "/api/queue", "", "Authorization", secret)
+		ask("GET", "/api/queue", "", "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("user:"+secret)))
+		ask("GET", "/api/queue", "", "Cookie", session.Name+"="+secret)
+		ask("GET", "/api/queue?access_token="+secret, "")
+		ask("GET", "/api/queue/"+secret, "")
+		ask("POST", "/api/session", `{"code":"`+secret+`"}`)
+		ask("POST", "/api/session", `{"token":"`+secret+`x"}`)
+		ask("DELETE", "/api/queue/mail", "", "Authorization", "Bearer "+cfg.AdminToken, "Pgqueue-Reason", "because of "+secret)
+		ask("POST", "/pgqueue.v1.QueueService/ListQueues", "{}", "Authorization", "Bearer "+secret)
+	}
+
+	_, metrics, _ := send(t, wire, "GET", s.URL()+"/api/metrics", cfg.AdminToken, nil)
+	_, list, _ := send(t, wire, "GET", s.URL()+"/api/session", cfg.AdminToken, nil)
+	audit, err := store.ListAudit(t.Context(), access.AuditFilter{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := json.Marshal(audit.Entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	outputs := map[string]string{
+		"the log": log.text(), "the traces and metrics": exported.text(), "an answer": answers.text(),
+		"the metrics page": string(metrics), "the list of sessions": string(list), "the audit": string(entries),
+	}
+	for name, secret := range secrets {
+		if len(secret) < 10 {
+			t.Errorf("%s is %q, so this test proves nothing about it", name, secret)
+			continue
+		}
+		for where, text := range outputs {
+			if form := findSecret(text, secret); form != "" {
+				at := strings.Index(text, secret)
+				t.Errorf("%s is in %s as %s: %.300q", name, where, form, text[max(at-150, 0):])
 			}
 		}
 	}

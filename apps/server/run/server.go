@@ -215,7 +215,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 
 	// From here on the port answers with the real routes.
-	s.setHandler(s.checkCertificates(s.credentials().Wrap(s.tel.HTTP(handler.mux))))
+	s.setHandler(s.closeEnding(s.credentials().Wrap(s.tel.HTTP(handler.mux))))
 	s.prependStep("finish requests", func(ctx context.Context) error {
 		// Shutdown waits for running requests; at the end of ctx Close cuts them.
 		err := s.http.Shutdown(ctx)

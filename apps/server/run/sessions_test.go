@@ -283,10 +283,6 @@ func TestEachFailedSignInCounts(t *testing.T) {
 			values.Set("code", "x")
 			return p.ask("GET", path+"?"+values.Encode(), "", navigation...).StatusCode
 		},
-		"an exchange that fails": func(p *page) int {
-			issuer.SetClient(oidctest.Client{ID: "pgqueue", Secret: "other", RedirectURI: p.url + "/api/session/oidc/callback"})
-			return p.ask("GET", p.begin(""), "", navigation...).StatusCode
-		},
 		"a user without a rule": func(p *page) int {
 			issuer.SetUser(map[string]any{"sub": "bob"})
 			return p.ask("GET", p.begin(""), "", navigation...).StatusCode
@@ -508,4 +504,18 @@ func TestAnEndedSessionGetsASignIn(t *testing.T) {
 	p.want(http.StatusUnauthorized, "GET", "/api/queue", "")
 	p.signIn(token)
 	p.want(http.StatusOK, "GET", "/api/queue", "")
+}
+
+// TestAFaultOfTheProviderCountsAsNoSignIn: a provider that refuses the client, or does not answer, says nothing about a code.
+func TestAFaultOfTheProviderCountsAsNoSignIn(t *testing.T) {
+	issuer := oidctest.Start(t)
+	p := startLogin(t, issuer)
+	issuer.SetClient(oidctest.Client{ID: "pgqueue", Secret: "other", RedirectURI: p.url + "/api/session/oidc/callback"})
+	for i := range 25 {
+		if a := p.ask("GET", p.begin(""), "", navigation...); a.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("sign-in %d gets %d", i, a.StatusCode)
+		}
+	}
+	p.cookies = nil
+	p.want(http.StatusUnauthorized, "POST", "/api/session", `{"token":"x"}`)
 }

@@ -147,12 +147,17 @@ func (t *portTLS) config() *tls.Config {
 	return base
 }
 
-// provenChain is the chain of the client certificate of one connection, so that its signatures are checked once.
+// provenChain is the chain of the client certificate of one connection, or its refusal, so that its signatures are checked once.
 type provenChain struct {
 	mu      sync.Mutex
-	clients *clientAuthorities // those that proved it
+	clients *clientAuthorities // those that proved or refused it
 	chain   []*x509.Certificate
+	refused error     // nil for a chain that was proved
+	until   time.Time // of refused: the certificate may begin
 }
+
+// refusalTime is how long a refused certificate stays refused on its connection without another check of its signatures.
+const refusalTime = time.Second
 
 // provenKey is the key of the provenChain of a connection in the contexts of its requests.
 type provenKey struct{}
@@ -172,7 +177,11 @@ func (t *portTLS) findChain(r *http.Request, now time.Time) ([]*x509.Certificate
 	proven.mu.Lock()
 	defer proven.mu.Unlock()
 	clients := t.clients.Load()
-	if proven.clients == clients && isValid(proven.chain, now) {
+	switch {
+	case proven.clients != clients:
+	case proven.refused != nil && now.Before(proven.until):
+		return nil, proven.refused
+	case proven.refused == nil && isValid(proven.chain, now):
 		return proven.chain, nil
 	}
 
@@ -183,13 +192,17 @@ func (t *portTLS) findChain(r *http.Request, now time.Time) ([]*x509.Certificate
 		options.Intermediates.AddCert(c)
 	}
 	chains, err := r.TLS.PeerCertificates[0].Verify(options)
+	proven.clients = clients
 	if err != nil {
-		return nil, &queue.Error{
+		proven.refused = &queue.Error{
 			Kind: queue.KindUnauthenticated, Field: "certificate", Err: err,
 			Msg: fmt.Sprintf("must be valid now, for clients and of an authority of this server, got another: %v; connect with a new one", err),
 		}
+		proven.until = now.Add(refusalTime)
+		return nil, proven.refused
 	}
-	proven.clients, proven.chain = clients, chains[0]
+	proven.chain = chains[0]
+	proven.refused = nil
 	return proven.chain, nil
 }
 
@@ -203,9 +216,16 @@ func isValid(chain []*x509.Certificate, now time.Time) bool {
 const renewBefore = time.Minute
 
 // certificatePrincipal returns the principal of the client certificate of a request; nil without a certificate, and for one
-// without a name.
+// without a name. KindUnauthenticated for none where each request needs one; public routes, such as probes, do not get here.
 func (s *Server) certificatePrincipal(r *http.Request) (*access.Principal, error) {
-	if !s.hasCertificate(r) {
+	switch {
+	case s.hasCertificate(r):
+	case s.cfg.TLSClientAuth == ClientAuthRequired:
+		return nil, &queue.Error{
+			Kind: queue.KindUnauthenticated, Field: "certificate",
+			Msg: "must come with the connection, as the server has --tls-client-auth required, got none; give --cert-file and --key-file",
+		}
+	default:
 		return nil, nil
 	}
 
@@ -260,25 +280,17 @@ func (s *Server) serveOn(ln net.Listener) error {
 	return s.http.ServeTLS(ln, "", "")
 }
 
-// checkCertificates wraps the routes of a port with client certificates. It refuses requests without one where all need one,
-// except to public routes, because a probe has none. It closes a connection after the answer when its certificate ends soon, or
-// is no longer valid, so that the client comes back with the next one.
-func (s *Server) checkCertificates(next http.Handler) http.Handler {
+// closeEnding wraps the routes of a port with client certificates. It closes a connection after the answer when its certificate
+// ends soon, or is no longer valid, so that the client comes back with the next one.
+func (s *Server) closeEnding(next http.Handler) http.Handler {
 	if s.cfg.TLSClientCAFile == "" {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case s.hasCertificate(r):
+		if s.hasCertificate(r) {
 			if chain, err := s.tls.findChain(r, time.Now()); err != nil || !isValid(chain, time.Now().Add(renewBefore)) {
 				w.Header().Set("Connection", "close")
 			}
-		case s.cfg.TLSClientAuth == ClientAuthRequired && !s.isPublic(r):
-			s.refuse(w, r, http.StatusUnauthorized, &queue.Error{
-				Kind: queue.KindUnauthenticated, Field: "certificate",
-				Msg: "must come with the connection, as the server has --tls-client-auth required, got none; give --cert-file and --key-file",
-			})
-			return
 		}
 		next.ServeHTTP(w, r)
 	})

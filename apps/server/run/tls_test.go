@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -527,6 +528,80 @@ func TestRequiredClientCertificates(t *testing.T) {
 	}
 }
 
+// TestRefusedCertificatesAreCounted: a request without the certificate that it needs, and one with a certificate of another
+// authority, are in the audit and under the limit of refused credentials, and a valid certificate passes all the same.
+func TestRefusedCertificatesAreCounted(t *testing.T) {
+	cfg, ca := tlsConfig(t, &lines{})
+	clients := newAuthority(t)
+	cfg.TLSClientCAFile, cfg.TLSClientAuth = writeFile(t, clients.pem()), ClientAuthRequired
+	for name, pair := range map[string]*tls.Certificate{"without a certificate": nil, "with one of another authority": newAuthority(t).clientPairOf(forClient("a.example.org"))} {
+		t.Run(name, func(t *testing.T) {
+			cfg := cfg
+			cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+				return &auditedStore{memory.New(), memory.NewAudit(nil)}, func(context.Context) error { return nil }, nil
+			}
+			s := start(t, cfg)
+			get := func(pair *tls.Certificate) *http.Response {
+				t.Helper()
+				c := http.Client{Transport: &http.Transport{TLSClientConfig: ca.trust(pair)}}
+				t.Cleanup(c.CloseIdleConnections)
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/api/queue", http.NoBody)
+				req.Header.Set("Authorization", "Bearer "+cfg.AdminToken)
+				resp, err := c.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				return resp
+			}
+			for i := range 20 {
+				if resp := get(pair); resp.StatusCode != http.StatusUnauthorized {
+					t.Fatalf("request %d gets %d", i, resp.StatusCode)
+				}
+			}
+			if resp := get(pair); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("one more gets %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+			}
+			valid := clients.clientPairOf(forClient("any.example.org"))
+			if resp := get(valid); resp.StatusCode != http.StatusOK {
+				t.Errorf("a valid certificate gets %d", resp.StatusCode)
+			}
+
+			page, err := s.audit.Log.ListAudit(t.Context(), access.AuditFilter{Outcome: string(queue.KindUnauthenticated), Limit: 10})
+			if err != nil || len(page.Entries) != 1 || page.Entries[0].PrincipalKind != access.KindCertificate || page.Entries[0].Remote == "" {
+				t.Errorf("the audit has %+v, %v", page.Entries, err)
+			}
+		})
+	}
+}
+
+// TestARefusedCertificateIsCheckedOnce: both checks of a request share one verification, and a certificate that has begun since
+// passes.
+func TestARefusedCertificateIsCheckedOnce(t *testing.T) {
+	clients := newAuthority(t)
+	template := forClient("a.example.org")
+	template.NotBefore = time.Now().Add(time.Minute)
+	leaf, _ := clients.sign(template)
+	pool := x509.NewCertPool()
+	pool.AddCert(clients.cert)
+	port := &portTLS{}
+	port.clients.Store(&clientAuthorities{pool: pool})
+	r := (&http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}).WithContext(withProvenChain(t.Context(), nil))
+
+	now := time.Now()
+	_, first := port.findChain(r, now)
+	_, second := port.findChain(r, now.Add(refusalTime-1))
+	_, third := port.findChain(r, now.Add(refusalTime))
+	if first == nil || first != second || first == third { //nolint:errorlint // the same refusal, not one that is equal
+		t.Errorf("the refusals are %p, %p and %p", first, second, third)
+	}
+	for range 2 {
+		if _, err := port.findChain(r, template.NotBefore.Add(time.Second)); err != nil {
+			t.Errorf("the certificate after its begin: %v", err)
+		}
+	}
+}
+
 // TestClientCertificateEnds: requests of an open connection are refused after the authority has lost its trust, and the
 // connection closes, so that the client can come back with another certificate.
 func TestClientCertificateEnds(t *testing.T) {
@@ -582,13 +657,11 @@ func TestClientCertificateEnds(t *testing.T) {
 // TestCertificateStreamsEnd: open streams, those of workers among them, and waiting calls end within 10 s after a change of the
 // rules, after the end of their certificate, and after the authority has lost its trust.
 func TestCertificateStreamsEnd(t *testing.T) {
-	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
-		t.Skip("takes 20 s; set PGQUEUE_TEST_FULL=1")
-	}
 	for name, life := range map[string]time.Duration{"changed rules": time.Hour, "an expired certificate": 3 * time.Second, "a removed authority": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, ca := tlsConfig(t, &lines{})
+			cfg.confirmEvery, cfg.watchEvery = 100*time.Millisecond, 100*time.Millisecond
 			clients := newAuthority(t)
 			cfg.TLSClientCAFile = writeFile(t, clients.pem())
 			cfg.AccessFile = writeFile(t, "rules: [{cert: worker.example.org, grant: [admin@default]}]")

@@ -125,6 +125,12 @@ left join lateral (
 ) r on true
 where r.marked is null and coalesce(n.status > 3 and not (n.status = 5 and q.blocks), true)
 
+-- name: diagnose.audit
+-- Whether the role of the connection may change or remove entries of the audit
+select current_user::text, has_table_privilege(x.audit_table, 'update, delete, truncate')
+from (select to_regclass('pgqueue.audit') as audit_table) x
+where x.audit_table is not null
+
 -- name: diagnose.triggers
 -- Triggers and rules of the tables of the schema, each once, without those of constraints and extensions
 select format('%s of %s', name, relation) from (

@@ -97,7 +97,7 @@ func (doc *Doctor) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	}
 
 	err = d.run(ctx, d.server, d.encoding, d.settings, d.schema, d.restored, d.clock, d.snapshot, d.tables, d.notifyQueue,
-		d.connections, d.partitions, d.tickers, d.background, d.timesAhead, d.groups, d.triggers)
+		d.connections, d.partitions, d.tickers, d.background, d.timesAhead, d.groups, d.triggers, d.audit)
 	d.conn.Release() // the next checks use the pool
 	if err == nil {
 		err = d.addContradictions(ctx) // each of its steps has a deadline

@@ -31,6 +31,7 @@ var (
 	readLateness    = Statements.Named("diagnose.background")
 	countAhead      = Statements.Named("diagnose.ahead")
 	countLostPlaces = Statements.Named("diagnose.groups")
+	readAuditRights = Statements.Named("diagnose.audit")
 	listTriggers    = Statements.Named("diagnose.triggers")
 )
 
@@ -220,6 +221,24 @@ func (d *diagnosis) groups(ctx context.Context) error {
 
 	d.report(name, queue.LevelWarn, fmt.Sprintf("%d tasks that have ended keep places of their groups, as after changes by hand", lost),
 		"see that a server or manager runs its background work, which frees them within minutes")
+	return nil
+}
+
+// audit notes a role that may change or remove entries of the audit: the roles of roles.sql may not. The level
+// is OK, because the owner of an installation for one user has all rights.
+func (d *diagnosis) audit(ctx context.Context) error {
+	const name = "audit"
+	var role string
+	may := false
+	ok, err := d.readRows(ctx, name, readAuditRights, []any{&role, &may}, func() error { return nil })
+	switch {
+	case !ok:
+		return err
+	case may:
+		d.report(name, queue.LevelOK, fmt.Sprintf("the role %s may change and remove entries; for an audit that a stolen connection string cannot change, connect servers as a role of deploy/sql/roles.sql", role), "")
+	default:
+		d.report(name, queue.LevelOK, fmt.Sprintf("the role %s can only add entries", role), "")
+	}
 	return nil
 }
 
