@@ -268,6 +268,10 @@ func serveSteps(v *svc) {
 			}
 		}
 		v.equal("ids", got, made)
+
+		page, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{Brief: true})
+		v.ok(err)
+		v.equal("brief tasks", []any{len(page.Tasks), page.Tasks[0].Payload == nil, page.Tasks[0].Queue}, []any{len(made), true, "q"})
 	})
 	v.it("lists of queues and of tickers go on behind their cursors", func(v *svc) {
 		names := []string{"a", "b", "c", "d", "e"}

@@ -140,5 +140,6 @@ func equalStats(a, b restapi.QueueStats) bool {
 		return false
 	}
 	return a.Ready == b.Ready && a.Delayed == b.Delayed && a.OldestReadyAge == b.OldestReadyAge && a.Paused == b.Paused &&
+		a.GroupWaiting == b.GroupWaiting && a.Concurrency == b.Concurrency && a.PausedUntil.Equal(b.PausedUntil) && a.StartsPerSecond == b.StartsPerSecond &&
 		a.CreatedPerSecond == b.CreatedPerSecond && a.FinishedPerSecond == b.FinishedPerSecond
 }

@@ -3158,7 +3158,11 @@ type ListFailuresRequest struct {
 	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The queue's name.
-	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Only tasks that ended later; exclusive.
+	After *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	// Only tasks that ended earlier; exclusive.
+	Before        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3207,6 +3211,20 @@ func (x *ListFailuresRequest) GetQueue() string {
 	return ""
 }
 
+func (x *ListFailuresRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ListFailuresRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
 // The response of QueueService.ListFailures.
 type ListFailuresResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3218,7 +3236,7 @@ type ListFailuresResponse struct {
 	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// The number of failed tasks in the groups, at most 10,000.
 	Examined int64 `protobuf:"varint,4,opt,name=examined,proto3" json:"examined,omitempty"`
-	// There are older failed tasks.
+	// There are older failed tasks, or may be.
 	More bool `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
 	// The number of groups.
 	Count int64 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
@@ -3815,10 +3833,12 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1e\n" +
 	"\x05group\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\"?\n" +
 	"\x14UnblockGroupResponse\x12'\n" +
-	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"I\n" +
+	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"\xaf\x01\n" +
 	"\x13ListFailuresRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
-	"\x05queue\x18\x02 \x01(\tR\x05queue\"\xdc\x01\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x120\n" +
+	"\x05after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\xdc\x01\n" +
 	"\x14ListFailuresResponse\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x18\n" +
@@ -4023,49 +4043,51 @@ var file_pgqueue_v1_queue_proto_depIdxs = []int32{
 	13, // 58: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
 	12, // 59: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
 	12, // 60: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
-	37, // 61: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	51, // 62: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	50, // 63: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
-	3,  // 64: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	51, // 65: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	51, // 66: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
-	3,  // 67: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
-	47, // 68: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	17, // 69: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	19, // 70: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	21, // 71: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	23, // 72: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	25, // 73: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	27, // 74: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	29, // 75: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	31, // 76: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	33, // 77: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	35, // 78: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	45, // 79: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	39, // 80: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
-	41, // 81: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
-	43, // 82: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
-	48, // 83: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	18, // 84: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	20, // 85: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	22, // 86: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	24, // 87: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	26, // 88: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	28, // 89: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	30, // 90: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	32, // 91: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	34, // 92: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	36, // 93: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	46, // 94: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	40, // 95: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
-	42, // 96: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
-	44, // 97: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
-	49, // 98: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	84, // [84:99] is the sub-list for method output_type
-	69, // [69:84] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	51, // 61: pgqueue.v1.ListFailuresRequest.after:type_name -> google.protobuf.Timestamp
+	51, // 62: pgqueue.v1.ListFailuresRequest.before:type_name -> google.protobuf.Timestamp
+	37, // 63: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	51, // 64: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	50, // 65: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	3,  // 66: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	51, // 67: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	51, // 68: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 69: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	47, // 70: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	17, // 71: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	19, // 72: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	21, // 73: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	23, // 74: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	25, // 75: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	27, // 76: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	29, // 77: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	31, // 78: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	33, // 79: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	35, // 80: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	45, // 81: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	39, // 82: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	41, // 83: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	43, // 84: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	48, // 85: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	18, // 86: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	20, // 87: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	22, // 88: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	24, // 89: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	26, // 90: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	28, // 91: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	30, // 92: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	32, // 93: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	34, // 94: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	36, // 95: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	46, // 96: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	40, // 97: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	42, // 98: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	44, // 99: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	49, // 100: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	86, // [86:101] is the sub-list for method output_type
+	71, // [71:86] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
