@@ -17,7 +17,7 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string, q queu
 		return nil, err
 	}
 
-	before := int64(maxID)
+	before := maxID
 	if !q.Before.IsZero() {
 		// A task was created before it ended, so the end of the time bounds its id.
 		if before, err = s.findEdge(ctx, "list failures", []int32{queues[0].id}, q.Before.Add(edgeSlack)); err != nil {

@@ -72,9 +72,11 @@ function local(at: string): string {
 }
 
 export function Failures() {
-  const stats = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
   const { query } = route.value;
   const only = query.get("queue") ?? "";
+  const all = useData<List<Stats>>(may("queue.read") && !only ? paths.stats : null);
+  const own = useData<Stats>(only && may("queue.read", only) ? paths.queueStats(only) : null);
+  const stats = only ? { value: own.value && { body: [own.value] }, problem: own.problem } : all;
   const time = { after: query.get("after") ?? "", before: query.get("before") ?? "" };
   const timed = !!(time.after || time.before);
   const failing = (stats.value?.body ?? []).filter((s) => (s.counts["failed"] ?? 0) > 0 && (!only || s.queue === only)).sort((a, b) => b.counts["failed"]! - a.counts["failed"]!);
@@ -82,8 +84,10 @@ export function Failures() {
   return (
     <Page title="Failures" aside={only && <span class="dim">of {only}, <a href={href("failures", "", time)}>all queues</a></span>}
       actions={<CopyMenu path={only ? paths.failures(only, time) : paths.tasks({ status: "failed" })} command={command} />}>
-      {!may("queue.read") ? <Panel><Denied action="queue.read" what="Failures are" /></Panel>
-        : stats.problem && !stats.value ? <Panel><Trouble problem={stats.problem} /></Panel>
+      {!may("queue.read", only) ? <Panel><Denied action="queue.read" what="Failures are" /></Panel>
+        : stats.problem && !stats.value ? <Panel><Trouble problem={stats.problem}>{only && <p><a href={href("failures")}>Show the failures of all queues</a></p>}</Trouble></Panel>
+        // The groups of one queue need not wait for its numbers.
+        : !stats.value && only ? <><Panel><Times /></Panel><Queue name={only} time={time} timed={timed} /></>
         : !stats.value ? <Panel><Loading /></Panel>
         : failing.length === 0 ? <Panel><Empty><span class="mark ok" aria-hidden="true">✓</span> No failed task is kept{only && ` in ${only}`}.</Empty></Panel>
         : (
@@ -97,14 +101,14 @@ export function Failures() {
   );
 }
 
-function Queue({ name, failed, time, timed }: { name: string; failed: number; time: { after: string; before: string }; timed: boolean }) {
+function Queue({ name, failed, time, timed }: { name: string; failed?: number; time: { after: string; before: string }; timed: boolean }) {
   const readable = may("task.read", name);
   const groups = useData<Groups>(readable ? paths.failures(name, time) : null);
   const moving = useSignal<Group | null>(null);
   const [part, controls] = usePart(groups.value?.body ?? [], 20);
   const list = href("tasks", "", { queue: name, status: "failed", finished_after: time.after, finished_before: time.before });
   return (
-    <Panel title={<a href={href("failures", "", { queue: name, ...time })}>{name}</a>} aside={<a href={list}>{timed ? "all of this time" : plural(failed, "failed task")}</a>}>
+    <Panel title={<a href={href("failures", "", { queue: name, ...time })}>{name}</a>} aside={<a href={list}>{timed ? "all of this time" : failed === undefined ? "all failed tasks" : plural(failed, "failed task")}</a>}>
       {!readable ? <Denied action="task.read" what="The failed tasks are" />
         : groups.problem && !groups.value ? <Trouble problem={groups.problem}><p><a href={href("failures", "", { queue: name })}>Show the failures of any time</a></p></Trouble>
         : !groups.value ? <Loading />
@@ -134,7 +138,7 @@ function Queue({ name, failed, time, timed }: { name: string; failed: number; ti
               </table>
             </Scroll>
             {controls}
-            {groups.value.more && <p class="fine dim">These are the newest {count(groups.value.examined)} {timed ? "of this time" : `of ${count(failed)} failed tasks`}. The <a href={list}>list</a> has all.</p>}
+            {groups.value.more && <p class="fine dim">These are the newest {count(groups.value.examined)} {timed ? "of this time" : failed === undefined ? "failed tasks" : `of ${count(failed)} failed tasks`}. The <a href={list}>list</a> has all.</p>}
           </>
         )}
       {moving.value && <Moving move="retry" selection={{ ids: moving.value.ids.map(String) }} all onClose={() => { moving.value = null; reload(); }} />}

@@ -49,10 +49,10 @@ async function clean(name: string, total: number) {
 
 export function Queue({ name }: { name: string }) {
   const policy = useData<Policy>(may("queue.read", name) ? paths.queue(name) : null);
-  // The numbers of all queues are there for the navigation. A caller with a grant for this queue alone asks for these.
+  // The numbers of this queue are soon there, and those of all queues, which arrive by the stream, are newer from then on.
+  const own = useData<Stats>(may("queue.read", name) ? paths.queueStats(name) : null, { fixed: may("queue.read") });
   const all = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
-  const own = useData<Stats>(may("queue.read", name) && !may("queue.read") ? paths.queueStats(name) : null);
-  const stats = may("queue.read") ? { value: all.value?.body.find((s) => s.queue === name), problem: all.problem } : own;
+  const stats = { value: all.value?.body.find((s) => s.queue === name) ?? own.value, problem: own.problem };
   const editing = useSignal(false);
   const creating = useSignal(route.value.query.get("create") === "1");
 
@@ -72,11 +72,10 @@ export function Queue({ name }: { name: string }) {
         </Panel>
       </Page>
     );
-  if (!policy.value || (!stats.value && !all.value)) return <Page title={name}><Panel><Loading /></Panel></Page>;
+  if (!policy.value || !stats.value) return <Page title={name}><Panel><Loading /></Panel></Page>;
 
   const p = policy.value;
-  // A queue that was made a moment ago is not among the numbers yet.
-  const s = stats.value ?? { queue: name, namespace: p.namespace, paused: p.paused, ready: 0, delayed: 0, created_per_second: 0, finished_per_second: 0, counts: {}, concurrency: p.concurrency };
+  const s = stats.value;
   const isPaused = p.paused || isHeldUp(p);
   const total = Object.values(s.counts).reduce((a, b) => a + b, 0);
   return (

@@ -91,7 +91,7 @@ export function Tasks() {
               <Scroll label="Tasks">
                 <table>
                   <thead>
-                    <tr><th scope="col" class="tick"><span class="hidden">Select</span></th><th scope="col" class="left">Task</th><th scope="col" class="left">Status</th><th scope="col" class="left">Queue</th><th scope="col" class="opt">Attempt</th><th scope="col" class="left opt">Worker</th><th scope="col">Created</th><th scope="col" class="left opt">Next or last</th></tr>
+                    <tr><th scope="col" class="tick"><span class="hidden">Select</span></th><th scope="col" class="left">Task</th><th scope="col" class="left">Status</th><th scope="col" class="left">Queue</th><th scope="col" class="opt">Attempt</th><th scope="col" class="left opt">Worker</th><th scope="col" class="opt2">Created</th><th scope="col" class="left opt">Next or last</th></tr>
                   </thead>
                   <tbody>
                     {rows.map((t) => {
@@ -105,10 +105,10 @@ export function Tasks() {
                           }} /></td>
                           <td class="left"><a class="name" href={href("task", id)}>{id}</a></td>
                           <td class="left"><Status status={t.status} /></td>
-                          <td class="left wrap"><a href={href("queue", t.queue)}>{t.queue}</a><div class="narrow"><Note t={t} /></div></td>
+                          <td class="left wrap"><a href={href("queue", t.queue)}>{t.queue}</a><div class="narrow"><Note t={t} other={<>created <When at={t.created_at} /></>} /></div></td>
                           <td class="opt">{t.attempt || <span class="zero">0</span>}</td>
                           <td class="left opt cut"><bdi>{t.worker}</bdi></td>
-                          <td><When at={t.created_at} /></td>
+                          <td class="opt2"><When at={t.created_at} /></td>
                           <td class="left opt cut"><Note t={t} /></td>
                         </tr>
                       );
@@ -143,8 +143,8 @@ function withoutCursor(query: URLSearchParams): string {
   return href("tasks", "", next);
 }
 
-/** Note is the fact about a task that its status makes interesting. */
-function Note({ t }: { t: Task }) {
+/** Note is the fact about a task that its status makes interesting, or else other. */
+function Note({ t, other = null }: { t: Task; other?: preact.ComponentChildren }) {
   if (t.status === "failed" || t.status === "retry") {
     const text = errorText(t.result);
     return <span title={text.slice(0, 500)}>{t.status === "retry" && t.delayed_at && <><When at={t.delayed_at} /> · </>}<bdi class="badtext">{text.slice(0, 200)}</bdi></span>;
@@ -153,7 +153,7 @@ function Note({ t }: { t: Task }) {
   if (t.status === "new" && t.delayed_at && Date.parse(t.delayed_at) > Date.parse(t.created_at)) return <>due <When at={t.delayed_at} /></>;
   if (t.finished_at) return <>ended <When at={t.finished_at} /></>;
   if (t.status === "retained") return <>since <When at={t.started_at} /></>;
-  return null;
+  return <>{other}</>;
 }
 
 const local = (at: string | null) => {
