@@ -204,13 +204,13 @@ func (s *Store) RetryTasks(ctx context.Context, namespace string, sel queue.Sele
 
 // DeleteTasks deletes tasks that are not under a lease.
 func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
-	return s.applyToSelection(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
+	return s.applyToSelection(ctx, namespace, sel, "", func(r *record, now time.Time) error {
 		if r.task.Status == queue.StatusRetained {
 			return &queue.Error{
 				Kind: queue.KindConflict, Subject: taskSubject(r.task.ID), Msg: "a held task cannot be deleted; cancel it first",
 			}
 		}
-		s.removeTask(r)
+		s.removeTask(r, now)
 		return nil
 	})
 }

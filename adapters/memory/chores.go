@@ -41,12 +41,12 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
 			// A rescued task that waits for its backoff is not ready, so it wakes no caller.
-			if r.queue.ready.countItems() > 0 && r.queue.isRetainable(now) {
+			if r.queue.ready.countItems() > 0 && r.queue.isWithinLimits(now) {
 				st.recordWakeUp(r.queue)
 			}
 		})
 	case queue.ChoreExpire:
-		s.forEachDue(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) {
+		s.forEachDue(st, &s.expiring, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) {
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, r.task.Status, queue.StatusExpired, 1)
 			s.expireTask(r, now)
 		})
@@ -58,7 +58,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	case queue.ChoreTick:
 		s.fireTickers(st)
 	case queue.ChoreFold:
-		s.writeHistory(now)
+		s.closeMinutes(now)
 	default:
 		return queue.Maintained{}, queue.Invalid("chore", fmt.Sprintf("must be one of queue.Chores(), got %.64q", chore))
 	}
@@ -76,7 +76,7 @@ type step struct {
 func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
 	for r, ok := h.earliest(); ok; r, ok = h.earliest() {
 		if r.queue.gone {
-			s.removeTask(r)
+			s.removeTask(r, st.now)
 			continue
 		}
 		at := due(r)
@@ -142,11 +142,11 @@ func (s *Store) pruneDeleted(st *step) {
 			if st.done.Moved == stepSize {
 				break
 			}
-			s.removeTask(r)
+			s.removeTask(r, st.now)
 			st.done.Moved++
 		}
 		// A queue stays in the list until its last task has left, also over several steps.
-		if len(qs.roster.rows) == qs.roster.dead {
+		if len(qs.roster.rows) == qs.roster.removed {
 			s.dropped = s.dropped[1:]
 		}
 	}
@@ -164,7 +164,7 @@ func (s *Store) pruneDeleted(st *step) {
 	}
 }
 
-// pruneQueue deletes tasks of l that are past their retention.
+// pruneQueue deletes tasks of qs that are past their retention.
 func (s *Store) pruneQueue(qs *queueState, st *step) {
 	for r, ok := qs.done.earliest(); ok; r, ok = qs.done.earliest() {
 		leaves := r.task.FinishedAt.Add(qs.settings.FinishedStay())
@@ -180,7 +180,7 @@ func (s *Store) pruneQueue(qs *queueState, st *step) {
 			return
 		}
 		st.recordLag(leaves)
-		s.removeTask(r)
+		s.removeTask(r, st.now)
 		st.done.Moved++
 	}
 }

@@ -28,5 +28,5 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string, q queu
 			break
 		}
 	}
-	return g.Groups(), nil
+	return g.Result(), nil
 }

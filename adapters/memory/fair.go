@@ -15,7 +15,7 @@ func (qs *queueState) joinFairShare(r *record) {
 	}
 	share := qs.shares[r.task.Group]
 	if share == nil {
-		share = &fairShare{newHeap(qs.isBefore, func(r *record) *int { return &r.share })}
+		share = &fairShare{newHeap(qs.isBefore, func(r *record) *int { return &r.shareIndex })}
 		qs.shares[r.task.Group] = share
 		g := qs.findGroup(r.task.Group)
 		// Without this, a group that was idle for an hour would take all starts until it has caught up.
@@ -27,7 +27,7 @@ func (qs *queueState) joinFairShare(r *record) {
 // leaveFairShare takes a task out of the share of its group.
 func (qs *queueState) leaveFairShare(r *record) {
 	// Index + 1 in the share: 0 says that the queue was not fair when the task became ready.
-	if r.share == 0 {
+	if r.shareIndex == 0 {
 		return
 	}
 	share := qs.shares[r.task.Group]
@@ -51,7 +51,7 @@ func (qs *queueState) firstReadyTask() *record {
 			continue
 		}
 		g, best := qs.findGroup(name), qs.findGroup(first.task.Group)
-		if g.served < best.served || g.served == best.served && r.order < first.order {
+		if g.served < best.served || g.served == best.served && r.readySeq < first.readySeq {
 			first = r
 		}
 	}

@@ -26,7 +26,7 @@ type groupState struct {
 	place   int           // in Store.waking
 }
 
-// findGroup returns a group of l, and makes it where it is not there.
+// findGroup returns a group of qs, and makes it where it is not there.
 func (qs *queueState) findGroup(name string) *groupState {
 	g := qs.groups[name]
 	if g == nil {
@@ -38,8 +38,8 @@ func (qs *queueState) findGroup(name string) *groupState {
 			case a.task.Priority != b.task.Priority:
 				return a.task.Priority < b.task.Priority
 			}
-			return a.order < b.order
-		}, func(r *record) *int { return &r.place })
+			return a.readySeq < b.readySeq
+		}, func(r *record) *int { return &r.heapIndex })
 		for _, r := range qs.ready.order.items {
 			// Tasks without a group state became ready before it; offerNext relies on a complete count.
 			if r.task.Group == name {
@@ -100,22 +100,13 @@ func (s *Store) chooseStarts(r *record, now time.Time, most int) []*record {
 	return records
 }
 
-// joinFIFOGroup puts a task of a FIFO queue to those that wait for its group: the group offers them in their order.
-func (s *Store) joinFIFOGroup(r *record) bool {
-	if !r.queue.settings.IsFIFO() {
-		return false
-	}
-	r.in = &r.queue.findGroup(r.task.Group).waiting
-	return true
-}
-
 // waitForGroup moves a ready task to those that wait for g.
 func (s *Store) waitForGroup(r *record, g *groupState) {
-	r.in.removeItem(r)
+	r.heap.removeItem(r)
 	r.queue.oldest.removeItem(r)
 	r.queue.leaveFairShare(r)
 	g.offered--
-	r.in = &g.waiting
+	r.heap = &g.waiting
 	g.waiting.pushItem(r)
 	r.queue.groupWaiting++
 }
@@ -192,13 +183,13 @@ func (s *Store) offerTask(r *record, g *groupState) {
 	qs := g.queue
 	g.waiting.removeItem(r)
 	qs.groupWaiting--
-	r.in = &qs.ready
+	r.heap = &qs.ready
 	qs.ready.pushItem(r)
 	qs.oldest.pushItem(r)
 	qs.joinFairShare(r)
 	g.offered++
 	// The queue may have left the busy ones when its last ready task went to the group.
-	qs.space.busy[qs] = struct{}{}
+	qs.namespace.busy[qs] = struct{}{}
 	s.wakeListeners(qs)
 }
 
@@ -285,7 +276,7 @@ func (g *groupState) describe(now time.Time) *queue.Group {
 	_, out.Next = probe.Admit(qs.settings.LimitsOf(g.policy), now, []int64{0}, 1)
 	if qs.settings.IsFIFO() && qs.settings.GroupOnFailure == queue.GroupBlock {
 		for _, id := range g.state.Holders {
-			if r := qs.space.store.tasks[id]; r != nil && r.task.Status == queue.StatusFailed {
+			if r := qs.namespace.store.tasks[id]; r != nil && r.task.Status == queue.StatusFailed {
 				out.Blocked = id
 			}
 		}

@@ -7,31 +7,32 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// history has the points of a queue, and the numbers of the present minute.
+// history has the minute and hour points of a queue, and the counts since the last closed minute.
 type history struct {
 	minutes []queue.HistoryPoint
 	hours   []queue.HistoryPoint
-	now     queue.HistoryPoint
+	current queue.HistoryPoint
 }
 
-// countMove counts a move that left a task in status is.
-func (h *history) countMove(m queue.Move, is queue.Status) {
+// countMove counts a move by the status that it led to.
+func (h *history) countMove(m queue.Move, after queue.Status) {
 	switch {
-	case is == queue.StatusReleased:
-		h.now.Released++
-	case is == queue.StatusFailed:
-		h.now.Failed++
-	case is == queue.StatusRetry && (m == queue.MoveFail || m == queue.MoveLeaseLost):
-		h.now.Retried++
+	case after == queue.StatusReleased:
+		h.current.Released++
+	case after == queue.StatusFailed:
+		h.current.Failed++
+	case after == queue.StatusRetry && (m == queue.MoveFail || m == queue.MoveLeaseLost):
+		h.current.Retried++
 	}
 }
 
-// closeMinute adds the numbers so far as the point of the minute at, unless nothing happened, and forgets old points.
+// closeMinute appends the current counts as the point of the minute that begins at at, and deletes points past their time. It appends
+// none when nothing happened and no task is ready. After a pause of several minutes, all counts go to the last of them.
 func (h *history) closeMinute(at, now time.Time) {
-	if h.now != (queue.HistoryPoint{}) {
-		p := h.now
+	if h.current != (queue.HistoryPoint{}) {
+		p := h.current
 		p.At = at
-		h.now = queue.HistoryPoint{}
+		h.current = queue.HistoryPoint{}
 		h.minutes = append(h.minutes, p)
 
 		hour := at.Truncate(time.Hour)
@@ -56,10 +57,9 @@ func dropOldPoints(points []queue.HistoryPoint, oldest time.Time) []queue.Histor
 	return points
 }
 
-// writeHistory closes the last minute of every queue, once a minute.
-func (s *Store) writeHistory(now time.Time) {
+// closeMinutes closes the last minute of each queue. A minute is closed once, also when the clock goes back.
+func (s *Store) closeMinutes(now time.Time) {
 	minute := now.Truncate(time.Minute)
-	// Also after the clock went back: a minute is written once.
 	if !minute.After(s.sampledAt) {
 		return
 	}
@@ -68,10 +68,7 @@ func (s *Store) writeHistory(now time.Time) {
 	for _, sp := range s.spaces {
 		for _, qs := range sp.queues {
 			st := s.readQueueStats(qs, now)
-			qs.history.now.Ready = st.Ready
-			if st.Ready > 0 {
-				qs.history.now.OldestReadyAge = st.OldestReadyAge
-			}
+			qs.history.current.Ready, qs.history.current.OldestReadyAge = st.Ready, st.OldestReadyAge
 			qs.history.closeMinute(minute.Add(-time.Minute), now)
 		}
 	}

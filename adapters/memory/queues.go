@@ -104,7 +104,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	q, err := qs.settings.With(meta)
 	if err == nil {
-		err = q.CheckDeadLetter(qs.space.readQueue)
+		err = q.CheckDeadLetter(qs.namespace.readQueue)
 	}
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	q.Version++
 	q.UpdatedAt = now
 	s.changeFlow(qs, q)
-	if qs.ready.countItems() > 0 && qs.isRetainable(now) {
+	if qs.ready.countItems() > 0 && qs.isWithinLimits(now) {
 		s.wakeListeners(qs)
 	}
 
@@ -226,7 +226,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		if !qs.isPastRetention(r, now) {
 			out.Count++
 		}
-		s.removeTask(r)
+		s.removeTask(r, now)
 	}
 
 	return out, nil

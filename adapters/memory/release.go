@@ -104,7 +104,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	if rel.Token != 0 {
 		switch held := r.task.Status == queue.StatusRetained; {
 		case held && rel.Token == r.lease.Token:
-		case !held && rel.Token == r.settled:
+		case !held && rel.Token == r.releasedToken:
 			return r, true, nil // a repeat of an accepted release
 		default:
 			return nil, false, errLeaseLost(rel.ID)
@@ -125,7 +125,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	}
 
 	// A repeat of this release finds the token, and gets the same answer.
-	r.settled = r.lease.Token
+	r.releasedToken = r.lease.Token
 	kind := queue.EventReturned
 	switch rel.Outcome {
 	case queue.OutcomeFailure, queue.OutcomePermanent:

@@ -36,7 +36,7 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 
 		// Before each request, because a request changes which queue was served last.
 		slices.SortFunc(queues, func(a, b *queueState) int {
-			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.settings.Name, b.settings.Name))
+			return cmp.Or(cmp.Compare(a.lastServedTurn, b.lastServedTurn), cmp.Compare(a.settings.Name, b.settings.Name))
 		})
 		if out[i], err = s.retainRepeatable(r.Namespace, queues, share, now); err != nil {
 			return nil, err
@@ -108,10 +108,10 @@ func (s *Store) retainShare(queues []*queueState, share queue.RetainShare, now t
 	return tasks
 }
 
-// nextReadyTasks returns the first task of l that may be retained now, or in a FIFO queue the first ones of its group, at most
+// nextReadyTasks returns the first task of qs that may be retained now, or in a FIFO queue the first ones of its group, at most
 // most. Tasks past their ttl are skipped; ChoreExpire ends them.
 func (s *Store) nextReadyTasks(qs *queueState, worker string, now time.Time, most int) []*record {
-	for qs.isRetainable(now) {
+	for qs.isWithinLimits(now) {
 		r := qs.firstReadyTask()
 		if r == nil {
 			return nil
@@ -134,8 +134,8 @@ func (s *Store) nextReadyTasks(qs *queueState, worker string, now time.Time, mos
 			g.offered--
 			s.offerNext(g, now)
 		}
-		r.in = &qs.late
-		qs.late.pushItem(r)
+		r.heap = &qs.overdue
+		qs.overdue.pushItem(r)
 	}
 	return nil
 }
@@ -160,13 +160,13 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	}
 
 	// A repeat of the release of an earlier lease must fail from now on.
-	r.settled = 0
+	r.releasedToken = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
 	if r.losses > 0 {
-		s.suspects[workerKey{r.queue.space.name, share.Worker}] = r
+		s.suspects[workerKey{r.queue.namespace.name, share.Worker}] = r
 	}
 	s.turns++
-	r.queue.served = s.turns
+	r.queue.lastServedTurn = s.turns
 	s.recordEvent(r, queue.EventRetained, share.Worker, now)
 	// The state of the group has changed with the start, so another task of it may be the next.
 	if g := r.queue.groups[r.task.Group]; g != nil {

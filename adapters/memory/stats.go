@@ -57,7 +57,7 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 
 func (s *Store) readQueueStats(qs *queueState, now time.Time) *queue.QueueStats {
 	for r, ok := qs.done.earliest(); ok && qs.isPastRetention(r, now); r, ok = qs.done.earliest() {
-		s.removeTask(r) // so that what cannot be seen is not counted either
+		s.removeTask(r, now) // so that what cannot be seen is not counted either
 	}
 	st := &queue.QueueStats{
 		Namespace: qs.settings.Namespace, Queue: qs.settings.Name, Paused: qs.settings.Paused, Concurrency: qs.settings.Concurrency,
@@ -76,7 +76,7 @@ func (s *Store) readQueueStats(qs *queueState, now time.Time) *queue.QueueStats 
 		st.PausedUntil = qs.settings.PausedUntil
 	}
 	// Delayed is the rest, so that the numbers of a queue always add up.
-	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(qs.late.countItems())
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - st.GroupWaiting - int64(qs.overdue.countItems())
 	if r, ok := qs.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
 	}

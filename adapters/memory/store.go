@@ -25,7 +25,7 @@ type Store struct {
 	tasks    map[int64]*record
 	delayed  heap[*record]     // by when they are due
 	leased   heap[*record]     // by when their lease runs out
-	dying    heap[*record]     // waiting tasks with a ttl, by when they expire
+	expiring heap[*record]     // waiting tasks with a ttl, by when they expire
 	firing   heap[*ticker]     // tickers with a queue, by their next nominal time
 	waking   heap[*groupState] // groups that a limit of time holds up, by its end
 	dropped  []*queueState     // deleted queues that still have tasks
@@ -91,7 +91,7 @@ func New(opts ...Option) *Store {
 
 	// A closure, because an option may change the clock below.
 	s.Tokens = NewTokens(func() time.Time { return s.clock() })
-	place := func(r *record) *int { return &r.place }
+	place := func(r *record) *int { return &r.heapIndex }
 	s.delayed = newHeap(func(a, b *record) bool {
 		if c := a.task.DelayedAt.Compare(b.task.DelayedAt); c != 0 {
 			return c < 0
@@ -99,8 +99,8 @@ func New(opts ...Option) *Store {
 		return a.task.ID < b.task.ID
 	}, place)
 	s.leased = newHeap(func(a, b *record) bool { return a.lease.ExpiresAt.Before(b.lease.ExpiresAt) }, place)
-	s.dying = newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) },
-		func(r *record) *int { return &r.death })
+	s.expiring = newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) },
+		func(r *record) *int { return &r.expiryIndex })
 	s.firing = newTickerHeap()
 	s.waking = newHeap(func(a, b *groupState) bool { return a.wakeAt.Before(b.wakeAt) }, func(g *groupState) *int { return &g.place })
 	for _, o := range opts {

@@ -13,9 +13,9 @@ import (
 // workerKey names a worker of a namespace.
 type workerKey struct{ namespace, worker string }
 
-// holdSuspect records the worker that holds r as a suspect, or that no longer does. It runs before r has its next life.
-func (s *Store) holdSuspect(r *record, next queue.Life) {
-	key := workerKey{r.queue.space.name, r.task.Worker}
+// releaseSuspect forgets that a worker holds the suspect r, when r will not be retained in its next life. It runs before r has that life.
+func (s *Store) releaseSuspect(r *record, next queue.Life) {
+	key := workerKey{r.queue.namespace.name, r.task.Worker}
 	if s.suspects[key] == r && next.Status != queue.StatusRetained {
 		delete(s.suspects, key)
 		s.wakeListeners(r.queue) // another suspect may go
@@ -24,7 +24,7 @@ func (s *Store) holdSuspect(r *record, next queue.Life) {
 
 // takesSuspect reports whether a worker may hold r besides what it holds.
 func (s *Store) takesSuspect(r *record, worker string) bool {
-	return r.losses == 0 || s.suspects[workerKey{r.queue.space.name, worker}] == nil
+	return r.losses == 0 || s.suspects[workerKey{r.queue.namespace.name, worker}] == nil
 }
 
 // cutSuspects returns the first of the tasks that start together, up to one that the worker may not hold with them.
@@ -42,7 +42,7 @@ func (s *Store) setAside(qs *queueState, r *record, now time.Time) {
 	qs.leaveFairShare(r)
 	qs.ready.removeItem(r)
 	qs.oldest.removeItem(r)
-	qs.aside = append(qs.aside, r)
+	qs.passedOver = append(qs.passedOver, r)
 	if g := qs.groups[r.task.Group]; g != nil && !qs.settings.IsFIFO() { // in a FIFO queue the group waits for it
 		g.offered--
 		s.offerNext(g, now)
@@ -51,14 +51,14 @@ func (s *Store) setAside(qs *queueState, r *record, now time.Time) {
 
 // returnAside makes the tasks ready again that a search has set aside.
 func (qs *queueState) returnAside() {
-	for _, r := range qs.aside {
+	for _, r := range qs.passedOver {
 		qs.ready.pushItem(r)
 		qs.oldest.pushItem(r)
 		qs.joinFairShare(r)
 		if g := qs.groups[r.task.Group]; g != nil && !qs.settings.IsFIFO() {
 			g.offered++
 		}
-		qs.space.busy[qs] = struct{}{}
+		qs.namespace.busy[qs] = struct{}{}
 	}
-	qs.aside = nil
+	qs.passedOver = nil
 }

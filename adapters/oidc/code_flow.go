@@ -170,7 +170,7 @@ func (f *CodeFlow) readEndpoints(ctx context.Context) (endpoints, error) {
 		return endpoints{}, err
 	}
 	for name, address := range map[string]string{"authorization_endpoint": found.Authorize, "token_endpoint": found.Token} {
-		if !isTrustworthy(f.client.Issuer, address) {
+		if !maySupplyKeys(f.client.Issuer, address) {
 			return endpoints{}, fmt.Errorf("%s of the issuer must be a URL with https, got %.200q; correct its settings", name, address)
 		}
 	}

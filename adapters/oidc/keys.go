@@ -152,7 +152,7 @@ func (r *remote) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 			return nil, err
 		}
 	}
-	body, err := read(ctx, client, place)
+	body, err := readKeys(ctx, client, place)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (r *remote) discover(ctx context.Context, client *http.Client) (string, err
 	if err := provider.Claims(&found); err != nil {
 		return "", err
 	}
-	if !isTrustworthy(r.Issuer, found.Keys) {
+	if !maySupplyKeys(r.Issuer, found.Keys) {
 		return "", fmt.Errorf("jwks_uri of the issuer must be a URL with https, got %.200q; correct its settings", found.Keys)
 	}
 	return found.Keys, nil

@@ -61,15 +61,16 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	// Only the tasks with locked keys repeat. The wait for them holds no connection.
 	if len(b.locked) > 0 && queue.Waits(ctx) {
 		out := b.out
-		s.repeatUntilUnlocked(ctx, b.locked, func(ctx context.Context, places []int) ([]int, error) {
+		try := func(ctx context.Context, indexes []int) ([]int, error) {
 			again := c
-			again.Tasks = selectPlaces(c.Tasks, places)
+			again.Tasks = selectAt(c.Tasks, indexes)
 			b, err := s.createUnlocked(ctx, again)
 			if err != nil {
 				return nil, err
 			}
-			return collectAnswers(out, b.out, places, func(a queue.Created) error { return a.Err }), nil
-		}, func(place int, err error) { out[place] = queue.Created{Err: err} })
+			return collectAnswers(out, b.out, indexes, func(a queue.Created) error { return a.Err }), nil
+		}
+		s.repeatUntilUnlocked(ctx, unlockWait{b.locked, try, func(index int, err error) { out[index] = queue.Created{Err: err} }})
 		b.out = out
 	}
 

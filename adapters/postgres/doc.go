@@ -74,8 +74,8 @@
 //	create                        create.go, keys.go; bulk and narrow rows: rows.go
 //	retain                        retain.go, cursor.go; limits in bytes: weigh.go; with a request id: request.go
 //	create and retain (hand-off)  eager.go
-//	heartbeat                     heartbeat.go, lease rows: hold.go
-//	release                       release.go, hold.go, move.go
+//	heartbeat                     heartbeat.go, lease rows: lease_lock.go, lease_row.go
+//	release                       release.go, lease_lock.go, task_record.go, move.go
 //	in a transaction              intx.go
 //	cancel, retry, delete         operate.go
 //	get and list                  task.go, list.go; rows: task_row.go; counts: count.go; feed: internal/feed

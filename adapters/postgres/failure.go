@@ -44,5 +44,5 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string, q queu
 	if err != nil {
 		return nil, err
 	}
-	return g.Groups(), nil
+	return g.Result(), nil
 }

@@ -14,18 +14,19 @@ import (
 
 // The statements about groups that a caller names.
 var (
-	listGroupHashes  = statement("group.list")
-	describeGroups   = statement("group.describe")
-	lockGroupPolicy  = statement("group.policy")
-	saveGroupPolicy  = statement("group.policy.save")
-	dropGroupPolicy  = statement("group.policy.drop")
-	changePolicies   = statement("group.policy.change")
-	countSettings    = statement("group.policy.count")
-	findFreeBucket   = statement("group.policy.bucket")
-	resetGroupStates = statement("group.reset")
-	seedGroupStates  = statement("group.seed")
-	seedGroupState   = statement("group.seed.one")
-	findEndedPlaces  = statement("group.finished")
+	listGroupHashes         = statement("group.list")
+	describeGroups          = statement("group.describe")
+	lockGroupPolicy         = statement("group.policy")
+	saveGroupPolicy         = statement("group.policy.save")
+	deleteGroupPolicy       = statement("group.policy.delete")
+	changePolicies          = statement("group.policy.change")
+	countGroupsWithSettings = statement("group.policy.count")
+	findFreeBucket          = statement("group.policy.bucket")
+	resetGroupStates        = statement("group.reset")
+	writePlacesOfQueue      = statement("group.places")
+	writePlacesOfGroup      = statement("group.places.one")
+	findEndedPlaces         = statement("group.finished")
+	loadHolders             = statement("group.holders")
 )
 
 // groupPolicyRow is the policy of a group as stored.
@@ -65,20 +66,17 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	after := firstGroup
+	after := beforeAllGroups
 	if q.Cursor != "" {
 		if after, err = strconv.ParseInt(q.Cursor, 36, 64); err != nil {
 			return page, queue.WithOp(op, queue.Invalid("cursor", "must be the cursor of the page before; start again without it"))
 		}
 	}
 
-	// A group that a caller names is described also when it has no row yet.
+	// A named group is described also when it has no row yet.
 	hashes := []int64{queue.HashGroup(q.Name)}
 	if q.Name == "" {
-		hashes = nil
-		err = s.db.Query(ctx, op, listGroupHashes, scanEach(func(grp int64) { hashes = append(hashes, grp) }),
-			arg("queue_id", queues[0].id), arg("after", after), arg("limit", q.Limit+1))
-		if err != nil {
+		if hashes, err = s.listGroupHashes(ctx, queues[0].id, after, q.Limit+1); err != nil {
 			return page, err
 		}
 		if len(hashes) > q.Limit {
@@ -87,50 +85,66 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 		}
 	}
 
-	err = s.db.Query(ctx, op, describeGroups, func(rows pgx.Rows) error {
-		g, err := queues[0].scanDescribedGroup(rows)
+	err = s.db.Query(ctx, op, describeGroups, scanRows(describedGroupColumns, func(d describedGroup) {
+		g := queues[0].describeGroup(&d)
 		if q.Name != "" {
 			g.Name = q.Name
 		}
 		page.Groups = append(page.Groups, g)
-		return err
-	}, arg("queue_id", queues[0].id), arg("grp", hashes), arg("most", queue.MaxGroupWaiting))
+	}), arg("queue_id", queues[0].id), arg("grp", hashes), arg("most", queue.MaxGroupWaiting))
 	return page, err
 }
 
-// scanDescribedGroup reads a group as a caller gets it.
-func (q *storedQueue) scanDescribedGroup(rows pgx.Rows) (*queue.Group, error) {
-	g := &queue.Group{Queue: q.Name}
-	var grp int64
-	var now time.Time
-	var name *string
-	var state queue.GroupState
-	var rateState, ratePeriod, blocked *int64
-	var weight, concurrency, rateLimit, rateBurst *int
-	var paused *time.Time
-	err := rows.Scan(&grp, &now, &name, &state.Holders, &rateState, &weight, &concurrency, &rateLimit, &ratePeriod, &rateBurst, &paused, &g.Waiting, &blocked)
-	if err != nil {
-		return g, err
-	}
+// listGroupHashes returns the hashes of the first groups of a queue behind after, in their order.
+func (s *Store) listGroupHashes(ctx context.Context, queueID int32, after int64, limit int) (hashes []int64, err error) {
+	err = s.db.Query(ctx, "list groups", listGroupHashes, scanEach(func(grp int64) { hashes = append(hashes, grp) }),
+		arg("queue_id", queueID), arg("after", after), arg("limit", limit))
+	return hashes, err
+}
 
-	g.Name = textFromPointer(name)
-	if weight != nil {
+// describedGroup is a group as the statement describes it. The columns of its policy are nil in a group without one.
+type describedGroup struct {
+	grp         int64
+	now         time.Time
+	name        *string
+	holders     []int64
+	rateState   *int64
+	weight      *int
+	concurrency *int
+	rateLimit   *int
+	ratePeriod  *int64 // in ns
+	rateBurst   *int
+	pausedUntil *time.Time
+	waiting     int64
+	blocked     *int64
+}
+
+var describedGroupColumns = table.Of[describedGroup]()
+
+// probeID stands for the next task of a group in a question to GroupState.Admit. No task has it.
+const probeID = -1
+
+// describeGroup returns a group as a caller gets it.
+func (q *storedQueue) describeGroup(d *describedGroup) *queue.Group {
+	g := &queue.Group{Queue: q.Name, Name: textFromPointer(d.name), Waiting: d.waiting, Retained: int64(len(d.holders))}
+	if d.weight != nil {
 		g.GroupPolicy = queue.GroupPolicy{
-			Weight: *weight, Concurrency: *concurrency, RateLimit: *rateLimit, RatePeriod: time.Duration(*ratePeriod), RateBurst: *rateBurst,
+			Weight: *d.weight, Concurrency: *d.concurrency, RateLimit: *d.rateLimit, RatePeriod: time.Duration(*d.ratePeriod), RateBurst: *d.rateBurst,
 		}
-		if until := timeFromPointer(paused); until.After(now) {
+		if until := timeFromPointer(d.pausedUntil); until.After(d.now) {
 			g.PausedUntil = until
 		}
 	}
-	if rateState != nil {
-		state.RateState = *rateState
+	if d.blocked != nil && q.IsFIFO() && q.GroupOnFailure == queue.GroupBlock {
+		g.Blocked = *d.blocked
 	}
-	g.Retained = int64(len(state.Holders))
-	if blocked != nil && q.IsFIFO() && q.GroupOnFailure == queue.GroupBlock {
-		g.Blocked = *blocked
+
+	state := queue.GroupState{Holders: d.holders}
+	if d.rateState != nil {
+		state.RateState = *d.rateState
 	}
-	_, g.Next = state.Admit(q.LimitsOf(g.GroupPolicy), now, []int64{-1}, 1)
-	return g, nil
+	_, g.Next = state.Admit(q.LimitsOf(g.GroupPolicy), d.now, []int64{probeID}, 1)
+	return g
 }
 
 // getGroup returns one group.
@@ -155,97 +169,114 @@ func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, 
 	if err != nil {
 		return nil, err
 	}
-	return s.finishGroupChange(ctx, namespace, name, group)
+	return s.publishGroup(ctx, namespace, name, group)
+}
+
+// groupChange has what a change of one group needs to know.
+type groupChange struct {
+	now      time.Time
+	row      groupPolicyRow // without a policy when the group has no row
+	stored   bool           // the group has a row
+	settings int            // groups of the queue with settings of their own
+	bucket   int16          // free for a group that gets a weight
+}
+
+// readGroupChange locks the row of a group, and reads what surrounds it.
+func (q *storedQueue) readGroupChange(ctx context.Context, t *txn.Tx, group string) (c groupChange, err error) {
+	// A caller names a group, so this is never the group of a FIFO queue's tasks without one.
+	c.row = groupPolicyRow{queueID: q.id, grp: queue.HashGroup(group), name: group}
+	t.QueueQuery(readClock, func(rows pgx.Rows) error { return rows.Scan(&c.now) })
+	t.QueueQuery(countGroupsWithSettings, func(rows pgx.Rows) error { return rows.Scan(&c.settings) }, arg("queue_id", q.id))
+	t.QueueQuery(findFreeBucket, func(rows pgx.Rows) error { return rows.Scan(&c.bucket) }, arg("queue_id", q.id))
+	err = t.Query(ctx, lockGroupPolicy, scanRows(groupPolicyColumns, func(row groupPolicyRow) {
+		c.row, c.stored = row, true
+	}), arg("queue_id", q.id), arg("grp", c.row.grp))
+	return c, err
+}
+
+// decide returns the policy of the group after meta, or the error of a change that breaks a rule.
+func (c *groupChange) decide(q *storedQueue, meta queue.GroupMeta) (queue.GroupPolicy, error) {
+	before := c.row.policy()
+	policy, err := before.With(meta)
+	if err != nil {
+		return policy, err
+	}
+	if err := q.CheckGroupPolicy(policy); err != nil {
+		return policy, err
+	}
+
+	policy = policy.WithoutEndedPause(c.now)
+	// The numbers after the change if it adds the group; the check ignores them otherwise.
+	return policy, policy.CheckGroupNumber(before, c.settings+1, q.GroupPolicies+1)
 }
 
 // updateGroupIn changes the policy of a group within t. The row of the queue is locked.
 func (q *storedQueue) updateGroupIn(ctx context.Context, t *txn.Tx, group string, meta queue.GroupMeta) error {
-	row := groupPolicyRow{queueID: q.id, grp: queue.HashGroup(group), name: group}
-	var now time.Time
-	var settings int
-	var bucket int16
-	stored := 0 // rows of the group
-	t.QueueQuery(readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
-	t.QueueQuery(countSettings, func(rows pgx.Rows) error { return rows.Scan(&settings) }, arg("queue_id", q.id))
-	t.QueueQuery(findFreeBucket, func(rows pgx.Rows) error { return rows.Scan(&bucket) }, arg("queue_id", q.id))
-	err := t.Query(ctx, lockGroupPolicy, scanRows(groupPolicyColumns, func(r groupPolicyRow) {
-		row = r
-		stored = 1
-	}), arg("queue_id", q.id), arg("grp", row.grp))
+	c, err := q.readGroupChange(ctx, t, group)
 	if err != nil {
 		return err
 	}
-
-	before := row.policy()
-	policy, err := before.With(meta)
-	if err == nil {
-		err = q.CheckGroupPolicy(policy)
-	}
-	policy = policy.WithoutEndedPause(now)
-	if err == nil {
-		err = policy.CheckGroupNumber(before, settings+1, q.GroupPolicies+1)
-	}
+	before, row := c.row.policy(), c.row
+	policy, err := c.decide(q, meta)
 	if err != nil {
 		return err
 	}
 
 	row.setPolicy(policy)
-	policies := q.GroupPolicies - stored
+	policies := q.GroupPolicies
+	if c.stored {
+		policies--
+	}
 	if policy.IsEmpty() {
-		t.Queue(dropGroupPolicy, arg("queue_id", q.id), arg("grp", row.grp))
+		t.Queue(deleteGroupPolicy, arg("queue_id", q.id), arg("grp", row.grp))
 	} else {
 		policies++
 		if policy.Weight > 0 && row.bucket == nil {
-			row.bucket = &bucket
+			row.bucket = &c.bucket
 		}
 		t.Queue(saveGroupPolicy, groupPolicyColumns.Arrays(nil, []groupPolicyRow{row})...)
 	}
-
-	// The number of policies decides whether retains look at groups, so it comes before the marker.
 	t.Queue(changePolicies, arg("queue_id", q.id), arg("more", policies-q.GroupPolicies))
+
 	// The last limit has gone, so the tasks that wait for groups become ready again, in steps.
 	if policies == 0 && !q.LimitsGroups() {
-		t.Queue(reviewLater, arg("queue_id", q.id), arg("after", firstGroup))
+		t.Queue(reviewLater, arg("queue_id", q.id), arg("after", beforeAllGroups))
 	}
 	t.Queue(markGroups, markerColumns.Arrays(nil, []markerRow{{queueID: q.id, grp: row.grp}})...)
 	if !q.LimitsOf(before).KeepPlaces() && q.LimitsOf(policy).KeepPlaces() {
-		q.seedGroup(t, row.grp)
+		q.writeGroupPlaces(t, row.grp)
 	}
 	return nil
 }
 
-// seedGroup gives the tasks in hand of a group their places, under the gate of the queue. Without a limit they had none.
-func (q *storedQueue) seedGroup(t *txn.Tx, grp int64) {
+// writeGroupPlaces gives the retained tasks of a group their places, under the gate of the queue. Without a limit they had none.
+func (q *storedQueue) writeGroupPlaces(t *txn.Tx, grp int64) {
 	t.Queue(lockGates, arg("queue_ids", []int32{q.id}))
-	t.Queue(seedGroupState, arg("queue_id", q.id), arg("grp", grp), arg("none", q.hashGroup("")))
+	t.Queue(writePlacesOfGroup, arg("queue_id", q.id), arg("grp", grp), arg("none", q.hashGroup("")))
 }
 
-// seedGroups gives the tasks in hand the places of their groups, under the gate of the queue.
-func (q *storedQueue) seedGroups(t *txn.Tx) error {
+// writeAllPlaces gives the retained tasks of a queue the places of their groups, under the gate of the queue.
+func (q *storedQueue) writeAllPlaces(t *txn.Tx) {
 	t.Queue(lockGates, arg("queue_ids", []int32{q.id}))
 	t.Queue(resetGroupStates, arg("queue_id", q.id))
-	t.Queue(seedGroupStates, arg("queue_id", q.id), arg("none", q.hashGroup("")))
-	return nil
+	t.Queue(writePlacesOfQueue, arg("queue_id", q.id), arg("none", q.hashGroup("")))
 }
 
-// queueFlowChange queues what follows from new settings of a queue: the tasks in hand get places, and all groups for which
-// tasks wait are looked at again.
-func (q *storedQueue) queueFlowChange(t *txn.Tx, next queue.Queue) error {
+// queueFlowChange adds the statements that a change of Flow needs: retained tasks get places, and all groups with waiting tasks are
+// reviewed.
+func (q *storedQueue) queueFlowChange(t *txn.Tx, next queue.Queue) {
 	if q.Flow == next.Flow {
-		return nil
+		return
 	}
 	after := &storedQueue{id: q.id, Queue: next}
 	if next.KeepsPlaces() && (!q.KeepsPlaces() || q.Order != next.Order) {
-		if err := after.seedGroups(t); err != nil {
-			return err
-		}
+		after.writeAllPlaces(t)
 	}
-	t.Queue(reviewLater, arg("queue_id", q.id), arg("after", firstGroup))
-	return nil
+	t.Queue(reviewLater, arg("queue_id", q.id), arg("after", beforeAllGroups))
 }
 
-// finishGroupChange makes this process and others see a changed group, and returns it.
-func (s *Store) finishGroupChange(ctx context.Context, namespace, name, group string) (*queue.Group, error) {
+// publishGroup makes this process and others see a changed group, and returns it.
+func (s *Store) publishGroup(ctx context.Context, namespace, name, group string) (*queue.Group, error) {
 	s.catalog.forgetNamespace(namespace)
 	s.notify.NotifyReady([]queue.Wake{{Namespace: namespace, Queue: name}})
 	return s.getGroup(ctx, namespace, name, group)
@@ -260,32 +291,35 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 			return err
 		}
 
-		var holders []int64
 		grp := q.hashGroup(group)
-		err = t.Query(ctx, loadGroups, func(rows pgx.Rows) error {
-			var version, rateState, ratePeriod *int64
-			var concurrency, rateLimit, rateBurst *int
-			var paused *time.Time
-			return rows.Scan(&grp, &version, &holders, &rateState, &concurrency, &rateLimit, &ratePeriod, &rateBurst, &paused)
-		}, arg("queue_id", q.id), arg("grp", []int64{grp}))
+		holders, err := q.readHolders(ctx, t, grp)
 		if err != nil || len(holders) == 0 {
 			return err
 		}
 
+		// The markers of ended tasks make the next retain free their places. It holds the gate, which this call lacks.
 		var marks []markerRow
-		// The markers of ended tasks make the next retain free their places; it holds the gate that this call lacks.
 		err = t.Query(ctx, findEndedPlaces, scanEach(func(id int64) { marks = append(marks, markerRow{queueID: q.id, grp: grp, taskID: id}) }),
 			arg("queue_id", q.id), arg("ids", holders))
+		if err != nil {
+			return err
+		}
 		queueRows(t, markGroups, markerColumns, marks)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 
-	g, err := s.finishGroupChange(ctx, namespace, name, group)
+	g, err := s.publishGroup(ctx, namespace, name, group)
 	if g != nil {
-		g.Blocked = 0 // the next retain reads the marker
+		g.Blocked = 0 // its place ends at the next retain, which reads the marker
 	}
 	return g, err
+}
+
+// readHolders returns the tasks that keep places of a group. Without the gate of the queue some may have ended since.
+func (q *storedQueue) readHolders(ctx context.Context, t *txn.Tx, grp int64) (holders []int64, err error) {
+	err = t.Query(ctx, loadHolders, func(rows pgx.Rows) error { return rows.Scan(&holders) }, arg("queue_id", q.id), arg("grp", grp))
+	return holders, err
 }

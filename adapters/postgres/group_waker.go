@@ -20,8 +20,8 @@ const (
 	releaseStep = 2_000 // tasks of one step that wait for groups of a queue without limits
 )
 
-// firstGroup is below all hashes of groups.
-const firstGroup = int64(-1 << 63)
+// beforeAllGroups is below all hashes of groups.
+const beforeAllGroups = int64(-1 << 63)
 
 var (
 	takeDueWakes    = statement("group.due")
@@ -181,7 +181,7 @@ func (s *Store) releaseWaitingTasks(ctx context.Context, t *txn.Tx, w dueWake) (
 	err = t.Query(ctx, releaseWaiting, scanRows(groupWaitingColumns, func(row waitingGroupRow) { tasks = append(tasks, row) }),
 		arg("queue_id", w.queueID), arg("limit", releaseStep))
 	if more = markers == releaseStep || len(tasks) == releaseStep; more {
-		t.Queue(reviewLater, arg("queue_id", w.queueID), arg("after", firstGroup))
+		t.Queue(reviewLater, arg("queue_id", w.queueID), arg("after", beforeAllGroups))
 	}
 	if err != nil || len(tasks) == 0 {
 		return more, err

@@ -28,10 +28,10 @@ var (
 
 // The statements of heartbeats.
 var (
-	readLeaseBeats   = statement("hold.beats")
-	writeLeaseBeats  = statement("hold.beat")
-	deleteLeaseBeats = statement("hold.unbeat")
-	writeProgress    = statement("hold.progress")
+	readLeaseBeats   = statement("lease.beats")
+	writeLeaseBeats  = statement("lease.beat")
+	deleteLeaseBeats = statement("lease.unbeat")
+	writeProgress    = statement("lease.progress")
 	setLockTimeout   = statement("tx.hurry")
 )
 
@@ -49,9 +49,10 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 	}
 
 	if len(locked) > 0 && queue.Waits(ctx) {
-		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
-			return s.heartbeatUnlocked(ctx, namespace, beats, out, places)
-		}, func(place int, err error) { out[place] = queue.Beat{Err: err} })
+		try := func(ctx context.Context, indexes []int) ([]int, error) {
+			return s.heartbeatUnlocked(ctx, namespace, beats, out, indexes)
+		}
+		s.repeatUntilUnlocked(ctx, unlockWait{locked, try, func(index int, err error) { out[index] = queue.Beat{Err: err} }})
 	}
 	return out, nil
 }
@@ -59,26 +60,26 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 // heartbeatUnlocked extends the leases that need no wait for another transaction. A second transaction writes lease
 // beats beside lease rows that another transaction has locked. The result lists the heartbeats that cannot do that
 // either.
-func (s *Store) heartbeatUnlocked(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, places []int) ([]int, error) {
+func (s *Store) heartbeatUnlocked(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, indexes []int) ([]int, error) {
 	errOf := func(b queue.Beat) error { return b.Err }
 
 	answers := out
-	if places != nil {
-		answers = make([]queue.Beat, len(places))
+	if indexes != nil {
+		answers = make([]queue.Beat, len(indexes))
 	}
 
-	if err := s.heartbeatIn(ctx, namespace, selectPlaces(beats, places), answers, rowsOnly); err != nil {
+	if err := s.heartbeatIn(ctx, namespace, selectAt(beats, indexes), answers, rowsOnly); err != nil {
 		return nil, err
 	}
 
 	// A report of progress may be locked too: then the second try extends the leases alone.
-	locked := collectAnswers(out, answers, places, errOf)
+	locked := collectAnswers(out, answers, indexes, errOf)
 	for _, how := range []heartbeatMode{besideRows, leasesOnly} {
 		if len(locked) == 0 {
 			break
 		}
 		answers = make([]queue.Beat, len(locked))
-		if err := s.heartbeatIn(ctx, namespace, selectPlaces(beats, locked), answers, how); err == nil {
+		if err := s.heartbeatIn(ctx, namespace, selectAt(beats, locked), answers, how); err == nil {
 			return collectAnswers(out, answers, locked, errOf), nil
 		}
 	}
@@ -113,11 +114,11 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 		clear(out) // the transaction may run again after a passing fault
 		h := lockedLeases{known: &s.known, skipsLocked: true}
 		h.queueLeaseLock(t, namespace, tokens)
-		if err := h.flush(ctx, t); err != nil {
+		if err := h.flushAndReadQueues(ctx, t); err != nil {
 			return err
 		}
 		// A heartbeat may have moved a task to another row since, and then this look finds it.
-		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
+		if err := h.retryMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
 
@@ -223,7 +224,7 @@ func (b *newEnds) setNewEnd(place int, end leaseEnd) {
 
 // appliedHeartbeats collects the changes of the heartbeats of one call.
 type appliedHeartbeats struct {
-	rows     []*lockedLease // with new ends, in the order in which the call named them
+	rows     []*storedLease // with new ends, in the order in which the call named them
 	progress progressRows
 	events   events
 	lost     bool               // some heartbeats found no lease
@@ -239,7 +240,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 		p, ok := h.findHeldTask(b.ID, b.Token)
 		if !ok {
 			// The lease may be in a row that another transaction has locked.
-			if p, ok := h.findInLockedRow(b.ID, b.Token); ok {
+			if p, ok := h.findLockedByOthers(b.ID, b.Token); ok {
 				out[i] = taken.extendBesideRow(h, p, b, how)
 				continue
 			}
@@ -249,7 +250,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 			continue
 		}
 
-		row := taken.newEndsOfLease(p.lockedLease)
+		row := taken.newEndsOfLease(p.storedLease)
 		end := leaseEnd{p.expiresAt, p.grantedLength()}
 		// The lease beat goes into the row now, if it ends later than the row.
 		if aside, ok := h.beats[p.tokenOfTask()]; ok {
@@ -260,12 +261,12 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 		}
 
 		// An earlier heartbeat of this call may have extended the task already.
-		if g := row.group[p.place]; g > 0 {
+		if g := row.group[p.index]; g > 0 {
 			end = row.ends[g-1]
 		}
 
 		end = computeNextEnd(end, h.now, b.Lease)
-		row.setNewEnd(p.place, end)
+		row.setNewEnd(p.index, end)
 		out[i] = queue.Beat{
 			Lease:           queue.Lease{Token: p.tokenOfTask(), ExpiresAt: end.at, Duration: end.length},
 			CancelRequested: p.isCancelRequested(),
@@ -277,7 +278,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 }
 
 // newEndsOfLease returns the new ends of the tasks of l, and starts them at the first call.
-func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
+func (taken *appliedHeartbeats) newEndsOfLease(l *storedLease) *newEnds {
 	if l.newEnds.group == nil {
 		l.newEnds.group = make([]int16, len(l.ids))
 		taken.rows = append(taken.rows, l)
@@ -287,7 +288,7 @@ func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
 
 // keepNewEnd gives a task the end of its lease beat.
 func (taken *appliedHeartbeats) keepNewEnd(p heldTask, end leaseEnd) {
-	taken.newEndsOfLease(p.lockedLease).setNewEnd(p.place, end)
+	taken.newEndsOfLease(p.storedLease).setNewEnd(p.index, end)
 }
 
 // extendBesideRow applies a heartbeat of a task in a locked lease row, and returns its answer.
@@ -351,7 +352,7 @@ func computeNextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseE
 
 // writeLeaseRows queues all rows that the heartbeats change.
 func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
-	var kept, split leaseRows
+	var kept, split leaseWrites
 	for _, l := range taken.rows {
 		b := &l.newEnds
 
@@ -408,7 +409,7 @@ type leaseSplit struct {
 // The part of a split row is the place, from 1, of one of its tasks. The row keeps this task until the lease of the task
 // ends. The part of a new row is the place of its first task. So two rows of a token never get the same part,
 // although a call sees only the rows that it has locked.
-func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
+func splitLeaseRow(l *storedLease, b *newEnds) []leaseSplit {
 	first := make([]int, len(b.ends)+1) // place, from 1, of the first task of each group; 0 = none
 
 	for i, id := range l.ids {

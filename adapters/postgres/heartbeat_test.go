@@ -28,7 +28,7 @@ func TestSplitLeaseRow(t *testing.T) {
 		{"and goes to the first when that has ended", 2, []int64{0, 0, 3, 4}, []int16{0, 0, 0, 1}, []leaseSplit{{2, false, 0}, {4, true, 1}}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
-			l, b := &lockedLease{q: &storedQueue{}, part: c.part, ids: c.ids}, &newEnds{ends: make([]leaseEnd, 2), group: c.group}
+			l, b := &storedLease{q: &storedQueue{}, part: c.part, ids: c.ids}, &newEnds{ends: make([]leaseEnd, 2), group: c.group}
 			got := splitLeaseRow(l, b)
 			if !reflect.DeepEqual(got, c.want) {
 				t.Fatalf("got %+v, want %+v", got, c.want)
@@ -59,9 +59,9 @@ func TestSplitLeaseRow(t *testing.T) {
 // TestTakeBeats holds heartbeats that name a task twice to the order in which they are given.
 func TestTakeBeats(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	h := &lockedLeases{now: now, at: map[int64]heldTask{}}
-	l := &lockedLease{q: &storedQueue{}, token: 256, granted: new(int64(61 * time.Minute)), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
-	h.all, h.at[7] = []*lockedLease{l}, heldTask{l, 0, 7}
+	h := &lockedLeases{now: now, byTask: map[int64]heldTask{}}
+	l := &storedLease{q: &storedQueue{}, token: 256, granted: new(int64(61 * time.Minute)), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, heldAtLock: 1, heldNow: 1}
+	h.all, h.byTask[7] = []*storedLease{l}, heldTask{l, 0, 7}
 	for _, c := range []struct {
 		sentence string
 		leases   []time.Duration

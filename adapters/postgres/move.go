@@ -145,7 +145,7 @@ func (m *moves) addDoneRow(d taskMove) {
 type successRows struct {
 	runs   []successRun
 	leases []successLease
-	place  map[*lockedLease]int // place of a lease in leases
+	place  map[*storedLease]int // place of a lease in leases
 }
 
 // successRun is a run of consecutive tasks of one lease with the same end.
@@ -162,7 +162,7 @@ var heldRunColumns = table.Of[successRun]()
 
 // successLease is a lease with tasks that ended with success.
 type successLease struct {
-	row       *lockedLease `col:"-"`
+	row       *storedLease `col:"-"`
 	bare      []int64      `col:"-"` // ids of tasks without a result, at their places in the lease
 	startedAt time.Time
 	queueID   int32
@@ -173,18 +173,18 @@ var heldLeaseColumns = table.Of[successLease]()
 
 // addSuccessRow adds one task. A task with a result is a run of its own; the others form runs in insertSuccesses.
 func (r *successRows) addSuccessRow(p heldTask, result []byte) {
-	at, known := r.place[p.lockedLease]
+	at, known := r.place[p.storedLease]
 	if !known {
 		if r.place == nil {
-			r.place = map[*lockedLease]int{}
+			r.place = map[*storedLease]int{}
 		}
 		at = len(r.leases)
-		r.place[p.lockedLease] = at
-		r.leases = append(r.leases, successLease{row: p.lockedLease, startedAt: p.retainedAt, queueID: p.q.id, worker: p.worker})
+		r.place[p.storedLease] = at
+		r.leases = append(r.leases, successLease{row: p.storedLease, startedAt: p.retainedAt, queueID: p.q.id, worker: p.worker})
 	}
 
 	if len(result) > 0 {
-		r.addSuccessRun(at, p.place, p.id, 1, result)
+		r.addSuccessRun(at, p.index, p.id, 1, result)
 		return
 	}
 
@@ -192,7 +192,7 @@ func (r *successRows) addSuccessRow(p heldTask, result []byte) {
 	if l.bare == nil {
 		l.bare = make([]int64, len(p.ids))
 	}
-	l.bare[p.place] = p.id
+	l.bare[p.index] = p.id
 }
 
 // addSuccessRun adds a run of n tasks of a lease, from the given place on.

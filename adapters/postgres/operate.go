@@ -18,7 +18,7 @@ import (
 
 // The statements that take the narrow rows of tasks.
 var (
-	requestCancel = statement("hold.cancel")
+	requestCancel = statement("lease.cancel")
 	takeDone      = statement("take.done")
 )
 
@@ -199,18 +199,17 @@ func (s *Store) finishLocked(
 	}
 
 	// Locked is the answer of a task that the wait does not reach.
-	places := make([]int, len(left))
+	wait := unlockWait{locked: make([]int, len(left))}
 	for i, id := range left {
-		places[i] = i
+		wait.locked[i] = i
 		b.Errs[id] = queue.Locked(id)
 	}
 
-	var last error
-	s.repeatUntilUnlocked(ctx, places, func(ctx context.Context, places []int) ([]int, error) {
-		ids := selectPlaces(left, places)
+	wait.try = func(ctx context.Context, indexes []int) (locked []int, err error) {
+		ids := selectAt(left, indexes)
 		step, err := s.moveTasks(ctx, namespace, ids, false, o)
 		if err != nil && ctx.Err() != nil {
-			return places, nil //nolint:nilerr // the wait has ended, and these tasks have their answer: locked
+			return indexes, nil //nolint:nilerr // the wait has ended, and these tasks have their answer: locked
 		}
 		if err != nil {
 			return nil, err
@@ -223,18 +222,21 @@ func (s *Store) finishLocked(
 		b.Add(step.out)
 
 		// Tasks that did not fit into this step count as locked: the next attempt has them first.
-		var again []int
-		for i, at := range places {
-			if i >= step.fit || slices.Contains(step.left, left[at]) {
-				b.Errs[left[at]] = queue.Locked(left[at])
-				again = append(again, at)
+		for i, index := range indexes {
+			if id := left[index]; i >= step.fit || slices.Contains(step.left, id) {
+				b.Errs[id] = queue.Locked(id)
+				locked = append(locked, index)
 			}
 		}
-		return again, nil
-	}, func(place int, err error) {
-		b.Errs[left[place]] = err
+		return locked, nil
+	}
+
+	var last error
+	wait.fail = func(index int, err error) {
+		b.Errs[left[index]] = err
 		last = err
-	})
+	}
+	s.repeatUntilUnlocked(ctx, wait)
 
 	// The wait may end without an error of its own: then a task that is still locked gives it.
 	for _, id := range left {

@@ -154,9 +154,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		}
 
 		out = &next
-		if err := q.queueFlowChange(t, next); err != nil {
-			return err
-		}
+		q.queueFlowChange(t, next)
 		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next, pausedUntil: timePointer(next.PausedUntil)})
 		t.QueueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
 		return nil

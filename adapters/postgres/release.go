@@ -26,24 +26,25 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	}
 	// Another transaction holds the rows of the locked tasks; a caller that can wait gets further tries.
 	if len(locked) > 0 && queue.Waits(ctx) {
-		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
-			return s.releaseUnlocked(ctx, namespace, releases, out, places)
-		}, func(place int, err error) { out[place] = queue.Released{Err: err} })
+		try := func(ctx context.Context, indexes []int) ([]int, error) {
+			return s.releaseUnlocked(ctx, namespace, releases, out, indexes)
+		}
+		s.repeatUntilUnlocked(ctx, unlockWait{locked, try, func(index int, err error) { out[index] = queue.Released{Err: err} }})
 	}
 	return out, nil
 }
 
-// releaseUnlocked ends the leases that it can end without waiting for another transaction. It returns the places of the
+// releaseUnlocked ends the leases that it can end without waiting for another transaction. It returns the indexes of the
 // others.
-func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, places []int) ([]int, error) {
+func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, indexes []int) ([]int, error) {
 	answers := out
-	if places != nil {
-		answers = make([]queue.Released, len(places))
+	if indexes != nil {
+		answers = make([]queue.Released, len(indexes))
 	}
 	var m *moves
 	release := func(ctx context.Context, t *txn.Tx) (err error) {
 		clear(answers)
-		m, err = s.releaseTasksIn(ctx, t, namespace, selectPlaces(releases, places), answers, true)
+		m, err = s.releaseTasksIn(ctx, t, namespace, selectAt(releases, indexes), answers, true)
 		return err
 	}
 	err := s.db.Run(ctx, "release tasks", release)
@@ -60,7 +61,7 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 		s.catalog.forgetNamespace(namespace)
 	}
 	s.notify.NotifyReady(m.woken)
-	return collectAnswers(out, answers, places, func(r queue.Released) error { return r.Err }), nil
+	return collectAnswers(out, answers, indexes, func(r queue.Released) error { return r.Err }), nil
 }
 
 // releaseTasksIn ends leases within t and fills in out. It waits for lease rows that another transaction has locked.
@@ -81,11 +82,11 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 		all[i] = r.ID
 	}
 
-	if err := h.flush(ctx, t); err != nil {
+	if err := h.flushAndReadQueues(ctx, t); err != nil {
 		return nil, err
 	}
 
-	if err := h.lockMissingLeases(ctx, t, namespace, all, tokens); err != nil {
+	if err := h.retryMissingLeases(ctx, t, namespace, all, tokens); err != nil {
 		return nil, err
 	}
 
@@ -137,7 +138,7 @@ func (s *Store) readLetterSizes(ctx context.Context, t *txn.Tx, m *moves, h *loc
 	return t.Flush(ctx)
 }
 
-// endHeldTasks ends the leases of held tasks and fills in the answers. It returns the places of the releases without a present
+// endHeldTasks ends the leases of held tasks and fills in the answers. It returns the indexes of the releases without a present
 // lease. It leaves tasks for a later transaction when their dead letters have too many bytes for this one: they count as locked.
 func (m *moves) endHeldTasks(h *lockedLeases, about taskRecords, releases []queue.Release, tokens []int64, out []queue.Released) (lost []int) {
 	var left map[int64]bool
@@ -158,7 +159,7 @@ func (m *moves) endHeldTasks(h *lockedLeases, about taskRecords, releases []queu
 		switch {
 		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
 			out[i] = m.endHeldTask(p, f, known, r)
-		case h.isLocked(r.ID, tokens[i]):
+		case h.isLockedByOthers(r.ID, tokens[i]):
 			out[i].Err = queue.Locked(r.ID)
 		default: // without a lease, or its queue was deleted after the lock
 			lost = append(lost, i)
@@ -400,7 +401,7 @@ func (s *Store) explainReleases(ctx context.Context, t *txn.Tx, namespace string
 		return err
 	}
 
-	var replayed []int // places of repeated releases
+	var replayed []int // indexes of repeated releases
 	for _, at := range lost {
 		n, r := there[releases[at].ID], releases[at]
 		switch {

@@ -134,7 +134,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 		r = rescued{out: queue.Maintained{Moves: map[queue.Status]int{}}}
 		h := lockedLeases{known: &s.known}
 		lock(t, h.scanLease, &r.out)
-		if err := h.flush(ctx, t); err != nil {
+		if err := h.flushAndReadQueues(ctx, t); err != nil {
 			return err
 		}
 
@@ -252,7 +252,7 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 		}
 
 		if l.newEnds.group != nil {
-			l.held = l.left // written with its new ends, not by shrinkLeases
+			l.heldAtLock = l.heldNow // written with its new ends, not by shrinkLeases
 		}
 	}
 	return merged, nil

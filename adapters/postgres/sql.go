@@ -69,7 +69,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "delayed", delayedColumns)
 	addRowType(lists, "taken_delayed", takenDelayedColumns)
 	addRowType(lists, "lease", leaseColumns)
-	addRowType(lists, "kept_lease", keptLeaseColumns)
+	addRowType(lists, "kept_lease", leaseUpdateColumns)
 	addRowType(lists, "new_lease", newLeaseColumns)
 	addRowType(lists, "state", stateColumns)
 	addRowType(lists, "done", doneColumns)

@@ -39,7 +39,7 @@ func (q *storedQueue) isSuspect(attempt int16) bool {
 
 // isSuspect reports whether the held task has lost a lease before.
 func (p heldTask) isSuspect() bool {
-	return len(p.attempts) > 0 && p.attempts[p.place]&suspectBit != 0
+	return len(p.attempts) > 0 && p.attempts[p.index]&suspectBit != 0
 }
 
 // wakeForSuspects wakes callers that wait for the queue of p: the worker may hold another suspect now.

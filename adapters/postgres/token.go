@@ -160,7 +160,7 @@ func (s *Store) readOneToken(ctx context.Context, op, id string, text sqltext.St
 
 // WatchTokens implements access.TokenWatcher. It reports only while Listen runs, by the same connection.
 func (s *Store) WatchTokens(changed func()) (stop func()) {
-	return s.listener.Tokens.WatchTokens(changed)
+	return s.listener.AccessTokens.WatchTokens(changed)
 }
 
 // ListTokens implements access.Tokens.

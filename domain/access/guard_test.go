@@ -254,7 +254,7 @@ func (f fakeService) ListFailures(_ context.Context, name string, _ queue.Failur
 	f.note("ListFailures")
 	g := queue.NewFailureGrouper("own", name)
 	g.Add(queue.Failure{Task: 1, Error: content()})
-	return g.Groups(), nil
+	return g.Result(), nil
 }
 
 func (f fakeService) QueueHistory(_ context.Context, name string, _ queue.HistoryQuery) (*queue.QueueHistory, error) {

@@ -73,7 +73,7 @@ func TestFailuresAreGroupedByTheirKindAndFingerprint(t *testing.T) {
 		g.Add(f)
 	}
 	got := map[string][]int64{}
-	for _, group := range g.Groups().Groups {
+	for _, group := range g.Result().Groups {
 		got[group.Kind+" "+fmt.Sprint(group.IDs)] = group.IDs
 	}
 	for _, want := range []string{"Error [1 7]", "busy [2 3]", "gone [4]", "Error [5 6]"} {

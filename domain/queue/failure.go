@@ -12,12 +12,12 @@ const (
 	MaxFailures = 10_000
 	// MaxFailureGroups bounds the groups of an answer: those with the most tasks.
 	MaxFailureGroups = 1_000
-	// maxSampleBytes bounds the error of a sample; a longer one is truncated as JSON.
+	// maxSampleBytes bounds the error of a sample in bytes; a longer one is truncated as JSON.
 	maxSampleBytes = 2_048
 	// MaxFailuresExamined bounds the failed tasks that a store looks at for a FailureQuery with times.
 	MaxFailuresExamined = 200_000
-	// maxCachedError bounds the errors that a grouper remembers to skip the rules for equal ones.
-	maxCachedError = 1_024
+	// maxCachedErrorBytes bounds an error that a grouper remembers, to skip the rules for equal ones. 10,000 of them take 10 MiB.
+	maxCachedErrorBytes = 1_024
 )
 
 // FailureQuery selects the failed tasks that a call groups. The zero value selects the newest of the queue.
@@ -50,13 +50,13 @@ type Failure struct {
 // FailureGroup has the failed tasks with one fingerprint.
 type FailureGroup struct {
 	Fingerprint
-	// Count is the number of tasks, and FirstAt and LastAt are the ends of the first and the last of them.
+	// Count is the number of tasks of the group. FirstAt and LastAt are the earliest and the latest end of a task.
 	Count   int64
 	FirstAt time.Time
 	LastAt  time.Time
-	// Sample is the newest of them.
+	// Sample is the newest task, without Kind and Fingerprint: those of the group stand for them.
 	Sample Failure
-	// IDs of all of them, newest first.
+	// IDs are those of all tasks of the group, newest first; at most MaxFailures.
 	IDs []int64
 }
 
@@ -69,7 +69,7 @@ type Failures struct {
 	// Examined is the number of failed tasks, at most MaxFailures. More says that there are or may be older ones.
 	Examined int64
 	More     bool
-	// Count is the number of groups; Groups has at most MaxFailureGroups of them.
+	// Count is the number of groups, also of those that Groups leaves out.
 	Count  int64
 	Groups []FailureGroup
 }
@@ -89,24 +89,15 @@ func NewFailureGrouper(namespace, name string) *FailureGrouper {
 	}
 }
 
-// Add adds a task; the newest come first. It returns false for the task behind MaxFailures, which only shows that there are
-// more.
+// Add adds a task. Tasks must come newest first. It returns false for the task after MaxFailures, and only sets More.
 func (g *FailureGrouper) Add(f Failure) bool {
 	if g.out.Examined == MaxFailures {
 		g.out.More = true
 		return false
 	}
-
 	g.out.Examined++
-	var group *FailureGroup
-	if f.isPlain() {
-		// A flood of failures often has one error: the map spares the rules of fingerprints, which cost far more.
-		group = g.byErrors[string(f.Error)]
-	}
-	if group == nil {
-		group = g.findGroup(f)
-	}
 
+	group := g.cachedGroup(&f)
 	group.Count++
 	group.IDs = append(group.IDs, f.Task)
 	if f.At.Before(group.FirstAt) {
@@ -121,37 +112,48 @@ func (g *FailureGrouper) Add(f Failure) bool {
 // AddMore says that there may be more tasks, behind the last one that the store has looked at.
 func (g *FailureGrouper) AddMore() { g.out.More = true }
 
+// cachedGroup is groupOf with a map of plain errors: a flood of failures often has one error, and the rules of fingerprints cost far
+// more than a look-up.
+func (g *FailureGrouper) cachedGroup(f *Failure) *FailureGroup {
+	if !f.isPlain() || len(f.Error) > maxCachedErrorBytes {
+		return g.groupOf(f)
+	}
+	group := g.byErrors[string(f.Error)]
+	if group == nil {
+		group = g.groupOf(f)
+		g.byErrors[string(f.Error)] = group
+	}
+	return group
+}
+
 // isPlain reports whether the error alone gives the fingerprint of f.
 func (f *Failure) isPlain() bool { return f.Kind == "" && f.Fingerprint == "" }
 
 // fingerprint returns the one that the worker gave, or that of the error and its kind.
 func (f *Failure) fingerprint() Fingerprint {
 	made := FingerprintOfKind(f.Kind, f.Error)
-	// A stored name may break the rules of today. Then the error gives the fingerprint.
+	// A stored fingerprint may break the present limits. Then the error gives it.
 	if named, err := made.WithName(f.Fingerprint); err == nil {
 		return named
 	}
 	return made
 }
 
-// findGroup returns the group of the fingerprint of f, which f begins if it is new.
-func (g *FailureGrouper) findGroup(f Failure) *FailureGroup {
+// groupOf returns the group of the fingerprint of f, and creates it with f as its sample.
+func (g *FailureGrouper) groupOf(f *Failure) *FailureGroup {
 	fingerprint := f.fingerprint()
 	group := g.groups[fingerprint.ID]
 	if group == nil {
+		// Without Kind and Fingerprint: WithoutErrors relies on that.
 		sample := Failure{Task: f.Task, At: f.At, Error: slices.Clone(CleanJSON(f.Error, maxSampleBytes))}
 		group = &FailureGroup{Fingerprint: fingerprint, FirstAt: f.At, LastAt: f.At, Sample: sample}
 		g.groups[fingerprint.ID] = group
 	}
-	// 10,000 errors of 1 KiB bound the map to about 10 MiB.
-	if f.isPlain() && len(f.Error) <= maxCachedError {
-		g.byErrors[string(f.Error)] = group
-	}
 	return group
 }
 
-// Groups returns the groups.
-func (g *FailureGrouper) Groups() *Failures {
+// Result returns the groups, those with the most tasks first, and of these at most MaxFailureGroups.
+func (g *FailureGrouper) Result() *Failures {
 	g.out.Groups = make([]FailureGroup, 0, len(g.groups))
 	for _, group := range g.groups {
 		g.out.Groups = append(g.out.Groups, *group)
@@ -167,12 +169,15 @@ func (g *FailureGrouper) Groups() *Failures {
 	return &g.out
 }
 
-// Bytes is about how many bytes f takes in an answer.
+// Bytes returns about the number of bytes that f takes in an answer.
 func (f *Failures) Bytes() int {
-	const frame = 256 // numbers, times and names of a group
+	const (
+		frame = 256 // numbers, times and names of a group
+		perID = 12  // ids of today have up to 11 digits
+	)
 	n := frame
 	for _, g := range f.Groups {
-		n += frame + len(g.Kind) + TextBytes(g.Message) + len(g.Sample.Error) + 12*len(g.IDs)
+		n += frame + len(g.Kind) + TextBytes(g.Message) + len(g.Sample.Error) + perID*len(g.IDs)
 	}
 	return n
 }

@@ -21,7 +21,7 @@ func TestFailureGrouper(t *testing.T) {
 	}
 	g.Add(queue.Failure{Task: 4, At: at(12)})
 
-	got := g.Groups()
+	got := g.Result()
 	if got.Examined != 6 || got.More || got.Count != 3 || len(got.Groups) != 3 || got.Version != queue.FingerprintVersion || got.Queue != "mail" {
 		t.Fatalf("got %+v", got)
 	}
@@ -54,7 +54,7 @@ func TestOrderOfFailuresShowsNoFingerprint(t *testing.T) {
 		want = append(want, id)
 	}
 	var got []int64
-	for _, group := range g.Groups().Groups {
+	for _, group := range g.Result().Groups {
 		got = append(got, group.Sample.Task)
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -74,7 +74,7 @@ func TestFailureGrouperIsBounded(t *testing.T) {
 		t.Error("it takes more than it may")
 	}
 
-	got := g.Groups()
+	got := g.Result()
 	if got.Examined != queue.MaxFailures || !got.More || len(got.Groups) != queue.MaxFailureGroups || got.Count != queue.MaxFailures {
 		t.Fatalf("got %d examined, more %v, %d of %d groups", got.Examined, got.More, len(got.Groups), got.Count)
 	}

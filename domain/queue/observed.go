@@ -262,14 +262,14 @@ func (o *observedService[S]) UpdateQueue(ctx context.Context, name string, meta 
 	return out0, err
 }
 
-func (o *observedService[S]) DeleteQueue(ctx context.Context, name string, only ...DeleteCondition) (*Queue, error) {
+func (o *observedService[S]) DeleteQueue(ctx context.Context, name string, conditions ...DeleteCondition) (*Queue, error) {
 	call := Call{Op: OpDeleteQueue, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 *Queue
 		return none0, err
 	}
-	out0, err := o.next.DeleteQueue(ctx, name, only...)
+	out0, err := o.next.DeleteQueue(ctx, name, conditions...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 *Queue
 		return none0, fault
@@ -277,14 +277,14 @@ func (o *observedService[S]) DeleteQueue(ctx context.Context, name string, only 
 	return out0, err
 }
 
-func (o *observedService[S]) CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error) {
+func (o *observedService[S]) CleanQueue(ctx context.Context, name string, conditions ...IfVersion) (int64, error) {
 	call := Call{Op: OpCleanQueue, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 int64
 		return none0, err
 	}
-	out0, err := o.next.CleanQueue(ctx, name, only...)
+	out0, err := o.next.CleanQueue(ctx, name, conditions...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 int64
 		return none0, fault
@@ -292,14 +292,14 @@ func (o *observedService[S]) CleanQueue(ctx context.Context, name string, only .
 	return out0, err
 }
 
-func (o *observedService[S]) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...IfVersion) (Cleaned, error) {
+func (o *observedService[S]) CleanQueueWithin(ctx context.Context, name string, within time.Duration, conditions ...IfVersion) (Cleaned, error) {
 	call := Call{Op: OpCleanQueueWithin, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 Cleaned
 		return none0, err
 	}
-	out0, err := o.next.CleanQueueWithin(ctx, name, within, only...)
+	out0, err := o.next.CleanQueueWithin(ctx, name, within, conditions...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 Cleaned
 		return none0, fault
@@ -517,14 +517,14 @@ func (o *observedService[S]) UpdateTicker(ctx context.Context, name string, meta
 	return out0, err
 }
 
-func (o *observedService[S]) DeleteTicker(ctx context.Context, name string, only ...IfVersion) (*Ticker, error) {
+func (o *observedService[S]) DeleteTicker(ctx context.Context, name string, conditions ...IfVersion) (*Ticker, error) {
 	call := Call{Op: OpDeleteTicker, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 *Ticker
 		return none0, err
 	}
-	out0, err := o.next.DeleteTicker(ctx, name, only...)
+	out0, err := o.next.DeleteTicker(ctx, name, conditions...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 *Ticker
 		return none0, fault
@@ -562,14 +562,14 @@ func (o *observedService[S]) UpcomingTicks(ctx context.Context, q UpcomingQuery)
 	return out0, err
 }
 
-func (o *observedService[S]) RunTicker(ctx context.Context, name string, only ...IfVersion) (*Tick, error) {
+func (o *observedService[S]) RunTicker(ctx context.Context, name string, conditions ...IfVersion) (*Tick, error) {
 	call := Call{Op: OpRunTicker, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 *Tick
 		return none0, err
 	}
-	out0, err := o.next.RunTicker(ctx, name, only...)
+	out0, err := o.next.RunTicker(ctx, name, conditions...)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 *Tick
 		return none0, fault

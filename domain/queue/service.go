@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Service is the driving port: all operations of a caller, bound to one namespace. The manager implements it in
-// process, restclient and connectclient over the wire, telemetry decorates it; all behave the same and are held to it
-// by queuetest.TestService. A consumer asks for the role it needs, not for the union.
+// Service has all operations of a caller, in one namespace. The manager implements it in process, restclient and connectclient over the
+// wire, and telemetry decorates it. queuetest.TestService checks that they behave the same. Code that needs one role declares that role.
 //
 // All methods are safe for concurrent use, check their input against the limits (KindInvalid names the field), honour
 // ctx, and answer with *Error. A method that changes something has committed it when it returns nil.
@@ -40,44 +39,11 @@ type Scoped interface {
 	ListNamespaces(ctx context.Context) ([]string, error)
 }
 
-// ServiceAs finds an optional interface of s behind its decorators; Unwrap returns the next one.
-func ServiceAs[T any](s Service) (T, bool) {
-	for s != nil {
-		if t, ok := s.(T); ok {
-			return t, true
-		}
-		u, ok := s.(interface{ Unwrap() Service })
-		if !ok {
-			break
-		}
-		s = u.Unwrap()
-	}
-	var zero T
-	return zero, false
-}
-
-// FeedEnd is an optional interface of a Service: the end of its feed. A server sends it to a new subscriber, which
-// can then resume without a gap before having seen any event.
-type FeedEnd interface {
-	// LastEvent returns the cursor of the present end of the feed; later events are behind it.
-	LastEvent(ctx context.Context) (string, error)
-}
-
-// StatsAge is the most that a reading of [StatsFeed] is old when a call gets it.
-const StatsAge = time.Second
-
-// StatsFeed is an optional interface of a Service: counts for viewers that look again and again, as streams do.
-type StatsFeed interface {
-	// SharedStats is ListQueueStatuses with a reading that all calls of this process share, at most StatsAge old. Nothing is read
-	// without a call. The caller must not change the answer.
-	SharedStats(ctx context.Context) ([]*QueueStats, error)
-}
-
 // Producer puts tasks in.
 type Producer interface {
-	// CreateTask creates one task in queue. Single creates of many goroutines may share one commit; each is answered
-	// after it. With a Key that a task of the queue has, it returns that task with Replayed set, or KindKeyReused when
-	// the payload differs. KindNotFound for an unknown queue. After KindIndeterminate repeat it with its key.
+	// CreateTask creates one task in queue. When a task of the queue has meta.Key, it returns that task with Replayed set, or
+	// KindKeyReused when the payloads differ; meta.KeyRule changes that. KindNotFound for an unknown queue. After KindIndeterminate it is
+	// safe to repeat the call with its key, and only then. Creates of many goroutines may share one commit; each returns after it.
 	CreateTask(ctx context.Context, queue string, meta TaskMeta) (*Task, error)
 	// CreateTasks creates up to MaxBatch tasks, all or none, and returns them in the order given. The error's Field
 	// names the task at fault, as "tasks[3].payload".
@@ -86,56 +52,57 @@ type Producer interface {
 
 // Consumer works tasks.
 type Consumer interface {
-	// RetainTasks takes up to Limit available tasks under leases; none is an empty list, not an error. With Wait it
-	// blocks until at least one is there, the time is over or ctx ends. No task is ever held twice.
+	// RetainTasks takes up to r.Limit available tasks under leases. An empty list stands for no task and is not an error. With r.Wait, at
+	// most MaxWait, it blocks until there is a task, the time is over, or ctx ends. No task has two valid leases at once.
 	RetainTasks(ctx context.Context, r RetainRequest) ([]*Task, error)
-	// HeartbeatTasks extends leases and answers each in order. The call fails when it did nothing; when each heartbeat was
-	// refused, the answers stand beside the error.
+	// HeartbeatTasks extends leases and returns an answer for each, in order. The error is nil when at least one heartbeat succeeded. When
+	// all were refused, it returns the answers and an error.
 	HeartbeatTasks(ctx context.Context, beats []Heartbeat) ([]Beat, error)
-	// ReleaseTasks ends leases and answers each in order. The call fails when it released nothing; when each release was
-	// refused, the answers stand beside the error. After KindIndeterminate the caller repeats it: a release that repeats an
+	// ReleaseTasks ends leases and returns an answer for each, in order. The error is nil when at least one release succeeded. When all
+	// were refused, it returns the answers and an error. After KindIndeterminate the caller repeats it: a release that repeats an
 	// accepted one changes nothing and gets the same answer.
 	ReleaseTasks(ctx context.Context, releases []Release) ([]Released, error)
 }
 
 // Tasks looks at tasks and operates on them.
+//
+// CancelTasks, RetryTasks and DeleteTasks work in steps. They stop when all is done, after s.Within, on an error, or at the end of ctx.
+// Bulk counts the tasks that moved, also beside an error.
 type Tasks interface {
 	// GetTask returns a task with its errors, or KindNotFound.
 	GetTask(ctx context.Context, id int64) (*Task, error)
 	// ListTasks returns a page, newest first unless q says otherwise.
 	ListTasks(ctx context.Context, q TaskQuery) (TaskPage, error)
-	// CancelTasks cancels waiting tasks and asks the holders of retained ones. This and the next two work in steps, until
-	// all is done, s.Within is over, or an error or the end of ctx stops them: the answer beside the error then counts the tasks that
-	// moved before.
+	// CancelTasks cancels waiting tasks, and requests the cancellation of retained ones.
 	CancelTasks(ctx context.Context, s Selection) (Bulk, error)
-	// RetryTasks makes finished tasks new again, with attempts from the start, the oldest first.
+	// RetryTasks sets finished tasks to new with 0 attempts, the oldest first.
 	RetryTasks(ctx context.Context, s Selection) (Bulk, error)
 	// DeleteTasks deletes tasks that are not under a lease.
 	DeleteTasks(ctx context.Context, s Selection) (Bulk, error)
-	// AwaitTask returns the task as soon as it is finished, or as it is when wait is over.
+	// AwaitTask returns the task as soon as it is finished, or as it is after wait, at most MaxWait. KindNotFound for an unknown task.
 	AwaitTask(ctx context.Context, id int64, wait time.Duration) (*Task, error)
 }
 
-// Queues manages queues.
+// Queues manages queues. A call with an IfVersion that is not the present version of the queue is KindPrecondition.
 type Queues interface {
-	// CreateQueue makes a queue; KindAlreadyExists when it is there.
+	// CreateQueue creates a queue, or returns KindAlreadyExists.
 	CreateQueue(ctx context.Context, meta QueueMeta) (*Queue, error)
-	// RegisterQueue makes a queue, or updates the one that is there.
+	// RegisterQueue creates a queue, or updates the queue of that name.
 	RegisterQueue(ctx context.Context, meta QueueMeta) (*Queue, error)
+	// GetQueue returns a queue, or KindNotFound.
 	GetQueue(ctx context.Context, name string) (*Queue, error)
 	// ListQueues returns a page in the order of names.
 	ListQueues(ctx context.Context, p Page) (QueuePage, error)
-	// UpdateQueue changes the fields that meta sets. KindPrecondition when IfVersion is not the present version.
+	// UpdateQueue changes the fields that meta sets.
 	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
-	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once. KindPrecondition when the
-	// queue has not the version given, here and at CleanQueue, DeleteTicker and RunTicker. KindConflict when it has unfinished
-	// tasks and IfEmpty is given.
-	DeleteQueue(ctx context.Context, name string, only ...DeleteCondition) (*Queue, error)
-	// CleanQueue deletes the finished tasks of a queue before the end of their retention, and returns how many. When it fails
-	// it returns how many were deleted before.
-	CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error)
-	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and says whether there may be more.
-	CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
+	// DeleteQueue deletes a queue and its tasks, and returns the queue as it was. Its name is free at once. KindConflict when the queue
+	// has unfinished tasks and IfEmpty is given.
+	DeleteQueue(ctx context.Context, name string, conditions ...DeleteCondition) (*Queue, error)
+	// CleanQueue deletes the finished tasks of a queue before the end of their retention. It returns the number of deleted tasks, also
+	// beside an error.
+	CleanQueue(ctx context.Context, name string, conditions ...IfVersion) (int64, error)
+	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and reports whether there may be more.
+	CleanQueueWithin(ctx context.Context, name string, within time.Duration, conditions ...IfVersion) (Cleaned, error)
 }
 
 // Groups looks at the groups of tasks of a queue, and limits or pauses one of them.
@@ -145,12 +112,13 @@ type Groups interface {
 	ListGroups(ctx context.Context, name string, q GroupQuery) (GroupPage, error)
 	// UpdateGroup changes the settings of a group that meta sets. The group need not have tasks.
 	UpdateGroup(ctx context.Context, name, group string, meta GroupMeta) (*Group, error)
-	// UnblockGroup lets a group go on that a failed task holds up in a FIFO queue with group_on_failure block.
+	// UnblockGroup continues a group of a FIFO queue that stopped at a failed task (group_on_failure: block).
 	UnblockGroup(ctx context.Context, name, group string) (*Group, error)
 }
 
 // QueueStatuses returns the counts of queues without scanning tasks.
 type QueueStatuses interface {
+	// QueueStats returns the counts of a queue, or KindNotFound.
 	QueueStats(ctx context.Context, name string) (*QueueStats, error)
 	// QueueHistory returns what happened in a queue by minutes of the last day, or by hours of the last 30 days, the oldest
 	// point first. KindNotFound for an unknown queue.
@@ -174,27 +142,31 @@ type FailureGroups interface {
 	ListFailures(ctx context.Context, name string, q FailureQuery) (*Failures, error)
 }
 
-// Tickers manages tickers.
+// Tickers manages tickers. A call with an IfVersion that is not the present version of the ticker is KindPrecondition.
 type Tickers interface {
-	// CreateTicker makes a ticker; KindAlreadyExists when it is there, KindNotFound for an unknown queue.
+	// CreateTicker creates a ticker, or returns KindAlreadyExists; KindNotFound for an unknown queue.
 	CreateTicker(ctx context.Context, meta TickerMeta) (*Ticker, error)
-	// RegisterTicker makes a ticker, or updates the one that is there.
+	// RegisterTicker creates a ticker, or updates the ticker of that name.
 	RegisterTicker(ctx context.Context, meta TickerMeta) (*Ticker, error)
+	// GetTicker returns a ticker, or KindNotFound.
 	GetTicker(ctx context.Context, name string) (*Ticker, error)
+	// ListTickers returns a page in the order of names.
 	ListTickers(ctx context.Context, p Page) (TickerPage, error)
+	// UpdateTicker changes the fields that meta sets.
 	UpdateTicker(ctx context.Context, name string, meta TickerMeta) (*Ticker, error)
-	DeleteTicker(ctx context.Context, name string, only ...IfVersion) (*Ticker, error)
+	// DeleteTicker deletes a ticker, and returns it as it was.
+	DeleteTicker(ctx context.Context, name string, conditions ...IfVersion) (*Ticker, error)
 }
 
-// TickerRuns looks at ticks and receives them.
+// TickerRuns previews, fires, lists and receives ticks.
 type TickerRuns interface {
 	// PreviewTicker returns the next n nominal times.
 	PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error)
 	// UpcomingTicks returns the next fires of all tickers of the namespace that are not paused, in the order of their times.
 	UpcomingTicks(ctx context.Context, q UpcomingQuery) (*Upcoming, error)
-	// RunTicker fires a ticker now, beside its schedule.
-	RunTicker(ctx context.Context, name string, only ...IfVersion) (*Tick, error)
-	// ListTicks returns the last ticks of a ticker, newest first, at most limit, and of MaxPageBytes.
+	// RunTicker fires a ticker now, beside its schedule. An IfVersion acts as in Tickers.
+	RunTicker(ctx context.Context, name string, conditions ...IfVersion) (*Tick, error)
+	// ListTicks returns the last ticks of a ticker, newest first: at most limit, and at most MaxPageBytes.
 	ListTicks(ctx context.Context, name string, limit int) ([]Tick, error)
 	// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue, one call at a time, until
 	// ctx ends or the connection is lost for good. A tick goes to exactly one loop. When handle returns an error, or its
@@ -217,6 +189,39 @@ type Events interface {
 type Workers interface {
 	// ListWorkers returns the workers that hold tasks of the namespace now, in the order of names. KindTooLarge above MaxListBytes.
 	ListWorkers(ctx context.Context) ([]Worker, error)
+}
+
+// ServiceAs finds an optional interface of s behind its decorators; Unwrap returns the next one.
+func ServiceAs[T any](s Service) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(interface{ Unwrap() Service })
+		if !ok {
+			break
+		}
+		s = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}
+
+// FeedEnd is an optional interface of a Service: the end of its feed. A server sends its cursor to a new subscriber. The subscriber can
+// then resume without a gap, also before it has seen an event.
+type FeedEnd interface {
+	// LastEvent returns the cursor of the present end of the feed; later events are behind it.
+	LastEvent(ctx context.Context) (string, error)
+}
+
+// StatsAge is the maximum age of an answer of SharedStats.
+const StatsAge = time.Second
+
+// StatsFeed is an optional interface of a Service: counts for viewers that look again and again, as streams do.
+type StatsFeed interface {
+	// SharedStats is ListQueueStatuses with an answer that all calls of this process share. Nothing is read without a call. The caller
+	// must not change the answer.
+	SharedStats(ctx context.Context) ([]*QueueStats, error)
 }
 
 // Marshal is the payload or result that v stands for: nil gives nil, json.RawMessage and []byte are taken as JSON, an

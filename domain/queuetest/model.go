@@ -129,7 +129,7 @@ func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 		}
 		m.now = made.CreatedAt
 	}
-	for _, meta := range replacedQueues() {
+	for _, meta := range slices.Concat(replacedQueues(), pausedQueues()) {
 		q, err := queue.NewQueue(modelSpace, meta)
 		if err == nil {
 			_, err = m.s.CreateQueue(m.ctx, q)
@@ -180,6 +180,7 @@ func (m *ModelRun) Step() error {
 		{3, m.locked},
 		{1, m.lockedKey},
 		{1, m.lockedReplace},
+		{1, m.releasePauses},
 		{1, m.lockedQueue},
 		{1, m.audit},
 		{6, m.cancel},

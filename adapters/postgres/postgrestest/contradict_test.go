@@ -57,7 +57,7 @@ func TestContradictions(t *testing.T) {
 		{what: "ready out of place", plant: []string{ready, free}, want: queue.StatusRetry},
 		{what: "delayed out of place", plant: []string{delayed, free}, want: queue.StatusNew},
 		{what: "delayed twice", plant: []string{delayed, due, later, free}, want: queue.StatusNew},
-		{what: "held count", plant: []string{`update pgqueue.lease set held = 7`}, want: queue.StatusRetained},
+		{what: "counted wrongly", plant: []string{`update pgqueue.lease set held = 7`}, want: queue.StatusRetained},
 	}
 	// A task that waits for its group has the same places, in both kinds of queues.
 	for _, flow := range []queue.FlowMeta{{GroupConcurrency: new(5)}, {Order: new(queue.OrderFIFO), FIFOBatch: new(3)}} {
@@ -284,13 +284,13 @@ func TestContradictionsAboveTheLimit(t *testing.T) {
 	if found, more, err := s.FindContradictions(t.Context()); err != nil || len(found) != 1_000 || more {
 		t.Errorf("%d found, more: %t, %v", len(found), more, err)
 	}
-	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "1000: tests/")
+	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "1000: task ")
 
 	finish(1_001)
 	if found, more, err := s.FindContradictions(t.Context()); err != nil || len(found) != 1_000 || !more {
 		t.Errorf("%d found, more: %t, %v", len(found), more, err)
 	}
-	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "more than 1000: tests/")
+	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "more than 1000: task ")
 
 	finish(1_200)
 	if settled, err := s.RepairContradictions(t.Context()); err != nil || len(settled) != 1_200 {

@@ -176,7 +176,7 @@ var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event"
 
 // walkArgs are the arguments of a first step along the key of a table.
 func walkArgs(table string) []string {
-	return []string{"'" + table + "'", "-2147483648", "-32768", "0", "10", "'1970-01-01'", "0", "-9223372036854775808", "-1", "0"}
+	return []string{"'" + table + "'", "-2147483648", "-32768", "0", "10", "'1970-01-01'", "0", "-9223372036854775808", "-1", "0", "1001"}
 }
 
 // load is how much lies in the tables.
@@ -400,15 +400,15 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a retain of 100 reads their tasks where they lie together", "retain.range", []string{strconv.Itoa(mail), strconv.FormatInt(waiting, 10), strconv.FormatInt(waiting+batch-1, 10)}, "task_pkey", 150},
 		{"a retain of 100 reads their tasks wherever they lie", "retain.tasks", []string{queues, ids(waiting)}, "task_pkey", 700},
 		{"a retain of 100 reads what moved", "retain.states", []string{queues, ids(waiting)}, "state_pkey", 700},
-		{"a release of 100 locks its leases", "hold.lock", []string{tokens, "'tests'"}, "lease_pkey", 1000},
-		{"100 releases of one task read their tasks", "hold.facts.token", []string{tokens, ids(first)}, "task_pkey", 1500},
-		{"a release of 100 reads their tasks", "hold.facts.small", []string{tokens, ids(first), all(batch, "31457", "integer")}, "task_pkey", 1500},
-		{"a release of 100 reads their tasks where they lie together", "hold.facts.range", []string{strconv.FormatInt(first*256, 10), strconv.FormatInt(first, 10), strconv.FormatInt(first+batch-1, 10), "31457"}, "task_pkey", 500},
-		{"a quiet release of 100 reads what a move needs", "hold.lives.token", []string{tokens, ids(first)}, "task_pkey", 1500},
-		{"a rescue reads their tasks", "hold.lives", []string{queues, ids(first)}, "task_pkey", 1200},
-		{"a release of 100 ends their leases", "hold.drop", []string{places}, "", 400},
-		{"a heartbeat of 100", "hold.keep", []string{ids(first), "'{}'", places, all(batch, "1", "smallint"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "0", "integer"), all(batch, "now()", "timestamptz"), all(batch, "0", "bigint")}, "", 2500},
-		{"a cancel of 100 that are held", "hold.cancel", []string{ids(first), tokens}, "lease_pkey", 3000},
+		{"a release of 100 locks its leases", "lease.lock", []string{tokens, "'tests'"}, "lease_pkey", 1000},
+		{"100 releases of one task read their tasks", "lease.facts.token", []string{tokens, ids(first)}, "task_pkey", 1500},
+		{"a release of 100 reads their tasks", "lease.facts.small", []string{tokens, ids(first), all(batch, "31457", "integer")}, "task_pkey", 1500},
+		{"a release of 100 reads their tasks where they lie together", "lease.facts.range", []string{strconv.FormatInt(first*256, 10), strconv.FormatInt(first, 10), strconv.FormatInt(first+batch-1, 10), "31457"}, "task_pkey", 500},
+		{"a quiet release of 100 reads what a move needs", "lease.lives.token", []string{tokens, ids(first)}, "task_pkey", 1500},
+		{"a rescue reads their tasks", "lease.lives", []string{queues, ids(first)}, "task_pkey", 1200},
+		{"a release of 100 ends their leases", "lease.drop", []string{places}, "", 400},
+		{"a heartbeat of 100", "lease.keep", []string{ids(first), "'{}'", places, all(batch, "1", "smallint"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "1", "integer"), all(batch, "0", "integer"), all(batch, "now()", "timestamptz"), all(batch, "0", "bigint")}, "", 2500},
+		{"a cancel of 100 that are held", "lease.cancel", []string{ids(first), tokens}, "lease_pkey", 3000},
 		{"pauses of groups that are over", "group.pause.over", []string{"100"}, "group_policy_pause", 60},
 		{"the next task past its ttl", "expire.next", []string{"'epoch'", "'epoch'", "'epoch'"}, "ready_dies", 120},
 		{"the next lease to run out", "rescue.next", []string{"'epoch'"}, "lease_expires", 60},

@@ -25,6 +25,11 @@ left join lateral (
     select p.* from pgqueue.group_policy p where p.queue_id = @queue_id and p.grp = i.grp offset 0
 ) p on true
 
+-- name: group.holders
+-- The tasks that keep places of a group, without the gate
+select s.holders from pgqueue.group_state s
+where s.queue_id = @queue_id and s.grp = @grp order by s.version desc limit 1
+
 -- name: group.waiting
 -- The first tasks that wait for each group, at most @most, and those among the first that another transaction has locked. A replace
 -- in a transaction of a caller holds such a lock until its end, so this locks with skip locked, and reads once more without a lock
@@ -168,7 +173,7 @@ returning turn
 -- Forgets all states of the groups of a queue. The caller has the gate
 delete from pgqueue.group_state where queue_id = @queue_id and grp <> 0
 
--- name: group.seed
+-- name: group.places
 -- Gives the tasks in hand their places. @none is the hash of the tasks without a group; 0 = they have no place
 insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state)
 select @queue_id, h.grp, nextval('pgqueue.marker'), h.ids, 0
@@ -181,7 +186,7 @@ from (
 ) h
 where h.grp <> 0
 
--- name: group.seed.one
+-- name: group.places.one
 -- Gives the tasks in hand of one group their places, and keeps the state of its rate
 with before as (delete from pgqueue.group_state where queue_id = @queue_id and grp = @grp returning version, rate_state)
 insert into pgqueue.group_state (queue_id, grp, version, holders, rate_state)
@@ -202,7 +207,7 @@ on conflict (queue_id, grp) do update
 set name = excluded.name, weight = excluded.weight, concurrency = excluded.concurrency, rate_limit = excluded.rate_limit,
     rate_period = excluded.rate_period, rate_burst = excluded.rate_burst, paused_until = excluded.paused_until, bucket = excluded.bucket
 
--- name: group.policy.drop
+-- name: group.policy.delete
 delete from pgqueue.group_policy where queue_id = @queue_id and grp = @grp
 
 -- name: group.policy.change

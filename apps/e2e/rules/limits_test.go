@@ -57,7 +57,7 @@ var otherLimits = []struct{ why, names string }{
 	{
 		"a look of the program at itself, its database or its handler, outside all calls",
 		"*.probeTimeout *.checkTimeout *.CheckTimeout *.healthTimeout telemetry.DefaultStatsTimeout top.lookTimeout cmdutil.completionTimeout " +
-			"program.* doctor.listenTimeout feed.proofPatience feed.listenConnectTimeout feed.notifyTimeout",
+			"program.* doctor.listenTimeout feed.proofTimeout feed.proofSendTimeout feed.listenConnectTimeout feed.notifyTimeout",
 	},
 	{
 		"the start and the stop of a program or a worker",
@@ -72,7 +72,7 @@ var otherLimits = []struct{ why, names string }{
 	{"the time after which a job ends with the error of a service that fails", "worker.failPatience"},
 	{
 		"the part of an error that decides about its fingerprint, or is shown; nothing is refused",
-		"queue.maxSampleBytes general.*",
+		"queue.maxSampleBytes queue.maxCachedErrorBytes general.*",
 	},
 	{"a cache, which forgets beyond it, and its estimate", "schema.DefaultCacheBytes jsonschema.partBytes jsonschema.instructionBytes"},
 	{"a data key, which is replaced beyond it, and the sizes of ciphers", "seal.DefaultKeyUses seal.DataKeyBytes seal.nonceBytes"},

@@ -83,13 +83,13 @@ found as (
     ) f (holds, what)
     where f.holds
     union
-    select 'held count', w.queue_id, 0 from walked w
+    select 'counted wrongly', w.queue_id, 0 from walked w
     where w.held <> (select count(*) from unnest(w.task_ids) i where i <> 0)
 ),
 named as (
     select f.what, q.namespace, q.name, f.queue_id, f.id
     from found f join pgqueue.queue q on q.id = f.queue_id and q.deleted_at is null
-    order by f.what, f.queue_id, f.id limit 1001
+    order by f.what, f.queue_id, f.id limit @most::bigint
 )
 select (select count(*) from walked), coalesce(n.what, ''), coalesce(n.namespace, ''), coalesce(n.name, ''), coalesce(n.queue_id, 0), coalesce(n.id, 0),
        coalesce(e.queue_id, @queue_id), coalesce(e.lane, @lane), coalesce(e.turn, @turn), coalesce(e.due_at, @due_at),
@@ -114,4 +114,4 @@ from (
     where u.id <> 0 group by l.queue_id, u.id having count(*) > 1
 ) h
 join pgqueue.queue q on q.id = h.queue_id and q.deleted_at is null
-order by q.id, h.id limit 1001
+order by q.id, h.id limit @most::bigint

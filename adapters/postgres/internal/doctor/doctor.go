@@ -100,7 +100,7 @@ func (doc *Doctor) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 		d.connections, d.partitions, d.tickers, d.background, d.timesAhead, d.groups, d.triggers)
 	d.conn.Release() // the next checks use the pool
 	if err == nil {
-		err = d.contradictions(ctx) // each of its steps has a deadline
+		err = d.addContradictions(ctx) // each of its steps has a deadline
 	}
 	if err == nil {
 		// Last: listen opens a connection of its own, which a full server may refuse.

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -79,7 +78,7 @@ func (r *repair) settle(ctx context.Context, found []Contradiction) (again bool,
 		q := brokenQueue{c.queueID, c.Namespace, c.Queue}
 		// The step found the same again after its repair: another repair would not end either.
 		if r.known[c] && r.failed[q.id] == nil {
-			r.failed[q.id] = q.fault(&queue.Error{Op: opRepair, Kind: queue.KindInternal, Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What)})
+			r.failed[q.id] = q.fault(&queue.Error{Op: opRepair, Kind: queue.KindInternal, Msg: c.String() + " still; report this"})
 		}
 		r.known[c] = true
 		ofQueue[q] = append(ofQueue[q], c)

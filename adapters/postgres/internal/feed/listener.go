@@ -22,28 +22,30 @@ import (
 const (
 	// proofEvery is the interval between two notifications of the listener to itself.
 	proofEvery = 10 * time.Second
-	// proofPatience limits the travel time of such a notification. After it the connection counts as deaf.
-	proofPatience = 5 * time.Second
+	// proofTimeout bounds the travel time of such a notification. After it the connection delivers nothing.
+	proofTimeout = 5 * time.Second
+	// proofSendTimeout bounds the statement that sends it.
+	proofSendTimeout = 5 * time.Second
 	// listenConnectTimeout bounds the connect and the LISTEN statement together.
 	listenConnectTimeout = 10 * time.Second
 	listenFirstBackoff   = 100 * time.Millisecond
 	listenMaxBackoff     = 30 * time.Second
 )
 
-// errDeaf ends a connection that accepted LISTEN and delivers nothing. The causes are a pooler in transaction mode, or
-// a network that dropped the connection silently.
-var errDeaf = errors.New("LISTEN delivers nothing: a notification to itself did not come back; " +
+// errNoDelivery ends a connection that accepted LISTEN and delivers nothing. The causes are a pooler in transaction mode, or a
+// network that dropped the connection silently.
+var errNoDelivery = errors.New("LISTEN delivers nothing: a notification to itself did not come back; " +
 	"behind a transaction pooler give a direct connection: --listen-url (postgres.WithListenURL)")
 
 // Listener receives the wake-ups of other processes.
 type Listener struct {
 	db        *txn.Database
 	notifier  *Notifier
-	connector txn.Connector // of URL, "" = the pool's
+	connector txn.Connector // its URL is the listen URL; without one the pool's configuration is used
 	listening atomic.Int32  // number of listening connections
 
-	// Tokens has the functions to call after a change of tokens.
-	Tokens access.Watchers
+	// AccessTokens has the functions to call after a change of access tokens.
+	AccessTokens access.Watchers
 }
 
 // NewListener returns a listener that connects with connector. A connector without URL stands for the configuration of
@@ -52,16 +54,16 @@ func NewListener(db *txn.Database, n *Notifier, connector txn.Connector) *Listen
 	return &Listener{db: db, notifier: n, connector: connector}
 }
 
-// Listen implements queue.Listener on one connection of its own, outside of the pool. It notifies itself through the
-// pool every 10 s and ends the connection if the notification takes longer than 5 s. A notifier that is off sends
-// no proofs and notices only a broken connection. Notifications of this process do not call wake. Several calls may
-// listen concurrently. Listen reconnects with backoff until ctx ends and then returns its error. An invalid listen URL
-// is KindInvalid.
+// Listen implements queue.Listener on a connection of its own. It reconnects with backoff until ctx ends, and returns the error of ctx.
+// An invalid listen URL is KindInvalid. Several calls may listen concurrently.
+//
+// Each proofEvery it sends itself a notification through the pool, as a proof of delivery. It ends the connection when the proof takes
+// longer than proofTimeout. A notifier that is off sends no proofs, so a Listen of it notices a broken connection only.
+// Notifications of this process do not call wake: it wakes its own callers directly.
 func (l *Listener) Listen(ctx context.Context, wake func(queue.Wake)) error {
-	const op = "listen"
 	if l.connector.URL != "" {
-		if _, err := pgx.ParseConfig(l.connector.URL); err != nil {
-			return badListenURL(op, err)
+		if _, err := l.parseListenURL(); err != nil {
+			return queue.WithOp("listen", err)
 		}
 	}
 
@@ -86,19 +88,20 @@ func (l *Listener) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 }
 
-// Listening reports whether a connection listens now. A deaf connection counts until its proof fails, at most 15 s.
+// Listening reports whether a connection listens now. A connection that delivers nothing counts until a proof is overdue: for 15 s
+// after the last proof and the time of a send, and longer while no proof can be sent.
 func (l *Listener) Listening() bool { return l.listening.Load() > 0 }
 
-// listenOnConnection listens on one connection until it fails, and returns the error. It reports whether a proof ever
-// arrived.
+// listenOnConnection listens on one connection until it fails, and returns the error. proved says that the connection delivered a
+// proof; without proofs, that LISTEN succeeded.
 func (l *Listener) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (proved bool, err error) {
 	conn, err := l.Open(ctx)
 	if err != nil {
 		return false, err
 	}
-	// The connection ends when the prover returns; the prover ends when the connection does.
+	// Each ends the other: the prover ends ctx, and a failed connection ends the prover.
 	ctx, end := context.WithCancelCause(ctx)
-	heard := make(chan string, 16) // holds proofs of other listeners of this Store too
+	heard := make(chan string, 16) // more than the proofs of the listeners of one process
 	var prover sync.WaitGroup
 	defer func() {
 		end(nil)
@@ -106,14 +109,16 @@ func (l *Listener) listenOnConnection(ctx context.Context, wake func(queue.Wake)
 		txn.Disconnect(ctx, conn)
 	}()
 
-	if proved = l.notifier.config.Off; !proved {
+	sendsProofs := !l.notifier.config.Off
+	if sendsProofs {
 		prover.Go(func() { end(l.proveListening(ctx, heard)) })
 	}
+	proved = !sendsProofs
 
 	l.listening.Add(1)
 	defer l.listening.Add(-1)
-	wake(queue.Wake{}) // covers the time before LISTEN took effect
-	l.Tokens.Report()
+	wake(queue.Wake{}) // wakes all queues: tasks may have become ready before LISTEN took effect
+	l.AccessTokens.Report()
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
@@ -122,99 +127,121 @@ func (l *Listener) listenOnConnection(ctx context.Context, wake func(queue.Wake)
 			}
 			return proved, err
 		}
-
-		if n.Payload == tokensPayload {
-			l.Tokens.Report()
-			continue
-		}
-
-		// Notifications of this process are proofs; it has woken its own waiting callers directly.
-		sender, wakes, proof := parsePayload(n.Payload)
-		switch {
-		case sender != l.notifier.sender:
-			for _, w := range wakes {
-				wake(w)
-			}
-		case proof != "":
+		if l.handlePayload(n.Payload, wake, heard) {
 			proved = true
-			select {
-			case heard <- proof:
-			default: // the channel is full of expired proofs
-			}
 		}
 	}
 }
 
+// handlePayload passes a notification on, and reports whether it is a proof of this process. The notifier has the form of payloads.
+func (l *Listener) handlePayload(payload string, wake func(queue.Wake), heard chan<- string) (isProof bool) {
+	if payload == tokensPayload {
+		l.AccessTokens.Report()
+		return false
+	}
+
+	sender, wakes, proof := parsePayload(payload)
+	switch {
+	case sender != l.notifier.sender:
+		for _, w := range wakes {
+			wake(w)
+		}
+		return false
+	case proof == "":
+		return false
+	}
+
+	select {
+	case heard <- proof:
+	default: // the channel is full of expired proofs
+	}
+	return true
+}
+
 // proveListening sends proofs until one fails to return in time, or ctx ends. It returns the reason.
 func (l *Listener) proveListening(ctx context.Context, heard <-chan string) error {
-	again := time.NewTimer(0)
-	defer again.Stop()
+	nextProof := time.NewTimer(0)
+	defer nextProof.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-heard: // a proof that came after its deadline
 			continue
-		case <-again.C:
+		case <-nextProof.C:
 		}
-		if err := l.sendProof(ctx, heard); errors.Is(err, errDeaf) {
+
+		err := l.sendProof(ctx, heard)
+		if errors.Is(err, errNoDelivery) {
 			return err
-		} else if err != nil {
+		}
+		if err != nil {
 			// The send failed, so it gives no evidence about delivery.
 			l.connector.Logger.WarnContext(ctx, "could not send a notification to itself", "error", err)
 		}
-		again.Reset(proofEvery)
+		nextProof.Reset(proofEvery)
 	}
 }
 
-// sendProof sends one notification through the pool and waits until heard delivers it. It returns errDeaf after
-// proofPatience.
+// sendProof sends one notification through the pool and waits until heard delivers it. It returns errNoDelivery when that takes longer
+// than proofTimeout. Other errors are those of the send, or of ctx.
 func (l *Listener) sendProof(ctx context.Context, heard <-chan string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*proofPatience, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeout(ctx, proofSendTimeout+proofTimeout)
 	defer cancel()
 	nonce := rand.Text()
 	if _, err := l.notifier.SendProof(ctx, nonce); err != nil {
 		return err
 	}
 
-	patience := time.NewTimer(proofPatience)
-	defer patience.Stop()
+	overdue := time.NewTimer(proofTimeout)
+	defer overdue.Stop()
 	for {
 		select {
 		case got := <-heard:
 			if got == nonce {
 				return nil
 			}
-		case <-patience.C:
-			return errDeaf
+		case <-overdue.C:
+			return errNoDelivery
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
+// listenName is the application name of the connection that listens.
+const listenName = "pgqueue listen"
+
 // listenConfig returns the configuration of the connection that listens: the listen URL, or else the one of the pool.
 func (l *Listener) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
-	if l.connector.URL != "" {
-		cfg, err := pgx.ParseConfig(l.connector.URL)
-		if err != nil {
-			return nil, badListenURL("", err)
-		}
-		if cfg.RuntimeParams["application_name"] == "" {
-			cfg.RuntimeParams["application_name"] = "pgqueue listen"
-		}
-		l.connector.Prepare(cfg, false)
-		return cfg, nil
+	if l.connector.URL == "" {
+		return l.db.ExtraConfig(ctx, listenName)
 	}
-	return l.db.ExtraConfig(ctx, "pgqueue listen")
+
+	cfg, err := l.parseListenURL()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = listenName
+	}
+	l.connector.Prepare(cfg, false)
+	return cfg, nil
 }
 
-// badListenURL reports a connection string that pgx cannot parse.
-func badListenURL(op string, err error) error {
-	return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "listen_url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
+// parseListenURL returns the configuration of the listen URL, or KindInvalid when pgx cannot parse it.
+func (l *Listener) parseListenURL() (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(l.connector.URL)
+	if err != nil {
+		return nil, &queue.Error{
+			Kind: queue.KindInvalid, Field: "listen_url", Err: err,
+			Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database",
+		}
+	}
+	return cfg, nil
 }
 
-// Open connects and runs LISTEN, within listenConnectTimeout.
+// Open connects and runs LISTEN, within listenConnectTimeout. The caller disconnects.
 func (l *Listener) Open(ctx context.Context) (*pgx.Conn, error) {
 	cctx, cancel := context.WithTimeout(ctx, listenConnectTimeout)
 	defer cancel()

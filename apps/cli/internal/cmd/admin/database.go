@@ -309,7 +309,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 			if repair {
 				settled, err := s.RepairContradictions(ctx)
 				for _, c := range settled {
-					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s/%s task %d was %s\n", c.Namespace, c.Queue, c.TaskID, c.What)
+					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s was %s\n", c.Subject(), c.What)
 				}
 
 				recordCommand(ctx, s, cmd.ErrOrStderr(), access.AuditEntry{Operation: opRepair, Matched: int64(len(settled)), Moved: int64(len(settled))}, err)

@@ -1,7 +1,7 @@
 -- Leases. The lease row is the lock: a release and a heartbeat lock it first, in the order of (token, part). A late release
 -- finds no row of its token and changes nothing.
 
--- name: hold.lock
+-- name: lease.lock
 -- Locks lease rows, in the order of @tokens, which is theirs, and of their parts. It waits for rows that another transaction has locked
 select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
@@ -18,9 +18,9 @@ cross join lateral (
 ) l
 cross join lateral (select l.id, l.queue_xmin as xmin, l.queue_ctid as ctid, l.version) q
 
--- name: hold.lock.free
+-- name: lease.lock.free
 -- Locks lease rows for calls that many callers share. It leaves out rows that another transaction has locked, so that no caller
--- waits for another; hold.seen reads those
+-- waits for another; lease.seen reads those
 select pgqueue.clock_inlined(), {{lease l}}, {{queue_mark q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
@@ -36,7 +36,7 @@ cross join lateral (
 ) l
 cross join lateral (select l.id, l.queue_xmin as xmin, l.queue_ctid as ctid, l.version) q
 
--- name: hold.seen
+-- name: lease.seen
 -- Reads leases of tasks (@token and @id side by side) without a lock, for rows that another transaction has locked
 select i.id, pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, greatest(l.expires_at, b.expires_at),
        l.task_ids, l.attempts, l.cancels, l.grps, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.events
@@ -47,13 +47,13 @@ left join lateral (
     select b.* from pgqueue.lease_beat b where b.token = l.token + array_position(l.task_ids, i.id) - 1 offset 0
 ) b on true
 
--- name: hold.beat
+-- name: lease.beat
 -- Extends leases beside their locked row. In the order of tokens, so that two transactions cannot deadlock
 insert into pgqueue.lease_beat (token, expires_at, granted)
 select * from unnest(@token::bigint[], @expires_at::timestamptz[], @granted::bigint[]) i (token, expires_at, granted) order by token
 on conflict (token) do update set expires_at = excluded.expires_at, granted = excluded.granted
 
--- name: hold.beats
+-- name: lease.beats
 -- Reads the lease beats beside rows that this transaction has locked. A lapsed one still has the length that was granted last
 select b.token, b.expires_at, b.granted
 from unnest(@tokens::bigint[]) i (token)
@@ -61,12 +61,12 @@ cross join lateral (
     select b.* from pgqueue.lease_beat b where b.token >= i.token and b.token < i.token + 256 offset 0
 ) b
 
--- name: hold.unbeat
+-- name: lease.unbeat
 -- Deletes lease beats after their end went into the row. A beat with a later end than the one that was read stays
 delete from pgqueue.lease_beat b using unnest(@token::bigint[], @expires_at::timestamptz[]) i (token, expires_at)
 where b.token = i.token and b.expires_at = i.expires_at
 
--- name: hold.find
+-- name: lease.find
 -- The tokens of retained tasks, for callers without a token
 select i.id, l.token + array_position(l.task_ids, i.id) - 1
 from pgqueue.queue q
@@ -74,7 +74,7 @@ cross join lateral (select l.token, l.task_ids from pgqueue.lease l where l.queu
 cross join lateral unnest(l.task_ids) i (id)
 where q.namespace = @namespace and q.deleted_at is null and i.id = any (@ids::bigint[])
 
--- name: hold.lives
+-- name: lease.lives
 -- Reads the columns that a move of retained tasks needs. Payloads, headers, keys, results and progress stay unread
 select {{task_life t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, null::json, null::json
@@ -82,8 +82,8 @@ from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
 left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
 
--- name: hold.lives.token
--- The same by the tokens of lease rows, so that it leaves in one round trip with hold.lock
+-- name: lease.lives.token
+-- The same by the tokens of lease rows, so that it leaves in one round trip with lease.lock
 select {{task_life t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, null::json, null::json
 from unnest(@token::bigint[], @id::bigint[]) i (token, id)
@@ -91,7 +91,7 @@ cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.tok
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 
--- name: hold.facts.token
+-- name: lease.facts.token
 -- The same with the content of the tasks
 select {{task t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, s.result, s.progress
@@ -100,7 +100,7 @@ cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.tok
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 
--- name: hold.facts.small
+-- name: lease.facts.small
 -- The same for the tasks with at most @most bytes of content. The sizes cost as much as the rest of a look-up
 select {{task t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, coalesce(s.losses, 0)::smallint, s.result, s.progress
@@ -110,7 +110,7 @@ cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 where {{task_bytes t}} + {{state_bytes s}} <= i.most
 
--- name: hold.facts.range
+-- name: lease.facts.range
 -- The same for tasks of one lease row where the ids lie close together, as those of a backlog do: one look-up of the lease instead of
 -- one for each task, and one walk along the key. The caller drops the tasks in between that it did not ask for
 select {{task t}},
@@ -126,11 +126,11 @@ cross join lateral (
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = t.id offset 0) s on true
 where {{task_bytes t}} + {{state_bytes s}} <= @most
 
--- name: hold.drop
+-- name: lease.drop
 -- Deletes lease rows that this transaction has locked, by ctid
 delete from pgqueue.lease where ctid = any (@rows::tid[])
 
--- name: hold.keep
+-- name: lease.keep
 -- Rewrites lease rows that this transaction has locked, by ctid. @task_ids and @cancel_ids have the arrays of all rows, one after
 -- the other, and the rows name their parts of them, from 1
 update pgqueue.lease l
@@ -142,14 +142,14 @@ from (
 ) i
 where l.ctid = i.ctid
 
--- name: hold.split
+-- name: lease.split
 insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, grps, granted)
 select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], grps::bigint[], nullif(granted, 0)
 from unnest(@token::bigint[], @part::smallint[], @queue_id::integer[], @retained_at::timestamptz[], @expires_at::timestamptz[], @worker::text[], @held::smallint[], @ids::text[],
             @attempts::text[], @cancels::text[], @grps::text[], @granted::bigint[])
     i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, grps, granted)
 
--- name: hold.cancel
+-- name: lease.cancel
 -- Requests the cancellation of retained tasks. A task that was released meanwhile stays as it is. Rows that another transaction
 -- has locked are left out: a wait for one would keep the rows that are locked already. Not by ctid: a heartbeat may be moving
 -- the row
@@ -170,7 +170,7 @@ asked as (
 )
 select c from asked cross join lateral unnest(asked.task_ids) c where c = any (@ids::bigint[])
 
--- name: hold.progress
+-- name: lease.progress
 -- Progress is kept in the state row. A task on its first attempt gets one
 insert into pgqueue.state (queue_id, task_id, delayed_at, dies_at, attempt, retries, progress)
 select t.queue_id, t.id, t.delayed_at, t.dies_at, i.attempt - 1, t.retries, i.progress

@@ -21,41 +21,51 @@ import (
 const (
 	// requestTimeout bounds a request to an issuer, with its redirects and its body.
 	requestTimeout = 5 * time.Second
-	// maxAnswerBytes bounds an answer of an issuer, without compression. A JWKS has about 1 KB for each key.
+	// maxAnswerBytes bounds an answer of an issuer after decompression. A JWKS has about 1 KB for each key.
 	maxAnswerBytes = 1 << 20
+	// maxHeaderBytes bounds the header of an answer. Those of large issuers have about 2 KB.
+	maxHeaderBytes = 64 << 10
+	// maxFileBytes bounds a file of certificates or of a token. The certificates of a system have about 200 KB.
+	maxFileBytes = 1 << 20
 	// maxRedirects bounds the redirects of a request, all on one host.
 	maxRedirects = 3
 )
 
-// newClient returns a client for one request or a few to an issuer. It reads the files anew, because they are rotated, and
-// keeps no connection. token "" sends none.
+// newClient returns a client for the requests of one fetch; it keeps no connection. It reads the file of certificates anew. It sends
+// token as bearer token with each request, and none when token is empty.
 func newClient(i access.Issuer, token string) (*http.Client, error) {
-	roots, err := readAuthorities(i)
+	roots, err := readRoots(i)
 	if err != nil {
 		return nil, err
 	}
 
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	transport := &http.Transport{
-		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext, TLSClientConfig: secure, ForceAttemptHTTP2: true,
-		MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: requestTimeout}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		DisableKeepAlives:      true,
 	}
-	return &http.Client{Transport: bounded{transport, token}, Timeout: requestTimeout, CheckRedirect: checkRedirect}, nil
+	return &http.Client{
+		Transport:     issuerTransport{next: transport, token: token},
+		Timeout:       requestTimeout,
+		CheckRedirect: checkRedirect,
+	}, nil
 }
 
 // CheckFiles returns an error of KindInvalid when a file of i cannot be used now. The files are read again for each request,
 // because they are rotated.
 func CheckFiles(i access.Issuer) error {
-	if _, err := readAuthorities(i); err != nil {
+	if _, err := readRoots(i); err != nil {
 		return err
 	}
 	_, err := readToken(i)
 	return err
 }
 
-// readAuthorities returns the certificates that vouch for the issuer; nil = those of the system.
-func readAuthorities(i access.Issuer) (*x509.CertPool, error) {
+// readRoots returns the CA certificates for the issuer. nil stands for those of the system.
+func readRoots(i access.Issuer) (*x509.CertPool, error) {
 	if i.CAFile == "" {
 		return nil, nil
 	}
@@ -70,7 +80,7 @@ func readAuthorities(i access.Issuer) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// readToken returns the token of the requests for keys; "" without a file.
+// readToken returns the token for requests of keys, or "" without a file.
 func readToken(i access.Issuer) (string, error) {
 	if i.TokenFile == "" {
 		return "", nil
@@ -90,37 +100,44 @@ func readToken(i access.Issuer) (string, error) {
 func readFile(field, path string) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // a setting of the operator
 	if err != nil {
-		return nil, queue.Invalid(field, fmt.Sprintf("must be a file that can be read, got %v; check the path and its rights", err))
+		return nil, unreadable(field, err)
 	}
 	defer func() { _ = f.Close() }()
 
-	content, err := io.ReadAll(io.LimitReader(f, maxAnswerBytes+1))
+	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	switch {
 	case err != nil:
-		return nil, queue.Invalid(field, fmt.Sprintf("must be a file that can be read, got %v; check the path and its rights", err))
-	case len(content) > maxAnswerBytes:
-		return nil, queue.Invalid(field, fmt.Sprintf("must be a file of at most %d bytes, got a larger one in %.200q; check the path", maxAnswerBytes, path))
+		return nil, unreadable(field, err)
+	case len(content) > maxFileBytes:
+		return nil, queue.Invalid(field, fmt.Sprintf("must be a file of at most %d bytes, got a larger one in %.200q; check the path", maxFileBytes, path))
 	}
 	return content, nil
 }
 
-// checkRedirect follows an issuer on its own host alone, so that a fault of its web server does not make another host vouch
-// for callers.
+func unreadable(field string, err error) error {
+	return queue.Invalid(field, fmt.Sprintf("must be a file that can be read, got %.200v; check the path and its rights", err))
+}
+
+// checkRedirect refuses a redirect to another scheme or host, and one too many. Otherwise an open redirect of the issuer could make
+// another host supply the keys, or receive the token.
 func checkRedirect(next *http.Request, before []*http.Request) error {
 	first := before[0].URL
-	if len(before) > maxRedirects || next.URL.Scheme != first.Scheme || next.URL.Host != first.Host {
+	switch {
+	case next.URL.Scheme != first.Scheme || next.URL.Host != first.Host:
 		return fmt.Errorf("the issuer must answer itself, got a redirect to %.200q; correct its settings", next.URL.Redacted())
+	case len(before) > maxRedirects:
+		return fmt.Errorf("the issuer must answer within %d redirects, got one more to %.200q; correct its settings", maxRedirects, next.URL.Redacted())
 	}
 	return nil
 }
 
-// bounded bounds each answer, and adds a token to each request.
-type bounded struct {
+// issuerTransport bounds each answer, and adds a token to each request. checkRedirect keeps the requests on one host.
+type issuerTransport struct {
 	next  *http.Transport
 	token string
 }
 
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b issuerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.token != "" {
 		// A RoundTripper must not change the request of its caller.
 		r = r.Clone(r.Context())
@@ -130,7 +147,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer.Body = &boundedBody{answer.Body, maxAnswerBytes}
+	answer.Body = &boundedBody{ReadCloser: answer.Body, left: maxAnswerBytes}
 	return answer, nil
 }
 
@@ -153,10 +170,9 @@ func (b *boundedBody) Read(to []byte) (int, error) {
 	return n, err
 }
 
-// isTrustworthy reports whether the keys that come from a URL may vouch for callers: over https, or from this machine for an
-// issuer on this machine.
-func isTrustworthy(i access.Issuer, text string) bool {
-	u, err := url.Parse(text)
+// maySupplyKeys reports whether keys from a URL may be used for an issuer: over https, or from this machine when the issuer is on it.
+func maySupplyKeys(i access.Issuer, keysURL string) bool {
+	u, err := url.Parse(keysURL)
 	if err != nil || u.Host == "" {
 		return false
 	}
@@ -167,8 +183,8 @@ func isTrustworthy(i access.Issuer, text string) bool {
 	return err == nil && u.Scheme == "http" && own.Scheme == "http" && access.IsLocalHost(u.Hostname()) && access.IsLocalHost(own.Hostname())
 }
 
-// read returns the body of a GET.
-func read(ctx context.Context, client *http.Client, from string) ([]byte, error) {
+// readKeys returns the body of a GET for keys, or for the document that leads to them.
+func readKeys(ctx context.Context, client *http.Client, from string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, http.NoBody)
 	if err != nil {
 		return nil, err
