@@ -48,7 +48,7 @@ func TestTenTasksOfAnOperator(t *testing.T) {
 		return fmt.Sprint(n)
 	}
 	walk(t, modules, "operator.mjs", in, map[string]func() string{
-		// The failed tasks of mail that are left, whose error is a timeout; those of the other error; and the waiting ones.
+		// The failed tasks of mail that are left: those with a timeout, and all.
 		"timeouts": func() string {
 			return count(`select count(*) from pgqueue.done d join pgqueue.task_error e on e.queue_id = d.queue_id and e.task_id = d.task_id
 				join pgqueue.queue q on q.id = d.queue_id where q.name = 'mail' and d.status = 5 and e.error::text like '%timeout%'`)

@@ -121,7 +121,7 @@ type sentStats struct {
 const sinceSlack = 3 * queue.StatsAge
 
 // findChange returns what differs between sent and stats, which were read at a time, and puts stats in its place. The first one always
-// counts as changed. An age that grows with time is no change: thousands of queues with waiting tasks would come each second.
+// counts as changed. An age that grows with time does not count: thousands of queues with waiting tasks would come each second.
 func findChange(sent map[string]sentStats, stats []*queue.QueueStats, at time.Time) (change restapi.StatsChange, changed bool) {
 	changed = len(sent) == 0
 	change.Body = []restapi.QueueStats{}

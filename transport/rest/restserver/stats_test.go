@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// TestStatsStreamsLeaveOutTime: an age that grows with time is no change, and another age is one.
+// TestStatsStreamsLeaveOutTime: an age that grows with time does not count as a change, and another age does.
 func TestStatsStreamsLeaveOutTime(t *testing.T) {
 	at := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 	sent := map[string]sentStats{}
