@@ -17,7 +17,7 @@ func (qs *queueState) joinFairShare(r *record) {
 	if share == nil {
 		share = &fairShare{newHeap(qs.isBefore, func(r *record) *int { return &r.shareIndex })}
 		qs.shares[r.task.Group] = share
-		g := qs.findGroup(r.task.Group)
+		g := qs.ensureGroup(r.task.Group)
 		// Without this, a group that was idle for an hour would take all starts until it has caught up.
 		g.served = math.Max(g.served, qs.virtual)
 	}
@@ -50,7 +50,7 @@ func (qs *queueState) firstReadyTask() *record {
 		if r.task.Priority != first.task.Priority {
 			continue
 		}
-		g, best := qs.findGroup(name), qs.findGroup(first.task.Group)
+		g, best := qs.ensureGroup(name), qs.ensureGroup(first.task.Group)
 		if g.served < best.served || g.served == best.served && r.readySeq < first.readySeq {
 			first = r
 		}

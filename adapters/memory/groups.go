@@ -26,8 +26,8 @@ type groupState struct {
 	place   int           // in Store.waking
 }
 
-// findGroup returns a group of qs, and makes it where it is not there.
-func (qs *queueState) findGroup(name string) *groupState {
+// ensureGroup returns a group of qs, and creates it when it is missing.
+func (qs *queueState) ensureGroup(name string) *groupState {
 	g := qs.groups[name]
 	if g == nil {
 		g = &groupState{name: name, queue: qs}
@@ -61,7 +61,7 @@ func (qs *queueState) limitsOfTask(r *record) (*groupState, queue.GroupLimits) {
 	if g == nil && !qs.settings.LimitsGroups() || g != nil && g.policy.IsEmpty() && !qs.settings.LimitsGroups() {
 		return nil, queue.GroupLimits{}
 	}
-	g = qs.findGroup(r.task.Group)
+	g = qs.ensureGroup(r.task.Group)
 	return g, qs.settings.LimitsOf(g.policy)
 }
 
@@ -241,7 +241,7 @@ func (s *Store) ListGroups(ctx context.Context, namespace, name string, q queue.
 	defer s.mu.Unlock()
 
 	if q.Name != "" {
-		return queue.GroupPage{Groups: []*queue.Group{qs.findGroup(q.Name).describe(now)}}, nil
+		return queue.GroupPage{Groups: []*queue.Group{qs.ensureGroup(q.Name).describe(now)}}, nil
 	}
 
 	page := queue.GroupPage{Groups: []*queue.Group{}}
@@ -292,7 +292,7 @@ func (s *Store) UpdateGroup(ctx context.Context, namespace, name, group string, 
 	}
 	defer s.mu.Unlock()
 
-	g := qs.findGroup(group)
+	g := qs.ensureGroup(group)
 	before := g.policy
 	policy, err := before.With(meta)
 	if err == nil {
@@ -362,7 +362,7 @@ func (s *Store) UnblockGroup(ctx context.Context, namespace, name, group string)
 	}
 	defer s.mu.Unlock()
 
-	g := qs.findGroup(group)
+	g := qs.ensureGroup(group)
 	for _, id := range slices.Clone(g.state.Holders) {
 		// Places of running tasks stay: an unblock must not start a second task beside one.
 		if r := s.tasks[id]; r == nil || r.task.Status.Finished() {
@@ -381,7 +381,7 @@ func (s *Store) pauseFor(r *record, scope queue.Scope, until time.Time) {
 	case scope == queue.ScopeQueue && until.After(qs.settings.PausedUntil):
 		qs.settings.PausedUntil = until
 	case scope == queue.ScopeGroup && r.task.Group != "":
-		g := qs.findGroup(r.task.Group)
+		g := qs.ensureGroup(r.task.Group)
 		full := g.policy.IsEmpty() && qs.settings.GroupPolicies >= queue.MaxGroupPauses
 		if until.After(g.policy.PausedUntil) && !full {
 			policy := g.policy

@@ -14,8 +14,8 @@ type history struct {
 	current queue.HistoryPoint
 }
 
-// countMove counts a move by the status that it led to.
-func (h *history) countMove(m queue.Move, after queue.Status) {
+// addMove counts a move by the status that it led to.
+func (h *history) addMove(m queue.Move, after queue.Status) {
 	switch {
 	case after == queue.StatusReleased:
 		h.current.Released++

@@ -143,7 +143,7 @@ func (s *Store) changeFlow(qs *queueState, q queue.Queue) {
 	}
 	// A FIFO queue offers one task of a group at a time; without FIFO all of them were ready.
 	for _, r := range slices.Clone(qs.ready.order.items) {
-		s.waitForGroup(r, qs.findGroup(r.task.Group))
+		s.waitForGroup(r, qs.ensureGroup(r.task.Group))
 	}
 	for _, g := range qs.groups {
 		s.offerNext(g, q.UpdatedAt)
@@ -157,7 +157,7 @@ func (s *Store) countPlaces(qs *queueState, among func(group string) bool) {
 		if r.queue != qs || r.task.Group == "" && !qs.settings.IsFIFO() || !among(r.task.Group) {
 			continue
 		}
-		if g := qs.findGroup(r.task.Group); qs.settings.LimitsOf(g.policy).KeepPlaces() {
+		if g := qs.ensureGroup(r.task.Group); qs.settings.LimitsOf(g.policy).KeepPlaces() {
 			g.state.Holders = append(g.state.Holders, r.task.ID)
 			slices.Sort(g.state.Holders)
 		}

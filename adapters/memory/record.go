@@ -145,7 +145,7 @@ func (s *Store) insertTask(qs *queueState, t queue.NewTask, now time.Time) *reco
 		qs.keys[t.Key] = r
 	}
 
-	qs.created.countAt(now, 1)
+	qs.created.addAt(now, 1)
 	qs.history.current.Created++
 	s.placeTask(r, now)
 	s.recordEvent(r, queue.EventCreated, "", now)
@@ -172,9 +172,9 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	s.placeTask(r, c.Now)
 	// Last, because the end of a place may offer the next task of the group, and r may be that one.
 	s.endPlace(r, c.Now)
-	r.queue.history.countMove(m, life.Status)
+	r.queue.history.addMove(m, life.Status)
 	if life.Status.Finished() {
-		r.queue.finished.countAt(c.Now, 1)
+		r.queue.finished.addAt(c.Now, 1)
 	}
 
 	return nil
@@ -215,7 +215,7 @@ func (s *Store) placeReady(r *record, now time.Time) {
 	r.readySeq, r.readyAt = s.ready, now
 
 	if qs.settings.IsFIFO() {
-		g := qs.findGroup(r.task.Group)
+		g := qs.ensureGroup(r.task.Group)
 		r.pushTo(&g.waiting)
 		qs.groupWaiting++
 		s.offerNext(g, now)

@@ -89,7 +89,7 @@ type rate struct {
 	second int64 // the newest in counts
 }
 
-func (r *rate) countAt(now time.Time, n int64) {
+func (r *rate) addAt(now time.Time, n int64) {
 	r.forgetOldSeconds(now)
 	r.counts[r.second%60] += n
 }

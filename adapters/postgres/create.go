@@ -523,7 +523,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 		queueRows(t, insertDelayed, delayedColumns, delayed)
 		queueRows(t, insertWaiting, groupWaitingColumns, waiting.rows)
 	}
-	ev.countGroupWaiting(t, waiting.counts)
+	ev.addGroupWaiting(t, waiting.counts)
 
 	ev.insertEventRows(t, b.now)
 	return nil

@@ -77,7 +77,7 @@ func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, que
 		p.queueGroups(t)
 		return nil, nil
 	}
-	p.countAnswered(limits.served, len(r.Requests))
+	p.setAnswered(limits.served, len(r.Requests))
 	requests := r.Requests[:limits.served]
 
 	// Tasks that may exceed the byte limits of the requests are read before their leases are written.

@@ -115,5 +115,5 @@ func queueExpiredGroups(t *txn.Tx, expired []expiredTask) {
 		}
 	}
 	queueRows(t, markGroups, markerColumns, marks)
-	events{}.countGroupWaiting(t, counts)
+	events{}.addGroupWaiting(t, counts)
 }

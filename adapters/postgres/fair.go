@@ -92,7 +92,7 @@ func (p *claim) readFairRuns(ctx context.Context, q *pickQueue, level level, mos
 
 // loadFairLanes reads the lanes of q and their weights, unless a process has done so a moment ago.
 func (p *claim) loadFairLanes(ctx context.Context, q *pickQueue) error {
-	if !q.lanes.isFairLoadDue(time.Now()) {
+	if !q.lanes.beginFairLoad(time.Now()) {
 		return nil
 	}
 	weights := map[int32]float64{}
@@ -109,7 +109,8 @@ func (p *claim) loadFairLanes(ctx context.Context, q *pickQueue) error {
 	return err
 }
 
-func (q *queueLanes) isFairLoadDue(now time.Time) bool {
+// beginFairLoad reports whether the weights are due for a read. Then this caller makes the read, and others are not due.
+func (q *queueLanes) beginFairLoad(now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if now.Sub(q.shares.loadedAt) < lanesEvery {

@@ -165,8 +165,8 @@ var (
 // statusGroupWaiting counts in event rows the tasks that wait for their group.
 const statusGroupWaiting int16 = 8
 
-// countGroupWaiting changes the number of tasks that wait for their group.
-func (e events) countGroupWaiting(t *txn.Tx, changes map[int32]int) {
+// addGroupWaiting changes the number of tasks that wait for their group.
+func (e events) addGroupWaiting(t *txn.Tx, changes map[int32]int) {
 	var kinds []eventChange
 	var counts []int32
 	for id, n := range changes {
@@ -197,13 +197,13 @@ func (m *moves) addEndOfPlace(q *storedQueue, grp, id int64, is queue.Status) {
 // addErased adds a marker for a task that an operator deletes, and counts it out of those that wait for their group.
 func (m *moves) addErased(n *nowRow) {
 	if n.waitsForGroup {
-		m.countGroupWaiting(n.queue, -1)
+		m.addGroupWaiting(n.queue, -1)
 	}
 	m.markers = append(m.markers, markerRow{queueID: n.queue, grp: queue.HashGroup(n.task.Group), taskID: n.task.ID})
 }
 
-// countGroupWaiting changes the number of tasks of a queue that wait for their group.
-func (m *moves) countGroupWaiting(queueID int32, n int) {
+// addGroupWaiting changes the number of tasks of a queue that wait for their group.
+func (m *moves) addGroupWaiting(queueID int32, n int) {
 	if m.groupWaiting == nil {
 		m.groupWaiting = map[int32]int{}
 	}

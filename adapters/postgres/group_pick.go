@@ -474,7 +474,7 @@ func (g *groupPick) startCandidate(c candidate) {
 	switch {
 	case c.run < 0:
 		g.start = append(g.start, g.place[c.id])
-		g.countGroupWaiting(g.q.id, -1)
+		g.addGroupWaiting(g.q.id, -1)
 	case g.q.IsFIFO():
 		m := &g.met[c.run]
 		g.place[c.id] = waitingGroupRow{turn: c.id, taskID: c.id, queueID: g.q.id, lane: c.lane, attempt: c.attempt, diesAt: m.diesAt, grp: c.grp}
@@ -530,7 +530,7 @@ func (g *groupPick) settleRuns() {
 		m := &g.met[i]
 		grp := g.hashOfRun(m)
 		if m.n == 0 {
-			g.countGroupWaiting(g.q.id, 1) // the count left out one task that could start
+			g.addGroupWaiting(g.q.id, 1) // the count left out one task that could start
 			g.whole = append(g.whole, m.at)
 			g.q.lanes.advanceCursor(m.lane, m.turn, began)
 			continue
@@ -592,7 +592,7 @@ func (g *groupPick) holdUp(m *metRun, grp, n int64) {
 		w := waitingGroupRow{turn: turn, taskID: id, queueID: g.q.id, lane: m.lane, attempt: m.attempt, diesAt: m.diesAt, grp: grp}
 		g.all = append(g.all, w)
 		g.place[id] = w
-		g.countGroupWaiting(g.q.id, 1)
+		g.addGroupWaiting(g.q.id, 1)
 		could = true
 	}
 	if group := g.groups[grp]; could && group.next.IsZero() && !g.isHeldUp(group) {
@@ -662,12 +662,12 @@ func (p *claim) queueGroups(t *txn.Tx) {
 	queueRows(t, dropGroupStates, groupVersionColumns, slices.DeleteFunc(dropped, func(v groupVersion) bool { return v.version <= 0 }))
 	queueRows(t, saveGroupStates, groupStateColumns, saved)
 	if len(p.groupWaiting) > 0 {
-		events{}.countGroupWaiting(t, p.groupWaiting)
+		events{}.addGroupWaiting(t, p.groupWaiting)
 	}
 }
 
-// countGroupWaiting changes the number of tasks of a queue that wait for their group.
-func (p *claim) countGroupWaiting(queueID int32, n int) {
+// addGroupWaiting changes the number of tasks of a queue that wait for their group.
+func (p *claim) addGroupWaiting(queueID int32, n int) {
 	if p.groupWaiting == nil {
 		p.groupWaiting = map[int32]int{}
 	}
@@ -710,7 +710,7 @@ func (g *groupPick) undoRestored() {
 		if !slices.Contains(group.stored.Holders, id) {
 			group.state.Free(id)
 		}
-		g.countGroupWaiting(g.q.id, 1)
+		g.addGroupWaiting(g.q.id, 1)
 		if k.share != groupElsewhere {
 			g.markGroup(group)
 		}

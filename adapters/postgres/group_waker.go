@@ -210,6 +210,6 @@ func (s *Store) releaseWaitingTasks(ctx context.Context, t *txn.Tx, w dueWake) (
 		}
 	}
 	queueRows(t, insertReady, readyColumns, ready)
-	events{}.countGroupWaiting(t, map[int32]int{w.queueID: unmarked - len(tasks)})
+	events{}.addGroupWaiting(t, map[int32]int{w.queueID: unmarked - len(tasks)})
 	return more, nil
 }

@@ -173,7 +173,7 @@ func (r *keyRuling) replaceTask(t *txn.Tx, k lockedKey, n *nowRow) error {
 		return err
 	}
 	if n.waitsForGroup {
-		r.moves.countGroupWaiting(n.queue, -1)
+		r.moves.addGroupWaiting(n.queue, -1)
 	}
 	r.moves.addMove(taskMove{
 		q: row.q, id: n.task.ID, priority: n.task.Priority, bucket: n.bucket, group: n.task.Group, move: queue.MoveCancel, was: n.task.Status,

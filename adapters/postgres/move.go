@@ -114,7 +114,7 @@ func (m *moves) writeAllRows(t *txn.Tx) {
 	queueRows(t, insertBack, backColumns, m.waiting)
 	insertErrorRows(t, m.errs)
 	queueRows(t, markGroups, markerColumns, m.markers)
-	m.events.countGroupWaiting(t, m.groupWaiting)
+	m.events.addGroupWaiting(t, m.groupWaiting)
 	m.events.insertEventRows(t, m.now)
 }
 

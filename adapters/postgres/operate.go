@@ -529,7 +529,7 @@ func (m *moves) operate(q *storedQueue, n *nowRow, move queue.Move) error {
 		return err
 	}
 	if n.waitsForGroup {
-		m.countGroupWaiting(n.queue, -1)
+		m.addGroupWaiting(n.queue, -1)
 	}
 	m.addMove(taskMove{
 		q: q, id: n.task.ID, priority: n.task.Priority, bucket: n.bucket, group: n.task.Group, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,

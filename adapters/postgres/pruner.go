@@ -104,7 +104,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 
 		failed++
 		err = stepErr
-		out.Faults = append(out.Faults, queue.Fault{Subject: r.name, Err: stepErr, Known: s.knownFaults.isKnownFault(r.name, stepErr)})
+		out.Faults = append(out.Faults, queue.Fault{Subject: r.name, Err: stepErr, Known: s.knownFaults.recordFault(r.name, stepErr)})
 	}
 
 	// Only the failure of every kind makes the whole step fail.

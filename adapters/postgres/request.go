@@ -49,7 +49,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if len(p.out) == 0 {
 				return p.finishEmpty(t)
 			}
-			p.countAnswered(1, 1)
+			p.setAnswered(1, 1)
 			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
 				return err
 			}

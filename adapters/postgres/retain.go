@@ -92,7 +92,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		if len(p.out) == 0 {
 			return p.finishEmpty(t)
 		}
-		p.countAnswered(limits.served, len(r.Requests))
+		p.setAnswered(limits.served, len(r.Requests))
 		return s.leasePickedTasks(ctx, t, r.Requests[:limits.served], p, out)
 	})
 	p.reportNextStarts(r)
@@ -310,8 +310,8 @@ type claim struct {
 	splitting bool
 }
 
-// countAnswered sets the number of answered requests: those that the pick served, or all if it found no more tasks.
-func (p *claim) countAnswered(served, all int) {
+// setAnswered sets the number of answered requests: those that the pick served, or all if it found no more tasks.
+func (p *claim) setAnswered(served, all int) {
 	p.answered = served
 	if len(p.out) < p.most {
 		p.answered = all
@@ -414,7 +414,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	}
 
 	if err == nil && p.suspect.met {
-		if err = p.findFreeWorkers(ctx); err == nil && !p.suspect.isAllowed() {
+		if err = p.lockFreeWorkers(ctx); err == nil && !p.suspect.isAllowed() {
 			p.leaveSuspect()
 		}
 	}
@@ -518,7 +518,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	q.lastLane, q.lastTurn = run.lane, run.turn+int64(run.n)-1
 	if run.n == 0 { // a marker of a time at which the queue limited its groups
 		p.whole = append(p.whole, p.place)
-		p.countGroupWaiting(run.queueID, 1)
+		p.addGroupWaiting(run.queueID, 1)
 		return nil
 	}
 

@@ -196,8 +196,8 @@ type knownFaults struct {
 	text map[string]string
 }
 
-// isKnownFault reports whether the previous step had the same err for the subject, and records err.
-func (f *knownFaults) isKnownFault(subject string, err error) bool {
+// recordFault records the error of a step for a subject, and reports whether the previous step had the same.
+func (f *knownFaults) recordFault(subject string, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.text == nil {

@@ -65,7 +65,7 @@ func (s *Store) addHistory(ctx context.Context, folded int) (queue.Maintained, e
 	if err == nil || !canGoOn(ctx, err) {
 		return done, err
 	}
-	done.Faults = append(done.Faults, queue.Fault{Subject: subject, Err: err, Known: s.knownFaults.isKnownFault(subject, err)})
+	done.Faults = append(done.Faults, queue.Fault{Subject: subject, Err: err, Known: s.knownFaults.recordFault(subject, err)})
 	return done, nil
 }
 

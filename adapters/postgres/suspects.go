@@ -85,9 +85,9 @@ var (
 	findSuspectWorkers = statement("retain.suspect.workers")
 )
 
-// findFreeWorkers finds the requests of workers that hold no suspect. The locks keep other retains of these workers from finding the
-// same at the same time.
-func (p *claim) findFreeWorkers(ctx context.Context) error {
+// lockFreeWorkers locks the workers of the requests that hold no suspect, and counts them. The locks keep other retains of these workers
+// from choosing them at the same time.
+func (p *claim) lockFreeWorkers(ctx context.Context) error {
 	if p.suspect.looked {
 		return nil
 	}
@@ -173,7 +173,7 @@ func (g *groupPick) findSuspects(ctx context.Context) error {
 	if !met {
 		return nil
 	}
-	return g.findFreeWorkers(ctx)
+	return g.lockFreeWorkers(ctx)
 }
 
 // admitsSuspect reports whether a task may start as far as suspects are concerned.

@@ -490,7 +490,7 @@ func (s *Store) replanEach(ctx context.Context, first int32) (ids []int32, fault
 			return ids, faults, err
 		}
 
-		f.Subject, f.Err, f.Known = "plan of ticker "+f.Subject, err, s.knownFaults.isKnownFault(known, err)
+		f.Subject, f.Err, f.Known = "plan of ticker "+f.Subject, err, s.knownFaults.recordFault(known, err)
 		faults = append(faults, f)
 	}
 	return ids, faults, nil

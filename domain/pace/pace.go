@@ -52,7 +52,7 @@ func Do(client interface {
 	c.countRequest(req)
 	resp, err := client.Do(req)
 	if err == nil {
-		c.countAnswer(resp)
+		c.limitAnswer(resp)
 	}
 	return resp, err
 }
@@ -73,8 +73,8 @@ func (c *call) countRequest(req *http.Request) {
 	}
 }
 
-// countAnswer counts the body of the answer. From the header on, the call has its timeout alone.
-func (c *call) countAnswer(resp *http.Response) {
+// limitAnswer counts the body of the answer. From the header on, the call has its timeout alone.
+func (c *call) limitAnswer(resp *http.Response) {
 	// A short answer without a wait keeps its timer, which saves a reset in the most frequent calls.
 	if c.timeout != c.after || resp.ContentLength < 0 || resp.ContentLength >= Bytes {
 		c.timeout = c.after

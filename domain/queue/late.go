@@ -52,9 +52,9 @@ func (l *LateRetains) Do(
 	// The retain may have taken tasks when its caller leaves, so its context has an end of its own.
 	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	answered, gone := make(chan answer), make(chan struct{})
-	l.countDetached(1)
+	l.addDetached(1)
 	go func() {
-		defer l.countDetached(-1)
+		defer l.addDetached(-1)
 		defer cancel()
 		tasks, err := retain(call, wait)
 		select {
@@ -100,7 +100,7 @@ func (l *LateRetains) detachCall(call context.Context, cancel *context.CancelFun
 	})
 }
 
-func (l *LateRetains) countDetached(n int) {
+func (l *LateRetains) addDetached(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open += n; l.open == 0 && l.empty != nil {

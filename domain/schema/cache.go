@@ -64,7 +64,7 @@ func NewCache(compiler Compiler, entries, bytes int) *Cache {
 // callers wait. Errors are not kept. A caller that waits for another one's compile leaves with the end of its ctx.
 func (c *Cache) Get(ctx context.Context, key Key, load func(context.Context) (json.RawMessage, error)) (Schema, error) {
 	for {
-		entry, isNew := c.findEntry(key)
+		entry, isNew := c.ensureEntry(key)
 		if isNew {
 			c.fillEntry(ctx, entry, load)
 			return entry.schema, entry.err
@@ -85,8 +85,8 @@ func (c *Cache) Get(ctx context.Context, key Key, load func(context.Context) (js
 	}
 }
 
-// findEntry returns the entry of key, and whether the caller has to fill it.
-func (c *Cache) findEntry(key Key) (entry *cached, isNew bool) {
+// ensureEntry returns the entry of key, and whether the caller has to fill it.
+func (c *Cache) ensureEntry(key Key) (entry *cached, isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if element := c.byKey[key]; element != nil {

@@ -168,7 +168,7 @@ type openingEntry struct {
 // get returns the data key of an envelope. Callers that need the same one share a call of the wrapper.
 func (o *openingKeys) get(ctx context.Context, f fields) (*dataKey, error) {
 	for {
-		entry, isNew := o.findEntry(f)
+		entry, isNew := o.ensureEntry(f)
 		if isNew {
 			o.fillEntry(ctx, f, entry)
 			return entry.key, entry.err
@@ -197,8 +197,8 @@ func (e *openingEntry) isContextError() bool {
 	return false
 }
 
-// findEntry returns the entry of a wrapped key, and whether the caller has to fill it.
-func (o *openingKeys) findEntry(f fields) (entry *openingEntry, isNew bool) {
+// ensureEntry returns the entry of a wrapped key, and whether the caller has to fill it.
+func (o *openingKeys) ensureEntry(f fields) (entry *openingEntry, isNew bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()

@@ -113,9 +113,9 @@ func (l *slotPool) isEmptyFor(idle time.Duration, now time.Time) (isEmpty bool, 
 	return !l.emptySince.IsZero() && now.Sub(l.emptySince) >= idle, nil
 }
 
-// checkEnd ends the run when it has accepted all the tasks it may, or when each queue has been empty for long enough or its
+// endWhenDone ends the run when it has accepted all the tasks it may, or when each queue has been empty for long enough or its
 // retains have failed. Nothing is under way then. The caller holds mu.
-func (r *run) checkEnd() {
+func (r *run) endWhenDone() {
 	if r.cfg.maxTasks == 0 && !r.cfg.untilEmpty || r.running > 0 {
 		return
 	}

@@ -181,7 +181,7 @@ func (l *slotPool) retainTasks(n int) {
 		// A backlog gives as many tasks as were asked for.
 		l.dry = len(tasks) < n
 		l.recordEmpty(names, len(tasks), err, from)
-		r.checkEnd()
+		r.endWhenDone()
 		// A call that waited at the service measures the wait and not the round trip.
 		if wait == 0 && len(tasks) > 0 {
 			updateAverage(&l.tripTime, now.Sub(from), 4)
@@ -481,7 +481,7 @@ func (l *slotPool) takeReadyTask() *heldTask {
 
 	if lost { // WithMaxTasks allows others in their place
 		l.startRetains()
-		l.run.checkEnd()
+		l.run.endWhenDone()
 	}
 	return nil
 }
@@ -503,7 +503,7 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 	}
 
 	r.recordChange()
-	r.checkEnd()
+	r.endWhenDone()
 
 	// A free slot may be the reason for the next retain, or the end that a stop waits for.
 	l.startRetains()

@@ -36,9 +36,9 @@ func TestHistoryCost(t *testing.T) {
 		return statements, value[int64](t, conn, fmt.Sprintf("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '%s')::bigint", from))
 	}
 
-	fold() // the first rows of all queues
 	for {
 		minute := value[time.Time](t, conn, "select date_trunc('minute', pgqueue.clock())")
+		fold() // the first rows of all queues, and the history up to this minute
 		before := value[int64](t, conn, "select count(*) from pgqueue.queue_history")
 		plain, plainWAL := fold()
 		if value[time.Time](t, conn, "select date_trunc('minute', pgqueue.clock())").After(minute) {
@@ -50,7 +50,7 @@ func TestHistoryCost(t *testing.T) {
 
 		postgrestest.Advance(t, s, time.Minute)
 		history, historyWAL := fold()
-		if history <= plain || value[int64](t, conn, "select count(*) from pgqueue.queue_history where not hourly and created > 0") != 2*queues {
+		if history <= plain || value[int64](t, conn, "select count(*) from pgqueue.queue_history where not hourly and created > 0") < 2*queues {
 			t.Errorf("a fold after a minute sends %d statements, one within a minute %d", history, plain)
 		}
 		t.Logf("%d queues: a fold sends %d statements and writes %d bytes of WAL; once a minute %d and %d", queues, plain, plainWAL, history, historyWAL)

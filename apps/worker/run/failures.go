@@ -41,7 +41,7 @@ func (f *failures) middleware(next worker.Handler) worker.Handler {
 }
 
 func (f *failures) recordFailure(ctx context.Context, task *queue.Task, err error) {
-	n := f.countFailure(task.Queue, time.Now())
+	n := f.addFailure(task.Queue, time.Now())
 	if n == 0 {
 		f.log.DebugContext(ctx, "a task failed", "queue", task.Queue, "task", task.ID, "attempt", task.Attempt, "retries", task.Retries, "err", err)
 		return
@@ -50,8 +50,8 @@ func (f *failures) recordFailure(ctx context.Context, task *queue.Task, err erro
 		"err", err, "failed", n)
 }
 
-// countFailure counts a failure. If a log line is due, it returns the number of failures since the last line, or else 0.
-func (f *failures) countFailure(name string, now time.Time) (n int) {
+// addFailure counts a failure. If a log line is due, it returns the number of failures since the last line, or else 0.
+func (f *failures) addFailure(name string, now time.Time) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {

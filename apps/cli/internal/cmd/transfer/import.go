@@ -345,7 +345,7 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 	for len(b.tasks) > 0 {
 		made, err := im.svc.CreateTasks(ctx, b.tasks)
 		if err == nil {
-			im.countOutcomes(made, b.end)
+			im.addOutcomes(made, b.end)
 			return nil
 		}
 
@@ -361,7 +361,7 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 				return err
 			}
 
-			im.countOutcomes(made, 0)
+			im.addOutcomes(made, 0)
 		}
 
 		bad := &lineError{b.lines[i], err}
@@ -393,7 +393,7 @@ func indexOfFault(err error, n int) int {
 	return -1
 }
 
-func (im *importer) countOutcomes(made []*queue.Task, end int64) {
+func (im *importer) addOutcomes(made []*queue.Task, end int64) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	for _, t := range made {
