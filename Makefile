@@ -19,6 +19,9 @@ GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
 # One PostgreSQL for all test binaries of a run; without it each would start its own.
 TESTDB = go run ./adapters/postgres/postgrestest/cmd/testdb --
 
+# The tests write the missing programs into this file: FindTools of domain/queuetest.
+MISSING = $(CURDIR)/build/missing-programs
+
 # Deferred, so that only targets with modules run go list. An empty list would make every check below pass.
 MODULES = $(or $(shell go list -m -f '{{.Dir}}'),$(error go list -m finds no modules))
 PATTERNS = $(patsubst $(CURDIR)/%,./%/...,$(MODULES))
@@ -72,7 +75,9 @@ clean: ## remove all built files
 
 .PHONY: test
 test: test-tools ## run all tests
-	$(TESTDB) $(GOTEST) -timeout 30m $(PKG)
+	@mkdir -p build && rm -f $(MISSING)
+	code=0; PGQUEUE_TEST_MISSING=$(MISSING) $(TESTDB) $(GOTEST) -timeout 30m $(PKG) || code=$$?; \
+		if [[ -s $(MISSING) ]]; then echo 'skipped, because a program is missing:'; sort -u $(MISSING); fi; exit $$code
 
 .PHONY: test-short
 test-short: ## run the tests that need no PostgreSQL, with the race detector

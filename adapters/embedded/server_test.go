@@ -69,6 +69,20 @@ func TestAFreshServerTakesConnectionsAndKeepsItsDataBetweenRuns(t *testing.T) {
 	}
 }
 
+// TestALocaleThatTheMachineLacksChangesNothing: initdb refuses such a locale, so nothing would start.
+func TestALocaleThatTheMachineLacksChangesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL; -short leaves it out")
+	}
+	for _, name := range []string{"LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"} {
+		t.Setenv(name, "xx_YY.UTF-8")
+	}
+	s := start(t, WithDataDir(filepath.Join(openDir(t), "a b", "pg")))
+	if got := query(t, s.DSN(), "SELECT datcollate || ' ' || datctype FROM pg_database WHERE datname = current_database()"); got != "C C" {
+		t.Errorf("the locales are %s, want C C", got)
+	}
+}
+
 func TestItIsDurableAndPrivateUnlessToldOtherwise(t *testing.T) {
 	needServer(t)
 	dir := madeFolder(t)

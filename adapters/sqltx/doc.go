@@ -5,7 +5,8 @@
 // transaction, like any statement; bad input that this package finds itself does not.
 //
 // A [Querier] is *sql.Tx, *sql.Conn or *sql.DB, sqlx.Tx, the field Tx of bun.Tx, the DBTX of sqlc, tx.Statement.ConnPool of
-// GORM, and the client of ent with the feature sql/execquery:
+// GORM, and the client of ent with the feature sql/execquery. *sql.DB gives each call a transaction of its own, apart from the
+// statements of the program:
 //
 //	tx, err := db.BeginTx(ctx, nil)
 //	// … statements of the program

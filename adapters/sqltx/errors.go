@@ -105,12 +105,15 @@ func (s state) SQLState() string { return string(s) }
 // Error returns the code with its name.
 func (s state) Error() string { return "SQLSTATE " + string(s) }
 
+// sqlStater is an error of a driver.
+type sqlStater interface {
+	error
+	SQLState() string
+}
+
 // stateOf returns the SQLSTATE of an error; "" without one.
 func stateOf(err error) string {
-	var e interface {
-		error
-		SQLState() string
-	}
+	var e sqlStater
 	if errors.As(err, &e) && len(e.SQLState()) == 5 {
 		return e.SQLState()
 	}
@@ -121,19 +124,18 @@ func stateOf(err error) string {
 // begin with a small letter.
 var severity = regexp.MustCompile(`^[\p{Lu}\p{Lo}\p{Lm}]+: `)
 
-// messageOf returns the message of an error of PostgreSQL without the additions of its driver.
+// messageOf returns the message of an error of PostgreSQL without the additions of its driver, which are at the ends of the text
+// alone: a message may quote a key with the same words.
 func messageOf(err error, code string) string {
 	text := err.Error()
-	for _, prefix := range []string{"ERROR: ", "pq: "} {
-		if _, rest, ok := strings.Cut(text, prefix); ok {
-			text = rest
-		}
+	if e := sqlStater(nil); errors.As(err, &e) {
+		text = e.Error() // without the words of what wraps it
 	}
-	text = severity.ReplaceAllString(text, "")
-	for _, suffix := range []string{" (SQLSTATE " + code + ")", " (" + code + ")"} {
-		if rest, _, ok := strings.Cut(text, suffix); ok {
-			text = rest
-		}
+
+	if rest, ok := strings.CutPrefix(text, "pq: "); ok { // lib/pq, before 1.11 without the code
+		text = strings.TrimSuffix(rest, " ("+code+")")
+	} else {
+		text = strings.TrimSuffix(severity.ReplaceAllString(text, ""), " (SQLSTATE "+code+")")
 	}
 	return text
 }

@@ -3,6 +3,7 @@ package sqltx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -30,6 +31,13 @@ func TestTranslate(t *testing.T) {
 		{driverError{"FATAL: key: must be new (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new: SQLSTATE PQ409"},
 		{driverError{"ОШИБКА: key: must be new (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new: SQLSTATE PQ409"},
 		{driverError{"エラー: key: must be new (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new: SQLSTATE PQ409"},
+		{driverError{"ERROR: key: must be new, got 'pq: x' (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got 'pq: x': SQLSTATE PQ409"},
+		{driverError{"ERROR: key: must be new, got 'ERROR: x' (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got 'ERROR: x': SQLSTATE PQ409"},
+		{driverError{"ERROR: key: must be new, got ' (SQLSTATE PQ409)' (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got ' (SQLSTATE PQ409)': SQLSTATE PQ409"},
+		{driverError{"pq: key: must be new, got ' (PQ409)' (PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got ' (PQ409)': SQLSTATE PQ409"},
+		{driverError{"pq: key: must be new, got 'pq: x' (PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got 'pq: x': SQLSTATE PQ409"},
+		{driverError{"pq: key: must be new, got 'ERROR: x'", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got 'ERROR: x': SQLSTATE PQ409"},
+		{fmt.Errorf("insert: %w", driverError{"ERROR: key: must be new, got 'a' (SQLSTATE PQ409)", "PQ409"}), queue.KindKeyReused, "key", "create task: key: must be new, got 'a': SQLSTATE PQ409"},
 		{driverError{"x", "PQ413"}, queue.KindTooLarge, "", ""},
 		{driverError{"x", "PQ503"}, queue.KindUnavailable, "", ""},
 		{driverError{"could not serialize access", "40001"}, queue.KindUnavailable, "", "create task: the transaction must be repeated as a whole: could not serialize access"},

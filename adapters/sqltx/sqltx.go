@@ -72,7 +72,8 @@ func CreateTask(ctx context.Context, q Querier, name string, meta queue.TaskMeta
 }
 
 // CreateTasks creates up to queue.MaxBatch tasks within the transaction of q, all or none, and returns their ids in their
-// order. It returns the errors of [CreateTask]. Neighbours that differ in their payload alone travel in one statement.
+// order. It returns the errors of [CreateTask]. Neighbours that differ in their payload alone travel in one statement. *sql.DB
+// has no transaction, so CreateTasks begins one of its own there. A *sql.Conn must be in one when the tasks are not alike.
 func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options ...Option) ([]int64, error) {
 	const op = "create tasks"
 	if err := queue.CheckInt("tasks", len(tasks), 1, queue.MaxBatch); err != nil {
@@ -84,22 +85,63 @@ func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options 
 		return nil, queue.WithOp(op, err)
 	}
 
-	ids := make([]int64, 0, len(sound))
-	for first := 0; first < len(sound); {
-		end, size := first+1, len(sound[first].Payload)
-		for end < len(sound) && isAlike(&sound[first], &sound[end]) && size+len(sound[end].Payload) <= maxStatementBytes {
-			size += len(sound[end].Payload)
-			end++
-		}
+	if _, ok := q.(pool); ok && countAlike(sound) < len(sound) {
+		return s.createInTx(ctx, q, sound)
+	}
+	return s.createAll(ctx, q, sound)
+}
 
-		some, err := s.createAlike(ctx, q, sound[first:end])
+// pool is *sql.DB and what embeds it.
+type pool interface{ SetMaxOpenConns(n int) }
+
+// createInTx creates tasks in a transaction of its own.
+func (s settings) createInTx(ctx context.Context, q Querier, tasks []queue.NewTask) ([]int64, error) {
+	const op = "create tasks"
+	db, ok := q.(interface {
+		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+	})
+	if !ok { // as bun.DB: its transactions have a type of their own
+		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "q", Msg: fmt.Sprintf("must be a transaction, got %T; begin one", q)}
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	defer func() { _ = tx.Rollback() }() // without effect after the commit
+
+	ids, err := s.createAll(ctx, tx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, translate(op, err)
+	}
+	return ids, nil
+}
+
+// createAll creates tasks by as few statements as they need.
+func (s settings) createAll(ctx context.Context, q Querier, tasks []queue.NewTask) ([]int64, error) {
+	ids := make([]int64, 0, len(tasks))
+	for first := 0; first < len(tasks); {
+		end := first + countAlike(tasks[first:])
+		some, err := s.createAlike(ctx, q, tasks[first:end])
 		if err != nil {
-			return nil, queue.At(fmt.Sprintf("tasks[%d]", first), translateCreate(op, &sound[first], err))
+			return nil, queue.At(fmt.Sprintf("tasks[%d]", first), translateCreate("create tasks", &tasks[first], err))
 		}
 		ids = append(ids, some...)
 		first = end
 	}
 	return ids, nil
+}
+
+// countAlike returns the number of tasks from the first on that one statement creates.
+func countAlike(tasks []queue.NewTask) int {
+	n, size := 1, len(tasks[0].Payload)
+	for n < len(tasks) && isAlike(&tasks[0], &tasks[n]) && size+len(tasks[n].Payload) <= maxStatementBytes {
+		size += len(tasks[n].Payload)
+		n++
+	}
+	return n
 }
 
 // maxStatementBytes bounds the payloads of one statement: 8 MiB, of which a driver and PostgreSQL each make copies. A single

@@ -389,12 +389,19 @@ func TestCounters(t *testing.T) {
 	s.want(n["retained"], "pgqueue_task_wait_seconds", of...)
 	s.want(n["released"], "pgqueue_task_run_seconds", append(of, "status", "released")...)
 	t.Run("the gauges are what the store keeps", func(t *testing.T) {
+		s.create("mail", 3)
+		s.retain("mail", 1)
 		stats, err := s.raw.QueueStats(t.Context(), "default", "mail")
 		s.ok(err)
 		for _, status := range queue.Statuses() {
 			s.want(float64(stats[0].Counts[status]), "queue_tasks", append(of, "status", string(status))...)
 		}
 		s.want(float64(stats[0].Ready), "pgqueue_queue_ready_tasks", of...)
+		slots := queue.ScaleQueues(queue.DefaultScaleWithin, stats[0]).Slots
+		if stats[0].Ready == 0 || slots == 0 {
+			t.Errorf("%d tasks are ready and want %v slots: the case says nothing", stats[0].Ready, slots)
+		}
+		s.want(slots, "pgqueue_queue_wanted_slots", of...)
 	})
 	t.Run("a created task is there, or was deleted, or is past retention", func(t *testing.T) {
 		var there float64
@@ -450,6 +457,8 @@ func TestCardinality(t *testing.T) {
 		s.queue(name, queue.QueueMeta{})
 		s.create(name, i+1)
 	}
+	_, err := s.svc.UpdateQueue(t.Context(), "q9", queue.QueueMeta{Paused: new(true)})
+	s.ok(err)
 	t.Run("counters beyond the limit share a label", func(t *testing.T) {
 		f := families(t, s.tel.Registry())["pgqueue_tasks_created_total"]
 		if n := len(f.GetMetric()); n != 4 {
@@ -461,6 +470,9 @@ func TestCardinality(t *testing.T) {
 	t.Run("gauges beyond the limit are added up", func(t *testing.T) {
 		s.want(55, "queue_tasks")
 		s.want(55-1-2-3-4, "queue_tasks", "namespace", "other", "queue", "other", "status", "new")
+		s.want(4, "pgqueue_queue_wanted_slots", "namespace", "default", "queue", "q3")
+		// The slots of each queue are added up: those of the sum of their tasks would count the paused one.
+		s.want(55-1-2-3-4-10, "pgqueue_queue_wanted_slots", "namespace", "other", "queue", "other")
 		s.want(10, "pgqueue_queues")
 		if n := len(families(t, s.tel.Registry())["queue_tasks"].GetMetric()); n != 5*7 {
 			t.Errorf("%d series, want 35", n)

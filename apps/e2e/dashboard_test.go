@@ -21,6 +21,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // hostilePayload has everything that a careless page would change or run.
@@ -52,7 +53,8 @@ func TestDashboard(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	chromium, npm, nginx := findProgram(t, "chromium"), findProgram(t, "npm"), findProgram(t, "nginx")
+	tools := queuetest.FindTools(t, "chromium", "npm", "nginx")
+	chromium, npm, nginx := tools[0], tools[1], tools[2]
 	modules := nodeModules(t, npm, "dashboard")
 	dsn := postgrestest.Empty(t)
 	address := closedPort(t)
@@ -117,7 +119,7 @@ func TestDashboard(t *testing.T) {
 
 // TestTypesOfTheDashboard checks the types of its sources, which the bundler ignores.
 func TestTypesOfTheDashboard(t *testing.T) {
-	modules := nodeModules(t, findProgram(t, "npm"), "dashboard")
+	modules := nodeModules(t, findNpm(t), "dashboard")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "transport", "web", "ui"))); err != nil {
 		t.Fatal(err)
@@ -126,24 +128,6 @@ func TestTypesOfTheDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, dir, nil, filepath.Join(modules, ".bin", "tsc"), "-p", ".")
-}
-
-// findProgram returns the path of a program, and skips the test without it.
-func findProgram(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil {
-		// A bare machine of CI has no npm, and installs the others.
-		if os.Getenv("CI") != "" && name != "npm" {
-			t.Fatalf("%s must be installed on a machine of CI", name)
-		}
-		t.Logf("%s is not installed: the dashboard was not tried in a browser", name)
-		t.Skip("needs " + name)
-	}
-	return path
 }
 
 // callAPI sends a request in the namespace shop and returns the answer, which must be a success.

@@ -29,6 +29,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	serverrun "github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // updateDocs writes the Go code of the pages anew: go test ./apps/e2e -run TestDocs -update-docs
@@ -302,12 +303,7 @@ func TestDocsCommands(t *testing.T) {
 		"docs/how-to/connect.md": {"python3"}, "docs/how-to/worker.md": {"bash"},
 	} {
 		t.Run(path.Base(page), func(t *testing.T) {
-			for _, program := range needs {
-				if _, err := exec.LookPath(program); err != nil {
-					t.Logf("%s is not on the PATH: the commands of %s were not run", program, page)
-					t.Skip("needs " + program)
-				}
-			}
+			queuetest.FindTools(t, needs...)
 			base := serveMemory(t)
 			var shell, python strings.Builder
 			for _, f := range docs(t)[page].code {

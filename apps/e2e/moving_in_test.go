@@ -26,6 +26,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 const movingInPage = "docs/how-to/moving-in.md"
@@ -237,11 +238,7 @@ func TestMovingIn(t *testing.T) {
 // moveBack takes the steps of the way back.
 func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, former formerQueue, leave, insert string) {
 	t.Helper()
-	for _, program := range []string{"bash", "jq", "psql"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the way back was not tried")
-		}
-	}
+	queuetest.FindTools(t, "bash", "jq", "psql")
 	url, dir := serveStore(t, s), t.TempDir()
 	shell := func(commands string) {
 		t.Helper()
@@ -372,16 +369,17 @@ func TestMovingInByABridge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
 	}
-	for _, program := range []string{"bash", "jq", "redis-server", "redis-cli"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the bridge was not run")
-		}
-	}
+	redisCLI := queuetest.FindTools(t, "redis-cli", "redis-server", "bash", "jq")[0]
 	page := docs(t)[movingInPage]
-	var bridge string
+	var bridge, back, backOfBullMQ string
 	for _, f := range page.code {
-		if strings.Contains(f.code, "\nbridge()") {
+		switch {
+		case strings.Contains(f.code, "\nbridge()"):
 			bridge = f.code
+		case strings.Contains(f.code, "\nback()"):
+			back = f.code
+		case strings.HasPrefix(f.code, "// node back.mjs"):
+			backOfBullMQ = f.code
 		}
 	}
 	for name, message := range map[string]func(n int) string{
@@ -389,8 +387,7 @@ func TestMovingInByABridge(t *testing.T) {
 			return fmt.Sprintf(`{"class":"Mail","args":[{"n":%d,"s":"it's \"so\" \\ äß"}],"jid":"key-%[1]d","retry":true,"queue":"mail"}`, n)
 		},
 		"Celery": func(n int) string {
-			body := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `[[],{"n":%d,"s":"it's \"so\" \\ äß"},{"callbacks":null}]`, n))
-			return fmt.Sprintf(`{"body":%q,"headers":{"id":"key-%d","task":"mail"},"properties":{"body_encoding":"base64"}}`, body, n)
+			return celeryMessage(fmt.Sprintf(`[[],{"n":%d,"s":"it's \"so\" \\ äß"},{"callbacks":null}]`, n), fmt.Sprintf("key-%d", n))
 		},
 		"BullMQ": nil, // its library creates a hash for each job
 	} {
@@ -401,10 +398,6 @@ func TestMovingInByABridge(t *testing.T) {
 			}
 			list, toTask := string(row[1]), strings.ReplaceAll(string(row[2]), `\|`, "|")
 
-			redisCLI, err := exec.LookPath("redis-cli")
-			if err != nil {
-				t.Fatal(err)
-			}
 			dir := t.TempDir()
 			socket := filepath.Join(dir, "redis")
 			cli := fmt.Sprintf("#!/bin/sh\nexec %s -s %s \"$@\"\n", redisCLI, socket)
@@ -459,8 +452,54 @@ func TestMovingInByABridge(t *testing.T) {
 					t.Errorf("task %d has the key %s and the payload %s", n, task.Key, task.Payload)
 				}
 			}
+
+			if name == "Celery" { // positional arguments have no names, so the message stays
+				redis("lpush", list, celeryMessage(`[[1],{},{}]`, "positional"))
+				runDoc(t, dir, env, "bash", "-u", "-c", script+"[ $? -ne 0 ]")
+				if redis("llen", "moving:"+list) != "1" || redis("llen", list) != "0" {
+					t.Errorf("%s messages wait, %s are in the list of the bridge; want 0 and 1", redis("llen", list), redis("llen", "moving:"+list))
+				}
+				redis("del", "moving:"+list)
+			}
+
+			// The way back, and in again: the tasks are the same, in their order, and a delayed one has stayed.
+			leave := "pgqueue create-task mail --delay 1h >/dev/null\npgqueue pause-queue mail >/dev/null\npgqueue export --queue mail --status new --status retry >mail.ndjson\n" + back
+			if name == "BullMQ" {
+				redis("flushall")
+				leave += "\ndue mail.ndjson >due.ndjson\nnode back.mjs " + socket + " <due.ndjson\njq -r .id due.ndjson | xargs pgqueue delete-task >/dev/null\n"
+				if err := os.WriteFile(filepath.Join(dir, "back.mjs"), []byte(backOfBullMQ), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				linkModules(t, nodeModules(t, findNpm(t), "moving-in"), dir)
+			} else {
+				row := regexp.MustCompile("(?m)^\\| " + name + " \\| `(back [^`]+)` \\| `(.+)`").FindSubmatch(page.source)
+				if row == nil {
+					t.Fatal("the page has no way back for it")
+				}
+				leave += "\nfrom_task() { " + strings.ReplaceAll(string(row[2]), `\|`, "|") + "; }\ndue mail.ndjson | " + string(row[1]) + "\n"
+			}
+			runDoc(t, dir, env, "bash", "-euo", "pipefail", "-c", leave)
+			if n := redis("llen", list); n != "5" {
+				t.Errorf("%s messages are back, want 5", n)
+			}
+			runDoc(t, dir, env, "bash", "-u", "-c", "pgqueue create-queue again\n"+strings.TrimSuffix(script, "mail\n")+"again\n")
+			again, err := store.ListTasks(t.Context(), queue.DefaultNamespace, queue.TaskQuery{Page: queue.Page{Limit: 100}})
+			if err != nil || len(again.Tasks) != 6 {
+				t.Fatalf("%d tasks (%v), want 5 and the delayed one", len(again.Tasks), err)
+			}
+			for i, task := range again.Tasks[:5] {
+				if n := 4 - i; string(task.Payload) != payloadOf(name, n) || task.Key != fmt.Sprintf("key-%d", n) {
+					t.Errorf("back and in again task %d has the key %s and the payload %s", n, task.Key, task.Payload)
+				}
+			}
 		})
 	}
+}
+
+// celeryMessage returns a message of Celery with arguments.
+func celeryMessage(arguments, id string) string {
+	body := base64.StdEncoding.EncodeToString([]byte(arguments))
+	return fmt.Sprintf(`{"body":%q,"headers":{"id":%q,"task":"mail"},"properties":{"body_encoding":"base64"}}`, body, id)
 }
 
 // TestMovingInFromSQS runs the bridge of the page on a server that speaks the protocol of SQS.
@@ -468,15 +507,14 @@ func TestMovingInFromSQS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
 	}
-	for _, program := range []string{"bash", "jq", "aws", "moto_server"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("needs " + program + ": the bridge of SQS was not run")
-		}
-	}
-	var bridge string
+	aws := queuetest.FindTools(t, "aws", "moto_server", "bash", "jq")[0]
+	var bridge, back string
 	for _, f := range docs(t)[movingInPage].code {
 		if strings.Contains(f.code, "sqs_bridge()") {
 			bridge = f.code
+		}
+		if strings.Contains(f.code, "sqs_back()") {
+			back = f.code
 		}
 	}
 
@@ -501,10 +539,6 @@ func TestMovingInFromSQS(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, says) }()
 
 	store := memory.New()
-	aws, err := exec.LookPath("aws")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.WriteFile(filepath.Join(dir, "aws"), fmt.Appendf(nil, "#!/bin/sh\nexec %s --endpoint-url %s \"$@\"\n", aws, endpoint), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -553,5 +587,15 @@ func TestMovingInFromSQS(t *testing.T) {
 		"'Attributes.[ApproximateNumberOfMessages,ApproximateNumberOfMessagesNotVisible,ApproximateNumberOfMessagesDelayed]' --output text")
 	if len(created.Tasks) != 3 || strings.Join(strings.Fields(left), " ") != "0 0 1" {
 		t.Errorf("%d tasks, want 3; waiting, hidden and delayed messages are %s", len(created.Tasks), left)
+	}
+
+	sh("pgqueue export --queue mail >mail.ndjson\n" + back + "\ndue mail.ndjson | sqs_back " + url)
+	bodies := sh("aws sqs receive-message --max-number-of-messages 10 --queue-url " + url + " --output json | jq -c '.Messages | map(.Body | fromjson) | sort | .[]'")
+	var want []string
+	for n := range 3 {
+		want = append(want, payloadOf("SQS", n))
+	}
+	if after, err := store.ListTasks(t.Context(), queue.DefaultNamespace, queue.TaskQuery{Page: queue.Page{Limit: 100}}); err != nil || len(after.Tasks) != 0 || bodies != strings.Join(want, "\n") {
+		t.Errorf("%d tasks stay (%v), the messages are %s", len(after.Tasks), err, bodies)
 	}
 }

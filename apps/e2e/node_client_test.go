@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
@@ -49,15 +50,10 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 	}
 }
 
-// findNpm finds npm. A machine without it leaves the test out and says so, also where the log of a test is not shown.
+// findNpm returns the path of npm, which a machine of CI need not have.
 func findNpm(t *testing.T) string {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "NOT TESTED: %s: npm is not installed\n", t.Name())
-		t.Skip("needs npm")
-	}
-	return npm
+	return queuetest.FindTools(t, "npm")[0]
 }
 
 // nodeModules returns a folder with the packages of package.json in a folder of testdata. npm installs it once for each

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // npmVersion is a version that no registry has, so that npm takes the packed files.
@@ -72,7 +74,7 @@ func TestNpmPackage(t *testing.T) {
 	testLauncher(t, installed, platform)
 }
 
-// TestNpmTarballs packs the npm packages, unpacks them as npm does, and runs the command. It fetches nothing.
+// TestNpmTarballs packs the npm packages, unpacks them as npm does, and runs the command and a server. It fetches nothing.
 func TestNpmTarballs(t *testing.T) {
 	npm := findNpm(t)
 	platform := npmPlatforms[runtime.GOARCH]
@@ -117,7 +119,33 @@ func TestNpmTarballs(t *testing.T) {
 	if out := string(run(t, installed, nil, filepath.Join(modules, ".bin", "pgqueue"), "version")); !strings.Contains(out, `"arch"`) {
 		t.Errorf("the command says %q", out)
 	}
+	t.Run("it starts a server with the PostgreSQL of the machine", func(t *testing.T) { testUnpacked(t, dir, installed) })
 	testLauncher(t, installed, platform)
+}
+
+// testUnpacked starts a server by the unpacked packages, and works a task by their commands.
+func testUnpacked(t *testing.T, dir, installed string) {
+	t.Helper()
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) == 0 {
+		queuetest.FindTools(t, "postgres") // the server would fetch one
+	}
+	makeReadable(t, dir)
+	s := startNpx(t, installed)
+	call := func(args ...string) string {
+		return strings.TrimSpace(string(run(t, installed, nil, filepath.Join(installed, "node_modules", ".bin", "pgqueue"), append(args, "--url", "http://"+s.addr+"/api")...)))
+	}
+	call("create-queue", "mail")
+	id := call("create-task", "mail", "--payload", `{"n":1}`, "--jq", ".id")
+	call("work", "--queue", "mail", "--exec", "cat", "--until-empty")
+	if got := call("task", id, "--jq", ".status"); got != "released" {
+		t.Errorf("the task is %q", got)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.ends(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 // testLauncher checks that the exit code of the program passes, and that a missing package of the platform is named with the remedy.

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
@@ -92,6 +92,10 @@ var (
 		{name: "a group too long", meta: queue.TaskMeta{Payload: one, Group: strings.Repeat("g", queue.MaxGroupBytes+1)}, want: queue.KindInvalid},
 		{name: "an unknown queue", queue: "none", meta: queue.TaskMeta{Payload: one}, want: queue.KindNotFound},
 		{name: "a queue with a space", queue: "a b", meta: queue.TaskMeta{Payload: one}, want: queue.KindInvalid},
+		{name: "a queue in capitals between spaces", queue: "\t MAIL ", meta: queue.TaskMeta{Payload: one}},
+		{name: "a queue with a Kelvin sign", queue: "\u212aey", meta: queue.TaskMeta{Payload: one}, want: queue.KindInvalid},
+		{name: "a queue behind a no-break space", queue: "\u00a0mail", meta: queue.TaskMeta{Payload: one}, want: queue.KindInvalid},
+		{name: "a full queue", queue: "full", meta: queue.TaskMeta{Payload: one}, want: queue.KindExhausted},
 		{name: "a payload that ends early", meta: queue.TaskMeta{Payload: []byte("{")}, want: queue.KindInvalid},
 	}
 )
@@ -130,6 +134,13 @@ func TestProducers(t *testing.T) {
 			}
 			defer c.Close()
 			if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+				t.Fatal(err)
+			}
+			// A queue with one task has no place for another.
+			if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "full", FlowMeta: queue.FlowMeta{MaxWaiting: new(1)}}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.CreateTask(t.Context(), "full", queue.TaskMeta{Payload: one}); err != nil {
 				t.Fatal(err)
 			}
 			all := produce(t, name)
@@ -259,8 +270,18 @@ func produceByConnect(n *node) way {
 	}
 }
 
-// kindsOfExits are the kinds of refusals of each exit code of a command.
-var kindsOfExits = map[int][]queue.Kind{1: {queue.KindTooLarge, queue.KindInvalid}, 2: {queue.KindInvalid, queue.KindTooLarge}, 3: {queue.KindNotFound}, 4: {queue.KindKeyReused}}
+// refusals are the forms in which a command reports each kind: its exit code and its message.
+var refusals = []struct {
+	exit    int
+	message *regexp.Regexp
+	kind    queue.Kind
+}{
+	{2, regexp.MustCompile(`payload: must have at most \d+ bytes, got`), queue.KindTooLarge},
+	{2, regexp.MustCompile(`^pgqueue: .*: must (be|have|not) `), queue.KindInvalid},
+	{3, regexp.MustCompile(`: no such queue; `), queue.KindNotFound},
+	{4, regexp.MustCompile(`: key: .* belongs to a task with another payload; `), queue.KindKeyReused},
+	{4, regexp.MustCompile(`: max_waiting: is reached`), queue.KindExhausted},
+}
 
 func produceByCommand(n *node) way {
 	return func(t *testing.T, namespace string) (all []produced) {
@@ -290,7 +311,7 @@ func produceByCommand(n *node) way {
 	}
 }
 
-// callCommand runs a command that prints an id. The kind of a refusal is the expected one when the exit code can mean it.
+// callCommand runs a command that prints an id. The kind of a refusal is that of its exit code and its message.
 func callCommand(t *testing.T, p production, args []string) produced {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -298,17 +319,16 @@ func callCommand(t *testing.T, p production, args []string) produced {
 	cmd := exec.CommandContext(ctx, filepath.Join(programs(t), "pgqueue"), args...)
 	cmd.Stdin = bytes.NewReader(p.meta.Payload)
 	out, err := cmd.Output()
-	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
-		kinds := kindsOfExits[failed.ExitCode()]
-		if len(kinds) == 0 {
-			return produced{err: err}
-		}
-		if slices.Contains(kinds, p.want) {
-			kinds = []queue.Kind{p.want}
-		}
-		return produced{err: &queue.Error{Kind: kinds[0], Msg: string(failed.Stderr)}}
+	failed, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return parseID(string(out), err)
 	}
-	return parseID(string(out), err)
+	for _, r := range refusals {
+		if r.exit == failed.ExitCode() && r.message.Match(failed.Stderr) {
+			return produced{err: &queue.Error{Kind: r.kind, Msg: string(failed.Stderr)}}
+		}
+	}
+	return produced{err: fmt.Errorf("%w: %s", err, failed.Stderr)}
 }
 
 func parseID(text string, err error) produced {
@@ -323,6 +343,7 @@ func parseID(text string, err error) produced {
 func kindOfState(state, message string) error {
 	kinds := map[string]queue.Kind{
 		"PQ404": queue.KindNotFound, "PQ409": queue.KindKeyReused, "PQ410": queue.KindLeaseLost, "PQ413": queue.KindTooLarge, "PQ422": queue.KindInvalid,
+		"PQ429": queue.KindExhausted,
 	}
 	return &queue.Error{Kind: kinds[state], Msg: state + " " + message}
 }
@@ -387,19 +408,10 @@ func runPsql(t *testing.T, dsn, statements string) (string, error) {
 	return rows[len(rows)-1], nil
 }
 
-// needsPsql skips a test where psql is missing.
-func needsPsql(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("psql"); err != nil {
-		t.Log("psql is not on the PATH: the tasks were not created by it")
-		t.Skip("needs psql")
-	}
-}
-
 // produceByPsql calls in a transaction that is rolled back, and again in one that commits.
 func produceByPsql(dsn string) way {
 	return func(t *testing.T, namespace string) (all []produced) {
-		needsPsql(t)
+		queuetest.FindTools(t, "psql")
 		for _, p := range productions {
 			call := p.callOf(namespace) + ";\n"
 			all = append(all, parseID(runPsql(t, dsn, "begin;\n"+call+"rollback;\nbegin;\n"+call+"commit;\n")))
@@ -578,7 +590,7 @@ func TestCompletions(t *testing.T) {
 	// Each way writes the effect, completes the task and ends the transaction as asked.
 	for name, complete := range map[string]func(t *testing.T, id, token int64, end string) error{
 		"psql": func(t *testing.T, id, token int64, end string) error {
-			needsPsql(t)
+			queuetest.FindTools(t, "psql")
 			_, err := runPsql(t, dsn, fmt.Sprintf("begin;\ninsert into effect values (%d);\nselect pgqueue.complete_task(%d, %d, '{\"sent\":true}');\nselect 1;\n%s;\n", id, id, token, end))
 			return err
 		},

@@ -3,10 +3,11 @@ package e2e_test
 import (
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // blockWith returns the shell block of a page that has a text.
@@ -48,12 +49,7 @@ test "$(PGQUEUE_AUTH_TOKEN=$(cat worker-token) pgqueue whoami --jq '.grants[]')"
 if PGQUEUE_AUTH_TOKEN=$(cat worker-token) pgqueue create-task mail; then exit 1; fi
 kill %1 && wait %1
 `
-	for _, program := range []string{"bash", "curl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Log(program + " is not on the PATH: the commands were not run")
-			t.Skip("needs " + program)
-		}
-	}
+	queuetest.FindTools(t, "bash", "curl")
 	env := append(os.Environ(), "PGQUEUE_URL="+base+"/api", "PATH="+programs(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	runDoc(t, dir, env, "bash", "-euxo", "pipefail", "-c", script)
 

@@ -3,7 +3,6 @@ package queue
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 const (
@@ -41,7 +40,7 @@ type FailurePolicyMeta struct {
 func (p *FailurePolicy) applyMeta(m FailurePolicyMeta) {
 	setIfGiven(&p.MaxLeaseLosses, m.MaxLeaseLosses)
 	if m.DeadLetter != nil {
-		p.DeadLetter = strings.ToLower(strings.TrimSpace(*m.DeadLetter))
+		p.DeadLetter = foldName(*m.DeadLetter)
 	}
 	if m.NonRetryable == nil {
 		return

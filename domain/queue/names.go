@@ -12,7 +12,7 @@ const (
 	ReservedTickerFuture = "upcoming"
 )
 
-// QueueName trims and lower-cases s and checks it against ^[a-z][a-z0-9_-]{0,62}$.
+// QueueName trims and lower-cases s, in ASCII, and checks it against ^[a-z][a-z0-9_-]{0,62}$.
 func QueueName(s string) (string, error) { return normalizeName("queue", s) }
 
 // NamespaceName is QueueName for a namespace. The system's own namespace is refused: applications may not use it.
@@ -34,7 +34,7 @@ func TickerName(s string) (string, error) {
 }
 
 func normalizeName(field, s string) (string, error) {
-	n := strings.ToLower(strings.TrimSpace(s))
+	n := foldName(s)
 	if n == "" {
 		return "", Invalid(field, "must be a name, got none")
 	}
@@ -53,6 +53,20 @@ func normalizeName(field, s string) (string, error) {
 	}
 
 	return n, nil
+}
+
+// nameSpace are the characters around a name that do not count: those that btrim removes in create_task.
+const nameSpace = " \t\n\v\f\r"
+
+// foldName trims and lower-cases a name as create_task does, in ASCII alone: in Unicode the Kelvin sign would become a k.
+func foldName(s string) string {
+	b := []byte(strings.Trim(s, nameSpace))
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
 
 // CheckWorker checks the name of a worker: 1 to 255 bytes of valid UTF-8 without NUL.

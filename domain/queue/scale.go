@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -25,6 +27,29 @@ func CheckScaleWithin(within time.Duration) error {
 		return Invalid("within", fmt.Sprintf("must be from 1s to 24h, got %v; leave it out for %v", within, DefaultScaleWithin))
 	}
 	return nil
+}
+
+// ReadScale reads the stats of 1 to MaxQueuesPerRetain queues and returns what ScaleQueues says of them. It counts a queue once, however
+// often names has it. KindInvalid names the field within or queue; KindNotFound is about an unknown queue.
+func ReadScale(ctx context.Context, s QueueStatuses, within time.Duration, names ...string) (Scale, error) {
+	if err := CheckScaleWithin(within); err != nil {
+		return Scale{}, err
+	}
+	if n := len(names); n < 1 || n > MaxQueuesPerRetain {
+		return Scale{}, Invalid("queue", fmt.Sprintf("must be 1 to %d queues, got %d; ask for some of them at a time", MaxQueuesPerRetain, n))
+	}
+
+	var all []*QueueStats
+	for _, name := range names {
+		stats, err := s.QueueStats(ctx, name)
+		if err != nil {
+			return Scale{}, err
+		}
+		if !slices.ContainsFunc(all, func(other *QueueStats) bool { return other.Queue == stats.Queue }) {
+			all = append(all, stats)
+		}
+	}
+	return ScaleQueues(within, all...), nil
 }
 
 // ScaleQueues returns the slots that the queues of stats want together, when their ready tasks are to be worked off within a

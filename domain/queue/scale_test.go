@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -64,78 +65,304 @@ func TestScaleQueues(t *testing.T) {
 // shape is a load of the model, with the settings of its queue.
 type shape struct {
 	load        func(second int) float64 // creates, in the first 20 minutes
-	length      float64                  // mean seconds of a task
+	length      float64                  // mean seconds of a task; each is from half of it to one and a half
 	rate        float64                  // starts a second; 0 = no limit
 	concurrency int                      // 0 = no limit
 	paused      func(second int) bool
 	until       bool    // the pauses end by themselves
 	slots       float64 // the most that the queue can use, after the first tasks have ended; 0 = any number
-	waiting     float64 // the most tasks that may wait after the start; 0 = any number
+	waiting     int     // the most tasks that may wait after the start; 0 = any number
+	turns       int     // the changes of direction of the number of replicas: up and down once for each rise of the load
+	cut         int     // the most handlers that the autoscaler may cut in a Deployment; 0 where each task ends within a drain
 }
 
+// Settings of the chart and its workers, and defaults of Kubernetes and KEDA.
 const (
-	perReplica  = 10.0 // tasks at once
+	perReplica    = 10 // concurrency of a worker
+	drainSeconds  = 25 // worker.drainTime
+	untilEmpty    = 10 // of a ScaledJob
+	maxTasks      = 100
+	startSeconds  = 5   // from a new replica to its first task
+	pollSeconds   = 15  // the interval of the autoscaler
+	kedaSeconds   = 30  // the interval of KEDA
+	stabilisation = 300 // stabilizationWindowSeconds of a scale-down, and cooldownPeriod of KEDA
+	tolerance     = 0.1 // of the autoscaler
+	maxReplicas   = 60
+
 	loadSeconds = 1200
-	pollSeconds = 15 // the interval of the autoscaler
 )
 
-// scaled is the state of a model of a queue and of its workers.
-type scaled struct {
+// pod is a replica with the seconds that each of its tasks still needs.
+type pod struct {
+	tasks    []int
+	starting int // seconds
+	drain    int // seconds until its tasks are cut; 0 = it works
+	idle     int // seconds without a task to take
+	taken    int
+}
+
+// cluster is a model of a queue, of the workers and of their autoscaler.
+type cluster struct {
 	shape
-	backlog, held, replicas float64
-	recent                  []float64 // finished tasks of the seconds of the last minute
-	history                 []float64 // wanted replicas of the last 5 minutes: the stabilisation of a scale-down
+	jobs bool // a ScaledJob in place of a Deployment
+
+	r        *rand.Rand
+	created  float64
+	started  float64 // starts that the rate still allows
+	backlog  int
+	pods     []*pod
+	recent   []int // finished tasks of the seconds of the last minute
+	history  []int // wanted replicas of the last 5 minutes
+	active   int   // the last second with work
+	cut      int
+	finished int
+}
+
+// held returns the number of tasks in hand.
+func (c *cluster) held() (n int) {
+	for _, p := range c.pods {
+		n += len(p.tasks)
+	}
+	return n
+}
+
+// replicas returns the number of pods that are not about to end.
+func (c *cluster) replicas() (n int) {
+	for _, p := range c.pods {
+		if p.drain == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // step moves the model on by a second.
-func (q *scaled) step(second int) {
+func (c *cluster) step(second int) {
 	if second < loadSeconds {
-		q.backlog += q.load(second)
-	}
-	done := min(q.held, q.held/q.length)
-	q.held -= done
-	if q.recent = append(q.recent, done); len(q.recent) > 60 {
-		q.recent = q.recent[1:]
-	}
-	if q.paused != nil && q.paused(second) {
-		return
+		c.created += c.load(second)
+		whole := int(c.created)
+		c.created -= float64(whole)
+		c.backlog += whole
 	}
 
-	taken := max(0, min(q.backlog, q.replicas*perReplica-q.held))
-	if q.rate > 0 {
-		taken = min(taken, q.rate)
+	done := 0
+	c.pods = slices.DeleteFunc(c.pods, func(p *pod) bool {
+		left := p.tasks[:0]
+		for _, seconds := range p.tasks {
+			if seconds--; seconds > 0 {
+				left = append(left, seconds)
+			} else {
+				done++
+			}
+		}
+		p.tasks = left
+		p.starting = max(0, p.starting-1)
+		return c.ends(p)
+	})
+	c.finished += done
+	if c.recent = append(c.recent, done); len(c.recent) > 60 {
+		c.recent = c.recent[1:]
 	}
-	if q.concurrency > 0 {
-		taken = min(taken, max(0, float64(q.concurrency)-q.held))
-	}
-	q.backlog -= taken
-	q.held += taken
+	c.take(second)
 }
 
-// poll sets the replicas as the autoscaler of Kubernetes does.
-func (q *scaled) poll(second int) {
-	sum := 0.0
-	for _, n := range q.recent {
+// ends reports whether a pod is gone after this second: a drained one, or a job without work.
+func (c *cluster) ends(p *pod) bool {
+	switch {
+	case p.drain > 0:
+		if p.drain--; p.drain == 0 {
+			c.cut += len(p.tasks)
+			c.backlog += len(p.tasks) // their leases are handed back
+		}
+		return p.drain == 0 || len(p.tasks) == 0
+	case c.jobs && p.starting == 0 && len(p.tasks) == 0:
+		p.idle++
+		return p.idle > untilEmpty || p.taken >= maxTasks
+	}
+	p.idle = 0
+	return false
+}
+
+// take gives ready tasks to pods with a place, to each in turn.
+func (c *cluster) take(second int) {
+	if c.paused != nil && c.paused(second) {
+		return
+	}
+	may := c.backlog
+	if c.rate > 0 {
+		c.started = min(c.started+c.rate, max(1, c.rate))
+		may = min(may, int(c.started))
+	}
+	if c.concurrency > 0 {
+		may = min(may, max(0, c.concurrency-c.held()))
+	}
+	for progress := true; progress && may > 0; {
+		progress = false
+		for _, p := range c.pods {
+			if may == 0 || p.drain > 0 || p.starting > 0 || len(p.tasks) >= perReplica || c.jobs && p.taken >= maxTasks {
+				continue
+			}
+			p.tasks = append(p.tasks, max(1, int(math.Round(c.length*(0.5+c.r.Float64())))))
+			p.taken++
+			may--
+			c.backlog--
+			c.started--
+			progress = true
+		}
+	}
+}
+
+// wanted returns the slots that the server answers.
+func (c *cluster) wanted(second int) float64 {
+	sum := 0
+	for _, n := range c.recent {
 		sum += n
 	}
 	stats := &queue.QueueStats{
-		Counts: map[queue.Status]int64{queue.StatusRetained: int64(math.Round(q.held))}, Ready: int64(math.Round(q.backlog)),
-		FinishedPerSecond: math.Round(sum) / 60, Concurrency: q.concurrency, StartsPerSecond: q.rate,
+		Counts: map[queue.Status]int64{queue.StatusRetained: int64(c.held())}, Ready: int64(c.backlog),
+		FinishedPerSecond: float64(sum) / 60, Concurrency: c.concurrency, StartsPerSecond: c.rate,
 	}
-	if q.paused != nil && q.paused(second) {
-		if stats.Paused = !q.until; q.until {
+	if c.paused != nil && c.paused(second) {
+		if stats.Paused = !c.until; c.until {
 			stats.PausedUntil = time.Unix(1, 0)
 		}
 	}
-	s := queue.ScaleQueues(queue.DefaultScaleWithin, stats)
-	if q.history = append(q.history, math.Ceil(s.Slots/perReplica)); len(q.history) > 300/pollSeconds {
-		q.history = q.history[1:]
-	}
-	q.replicas = slices.Max(q.history)
+	return queue.ScaleQueues(queue.DefaultScaleWithin, stats).Slots
 }
 
-// TestScaleDoesNotOscillate lets a model of the autoscaler of Kubernetes follow the slots over shapes of load. Tasks must not
-// pile up, no task in hand may lose its slot, the number of replicas must not swing, and all must end at none.
+// scaleJobs starts the jobs that are missing, as KEDA does by the strategy default. It ends none.
+func (c *cluster) scaleJobs(second int) {
+	if second%kedaSeconds == 0 {
+		c.add(min(maxReplicas, int(math.Ceil(c.wanted(second)/perReplica))) - len(c.pods))
+	}
+}
+
+// scaleDeployment is KEDA, which starts the first replica and ends the last one, and the autoscaler of Kubernetes between them.
+func (c *cluster) scaleDeployment(second int) {
+	if second%pollSeconds != 0 {
+		return
+	}
+	slots, now := c.wanted(second), c.replicas()
+	if slots > 0 {
+		c.active = second
+	}
+	switch {
+	case now == 0:
+		if slots > 0 && second%kedaSeconds == 0 {
+			c.add(1)
+		}
+		return
+	case second-c.active >= stabilisation:
+		c.history = nil
+		c.remove(now)
+		return
+	}
+
+	want := now
+	if math.Abs(slots/float64(perReplica*now)-1) > tolerance {
+		want = min(maxReplicas, max(1, int(math.Ceil(slots/perReplica))))
+	}
+	if c.history = append(c.history, want); len(c.history) > stabilisation/pollSeconds {
+		c.history = c.history[1:]
+	}
+	if want > now {
+		c.add(min(want, max(2*now, now+4)) - now) // the policies of a scale-up
+	} else {
+		c.remove(now - min(now, slices.Max(c.history)))
+	}
+}
+
+func (c *cluster) add(n int) {
+	for range n {
+		c.pods = append(c.pods, &pod{starting: startSeconds})
+	}
+}
+
+// remove ends the newest pods, as a Deployment does.
+func (c *cluster) remove(n int) {
+	for _, p := range slices.Backward(c.pods) {
+		if n > 0 && p.drain == 0 {
+			p.drain = drainSeconds
+			n--
+		}
+	}
+}
+
+// run lets the autoscaler follow the load until all tasks have ended.
+func (c *cluster) run(t *testing.T) {
+	t.Helper()
+	turns, last, worst, most, created := 0, 0, 0, 0, 0.0
+	end := 2400 + int(10*c.length)
+	if c.shape.slots > 0 { // a limited queue needs time to work off its tasks
+		end += 3600
+	}
+	for second := range end {
+		if second < loadSeconds {
+			created += c.load(second)
+		}
+		c.step(second)
+		before := c.replicas()
+		if c.jobs {
+			c.scaleJobs(second)
+		} else {
+			c.scaleDeployment(second)
+		}
+		if by := c.replicas() - before; by != 0 {
+			if by*last < 0 {
+				turns++
+			}
+			last = by
+		}
+		if second > 400 && second < loadSeconds {
+			worst = max(worst, c.backlog)
+		}
+		if second > 420+int(1.5*c.length) {
+			most = max(most, c.replicas())
+		}
+	}
+
+	if c.backlog > 0 || len(c.pods) > 0 || math.Abs(float64(c.finished)-created) > 1 {
+		t.Errorf("at the end %d tasks wait, %d replicas run, %d of %.0f tasks have finished", c.backlog, len(c.pods), c.finished, created)
+	}
+	if !c.jobs && turns > c.turns { // the number of jobs falls by itself with each that ends
+		t.Errorf("the number of replicas changed its direction %d times, want at most %d", turns, c.turns)
+	}
+	if c.waiting > 0 && worst > c.waiting {
+		t.Errorf("%d tasks waited, want at most %d", worst, c.waiting)
+	}
+	if c.shape.slots > 0 && float64(most*perReplica) > c.shape.slots {
+		t.Errorf("%d replicas ran, the limits of the queue have use for %v slots", most, c.shape.slots)
+	}
+	if most := map[bool]int{false: c.shape.cut}[c.jobs]; c.cut > most {
+		t.Errorf("%d handlers were cut, want at most %d", c.cut, most)
+	}
+}
+
+// TestOneLongTaskInEachPod is the case that the sum of the slots does not show: ten pods with a long task each want ten slots, which one
+// replica has. A Deployment loses nine handlers, jobs lose none.
+func TestOneLongTaskInEachPod(t *testing.T) {
+	for jobs, want := range map[bool]int{false: 9, true: 0} {
+		c := cluster{shape: shape{load: func(int) float64 { return 0 }, length: 3600}, jobs: jobs, r: rand.New(rand.NewPCG(1, 2))}
+		for range 10 {
+			c.pods = append(c.pods, &pod{tasks: []int{1200}, taken: 1})
+		}
+		for second := range 1100 {
+			c.step(second)
+			if c.backlog = 0; jobs { // other workers take what is handed back
+				c.scaleJobs(second)
+			} else {
+				c.scaleDeployment(second)
+			}
+		}
+		if c.cut != want {
+			t.Errorf("jobs %v: %d handlers were cut, want %d", jobs, c.cut, want)
+		}
+	}
+}
+
+// TestScaleDoesNotOscillate lets a model of KEDA and of the autoscaler of Kubernetes follow the slots over shapes of load, with the
+// tasks of each pod. Tasks must not pile up, the number of replicas must not swing, all must end at none, and few handlers may be
+// cut: none in jobs, which take the tasks longer than a drain, and none in a Deployment with shorter tasks.
 func TestScaleDoesNotOscillate(t *testing.T) {
 	between := func(from, to int) func(int) bool { return func(s int) bool { return s >= from && s < to } }
 	burst := func(n float64) func(int) float64 {
@@ -143,70 +370,36 @@ func TestScaleDoesNotOscillate(t *testing.T) {
 	}
 	steady := func(n float64) func(int) float64 { return func(int) float64 { return n } }
 	for name, load := range map[string]shape{
-		"steady":    {load: steady(20), length: 2, waiting: 500},
-		"a burst":   {load: burst(5000), length: 2, waiting: 500},
-		"a step up": {load: func(s int) float64 { return map[bool]float64{true: 50, false: 5}[s >= 300] }, length: 2, waiting: 500},
-		"a wave":    {load: func(s int) float64 { return 20 + 15*math.Sin(float64(s)/300) }, length: 2, waiting: 500},
-		"a trickle": {load: func(s int) float64 { return map[bool]float64{true: 1}[s%20 == 0] }, length: 2, waiting: 500},
-		"on, off":   {load: func(s int) float64 { return map[bool]float64{true: 30}[s/300%2 == 0] }, length: 2, waiting: 500},
+		"steady":    {load: steady(20), length: 2, waiting: 500, turns: 1},
+		"a burst":   {load: burst(5000), length: 2, waiting: 500, turns: 1},
+		"a step up": {load: func(s int) float64 { return map[bool]float64{true: 50, false: 5}[s >= 300] }, length: 2, waiting: 500, turns: 1},
+		"a wave":    {load: func(s int) float64 { return 20 + 15*math.Sin(float64(s)/300) }, length: 2, waiting: 500, turns: 1},
+		"a trickle": {load: func(s int) float64 { return map[bool]float64{true: 1}[s%20 == 0] }, length: 2, waiting: 500, turns: 1},
+		"on, off":   {load: func(s int) float64 { return map[bool]float64{true: 30}[s/300%2 == 0] }, length: 2, waiting: 500, turns: 3},
 
-		"long tasks":                     {load: steady(0.2), length: 600, waiting: 10},
-		"a burst of long tasks":          {load: burst(200), length: 600, waiting: 1},
-		"a pause":                        {load: steady(20), length: 2, paused: between(300, 900)},
-		"a pause over long tasks":        {load: steady(0.2), length: 600, paused: between(300, 900)},
-		"a pause that ends by itself":    {load: steady(20), length: 2, paused: between(300, 900), until: true},
-		"pauses that come again":         {load: steady(5), length: 2, paused: func(s int) bool { return s%120 < 30 }, until: true, waiting: 200},
-		"a rate below the load":          {load: steady(20), length: 2, rate: 10, slots: 30},
-		"a rate above the load":          {load: steady(5), length: 2, rate: 10, slots: 30, waiting: 20},
-		"a burst against a rate":         {load: burst(9000), length: 2, rate: 10, slots: 30},
-		"a rate of long tasks":           {load: burst(500), length: 300, rate: 0.5, slots: 180},
-		"a concurrency below the load":   {load: steady(20), length: 2, concurrency: 20, slots: 20},
-		"a rate, a concurrency, a pause": {load: steady(20), length: 2, rate: 30, concurrency: 20, slots: 20, paused: between(300, 900), until: true},
+		"steady tasks of a drain":        {load: steady(2), length: 16, waiting: 500, turns: 1},
+		"long tasks":                     {load: steady(0.2), length: 600, waiting: 15, turns: 1, cut: 20},
+		"a burst of long tasks":          {load: burst(200), length: 600, waiting: 1, turns: 1, cut: 35},
+		"a pause":                        {load: steady(20), length: 2, paused: between(300, 900), turns: 3},
+		"a pause over long tasks":        {load: steady(0.2), length: 600, paused: between(300, 900), turns: 3, cut: 50},
+		"a pause that ends by itself":    {load: steady(20), length: 2, paused: between(300, 900), until: true, turns: 3},
+		"pauses that come again":         {load: steady(5), length: 2, paused: func(s int) bool { return s%120 < 30 }, until: true, waiting: 200, turns: 1},
+		"a rate below the load":          {load: steady(20), length: 2, rate: 10, slots: 30, turns: 1},
+		"a rate above the load":          {load: steady(5), length: 2, rate: 10, slots: 30, waiting: 20, turns: 1},
+		"a burst against a rate":         {load: burst(9000), length: 2, rate: 10, slots: 30, turns: 1},
+		"a rate of long tasks":           {load: burst(500), length: 300, rate: 0.5, slots: 180, turns: 1, cut: 5},
+		"a concurrency below the load":   {load: steady(20), length: 2, concurrency: 20, slots: 20, turns: 1},
+		"a rate, a concurrency, a pause": {load: steady(20), length: 2, rate: 30, concurrency: 20, slots: 20, paused: between(300, 900), until: true, turns: 3},
 	} {
-		t.Run(name, func(t *testing.T) {
-			q := scaled{shape: load}
-			turns, last, worst, most := 0, 0.0, 0.0, 0.0
-			end := 2400 + int(10*load.length)
-			if load.slots > 0 { // a limited queue needs time to work off its tasks
-				end += 3600
+		for _, jobs := range []bool{false, true} {
+			kind := map[bool]string{true: "ScaledJob", false: "ScaledObject"}[jobs]
+			if jobs && load.length <= drainSeconds { // a job would end before KEDA looks again, and the chart says so
+				continue
 			}
-			for second := range end {
-				q.step(second)
-				if second%pollSeconds == 0 {
-					before := q.replicas
-					q.poll(second)
-					if (q.replicas-before)*last < 0 {
-						turns++
-					}
-					if q.replicas != before {
-						last = q.replicas - before
-					}
-					if q.replicas*perReplica < q.held-0.5 {
-						t.Fatalf("after %d s %v replicas run %.1f tasks", second, q.replicas, q.held)
-					}
-				}
-				if second > 400 && second < loadSeconds {
-					worst = max(worst, q.backlog)
-				}
-				if second > 420+int(load.length) {
-					most = max(most, q.replicas)
-				}
-				if load.paused != nil && second == 899 && load.paused(300) && load.paused(899) && q.replicas*perReplica > q.held+perReplica+load.length {
-					t.Errorf("%v replicas run %.1f tasks of a paused queue", q.replicas, q.held)
-				}
-			}
-			if q.backlog > 0.5 || q.replicas != 0 {
-				t.Errorf("at the end %.1f tasks wait and %v replicas run", q.backlog, q.replicas)
-			}
-			if turns > 4 {
-				t.Errorf("the number of replicas changed its direction %d times", turns)
-			}
-			if load.waiting > 0 && worst > load.waiting {
-				t.Errorf("%.0f tasks waited", worst)
-			}
-			if load.slots > 0 && most*perReplica > load.slots {
-				t.Errorf("%v replicas ran, the limits of the queue have use for %v slots", most, load.slots)
-			}
-		})
+			t.Run(name+", "+kind, func(t *testing.T) {
+				c := cluster{shape: load, jobs: jobs, r: rand.New(rand.NewPCG(1, 2))}
+				c.run(t)
+			})
+		}
 	}
 }

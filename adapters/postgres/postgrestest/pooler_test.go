@@ -22,29 +22,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-// findPooler finds pgbouncer. A machine without it leaves these tests out and says so; in CI that is a fault.
-func findPooler(t *testing.T) string {
-	t.Helper()
-	needsDatabase(t)
-	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	const missing = "NOT TESTED behind a pooler: pgbouncer is not installed (Debian: apt-get install pgbouncer)"
-	if os.Getenv("CI") != "" {
-		t.Fatal(missing)
-	}
-	fmt.Fprintln(os.Stderr, missing)
-	t.Skip(missing)
-	return ""
-}
-
 // startPooler starts a pgbouncer in transaction mode before the server of dsn. It returns a function that leads a
 // connection string to that server through it.
 func startPooler(t *testing.T, dsn string) func(dsn string) string {
 	t.Helper()
-	exe := findPooler(t)
+	needsDatabase(t)
+	exe := queuetest.FindTools(t, "pgbouncer")[0]
 	server, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	stdsql "database/sql"
 	"errors"
+	neturl "net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest/internal/sqlcorders"
 	"github.com/pgqueue/pgqueue/adapters/sqltx"
@@ -28,8 +31,18 @@ type inTransaction func(ctx context.Context, f func(q sqltx.Querier) error) erro
 func TestSQLDrivers(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
+	for _, schema := range []string{postgres.DefaultSchema, "order"} {
+		t.Run(schema, func(t *testing.T) {
+			t.Parallel()
+			testSQLDrivers(t, schema)
+		})
+	}
+}
+
+func testSQLDrivers(t *testing.T, schema string) {
+	t.Helper()
 	url := postgrestest.URL(t)
-	s := open(t, url)
+	s := postgrestest.OpenURL(t, url, postgres.WithSchema(schema))
 	firstPartition(t, s)
 	mustQueue(t, s, "mail")
 
@@ -109,13 +122,14 @@ func TestSQLDrivers(t *testing.T) {
 // errUndo rolls a transaction back.
 var errUndo = errors.New("undo")
 
-func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
+func testSQLDriver(t *testing.T, s *postgres.Store, in inTransaction) {
 	t.Helper()
 	ctx := t.Context()
+	schema := sqltx.WithSchema(s.Schema())
 	create := func(meta queue.TaskMeta, undo error) (id int64, err error) {
 		err = in(ctx, func(q sqltx.Querier) error {
 			var err error
-			if id, err = sqltx.CreateTask(ctx, q, "mail", meta); err != nil {
+			if id, err = sqltx.CreateTask(ctx, q, "mail", meta, schema); err != nil {
 				return err
 			}
 			return undo
@@ -155,7 +169,7 @@ func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
 		t.Fatalf("a key with another payload is answered by %v", err)
 	}
 	if err := in(ctx, func(q sqltx.Querier) error {
-		_, err := sqltx.CreateTask(ctx, q, "none", queue.TaskMeta{})
+		_, err := sqltx.CreateTask(ctx, q, "none", queue.TaskMeta{}, schema)
 		return err
 	}); queue.KindOf(err) != queue.KindNotFound {
 		t.Fatalf("an unknown queue is answered by %v", err)
@@ -169,7 +183,7 @@ func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
 			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("1")}},
 			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"2, ]"`)}},
 			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("3"), Delay: time.Hour}},
-		})
+		}, schema)
 		return err
 	}); err != nil || len(ids) != 3 {
 		t.Fatalf("the batch has the ids %v (%v)", ids, err)
@@ -182,7 +196,9 @@ func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
 
 	held := retain(t, s, 10)
 	for _, task := range held {
-		if err := in(ctx, func(q sqltx.Querier) error { return sqltx.Complete(ctx, q, task, map[string]bool{"sent": true}) }); err != nil {
+		if err := in(ctx, func(q sqltx.Querier) error {
+			return sqltx.Complete(ctx, q, task, map[string]bool{"sent": true}, schema)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if got := get(task.ID); got.Status != queue.StatusReleased || string(got.Result) != `{"sent":true}` {
@@ -190,8 +206,97 @@ func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
 		}
 		stale := *task
 		stale.Lease = &queue.Lease{Token: task.Lease.Token + 256}
-		if err := in(ctx, func(q sqltx.Querier) error { return sqltx.Complete(ctx, q, &stale, nil) }); queue.KindOf(err) != queue.KindLeaseLost {
+		if err := in(ctx, func(q sqltx.Querier) error { return sqltx.Complete(ctx, q, &stale, nil, schema) }); queue.KindOf(err) != queue.KindLeaseLost {
 			t.Fatalf("another token is answered by %v", err)
 		}
 	}
+}
+
+// TestSQLPool gives CreateTasks a pool in place of a transaction, which runs each statement on another connection: all tasks are
+// there, or none.
+func TestSQLPool(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	url := postgrestest.URL(t)
+	s := open(t, url)
+	firstPartition(t, s)
+	mustQueue(t, s, "mail")
+	byPgx := openSQL(t, "pgx", url)
+	pools := map[string]sqltx.Querier{"pgx": byPgx, "lib/pq": openSQL(t, "postgres", url), "sqlx": sqlx.NewDb(byPgx, "pgx")}
+	tasks := []queue.NewTask{{Queue: "mail"}, {Queue: "mail", TaskMeta: queue.TaskMeta{Priority: 1}}, {Queue: "none"}}
+	for name, q := range pools {
+		t.Run(name, func(t *testing.T) { testPool(t, s, q, tasks) })
+	}
+
+	t.Run("a pool with transactions of another type", func(t *testing.T) {
+		before := readyTasks(t, s)
+		_, err := sqltx.CreateTasks(t.Context(), bun.NewDB(byPgx, pgdialect.New()), tasks[:2])
+		if e, ok := errors.AsType[*queue.Error](err); !ok || e.Kind != queue.KindInvalid || e.Field != "q" || readyTasks(t, s) != before {
+			t.Errorf("%v, %d tasks are there, want %d", err, readyTasks(t, s), before)
+		}
+	})
+}
+
+// TestSQLBehindAPooler leads the same calls through a pooler in transaction mode, by drivers that prepare nothing by name.
+func TestSQLBehindAPooler(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.URL(t)
+	through := startPooler(t, url)
+	s := open(t, url)
+	firstPartition(t, s)
+	mustQueue(t, s, "mail")
+	tasks := []queue.NewTask{{Queue: "mail"}, {Queue: "mail", TaskMeta: queue.TaskMeta{Priority: 1}}, {Queue: "none"}}
+	for driver, setting := range map[string]string{"pgx": "default_query_exec_mode=exec", "postgres": "binary_parameters=yes"} {
+		t.Run(driver, func(t *testing.T) {
+			db := openSQL(t, driver, withParameter(t, through(url), setting))
+			testPool(t, s, db, tasks)
+			testSQLDriver(t, s, func(ctx context.Context, f func(q sqltx.Querier) error) error {
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					return err
+				}
+				if err := f(tx); err != nil {
+					return errors.Join(err, tx.Rollback())
+				}
+				return tx.Commit()
+			})
+		})
+	}
+}
+
+// withParameter adds a parameter to a connection string.
+func withParameter(t *testing.T, dsn, parameter string) string {
+	t.Helper()
+	u, err := neturl.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+parameter, "&")
+	return u.String()
+}
+
+// testPool creates tasks of which the last one is refused, then all but that one.
+func testPool(t *testing.T, s *postgres.Store, q sqltx.Querier, tasks []queue.NewTask) {
+	t.Helper()
+	before := readyTasks(t, s)
+	if _, err := sqltx.CreateTasks(t.Context(), q, tasks); queue.KindOf(err) != queue.KindNotFound {
+		t.Errorf("an unknown queue is answered by %v", err)
+	}
+	if after := readyTasks(t, s); after != before {
+		t.Errorf("a refused call left %d tasks", after-before)
+	}
+	good := tasks[:len(tasks)-1]
+	if ids, err := sqltx.CreateTasks(t.Context(), q, good); err != nil || len(ids) != len(good) || readyTasks(t, s) != before+int64(len(good)) {
+		t.Errorf("the tasks %v are there (%v)", ids, err)
+	}
+}
+
+// readyTasks returns the number of ready tasks of the queue mail.
+func readyTasks(t *testing.T, s *postgres.Store) int64 {
+	t.Helper()
+	stats, err := s.QueueStats(t.Context(), queue.DefaultNamespace, "mail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stats[0].Ready
 }

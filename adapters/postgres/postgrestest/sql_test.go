@@ -35,8 +35,9 @@ import (
 // sqlProducer is a service that creates its tasks by the SQL API.
 type sqlProducer struct {
 	queue.Service
-	db    *stdsql.DB
-	known *sync.Map // ids that were given before
+	db     *stdsql.DB
+	schema sqltx.Option
+	known  *sync.Map // ids that were given before
 }
 
 func (p *sqlProducer) In(namespace string) (queue.Service, error) {
@@ -44,12 +45,12 @@ func (p *sqlProducer) In(namespace string) (queue.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sqlProducer{s, p.db, p.known}, nil
+	return &sqlProducer{s, p.db, p.schema, p.known}, nil
 }
 
 func (p *sqlProducer) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
 	id, err := repeatSerialized(func() (int64, error) {
-		return sqltx.CreateTask(ctx, p.db, name, meta, sqltx.WithNamespace(p.Namespace()))
+		return sqltx.CreateTask(ctx, p.db, name, meta, p.schema, sqltx.WithNamespace(p.Namespace()))
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func (p *sqlProducer) createTasksOnce(ctx context.Context, tasks []queue.NewTask
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	ids, err := sqltx.CreateTasks(ctx, tx, tasks, sqltx.WithNamespace(p.Namespace()))
+	ids, err := sqltx.CreateTasks(ctx, tx, tasks, p.schema, sqltx.WithNamespace(p.Namespace()))
 	if err != nil {
 		return nil, err
 	}
@@ -116,12 +117,20 @@ func (p *sqlProducer) read(ctx context.Context, id int64) (*queue.Task, error) {
 func TestServiceOverSQL(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
-	testServiceOverSQL(t, func(_ testing.TB, url string) string { return url },
+	testServiceOverSQL(t, postgres.DefaultSchema, func(_ testing.TB, url string) string { return url },
 		sized(t, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}, nil))
 }
 
+// TestServiceOverSQLInAnotherSchema holds producers to the same sentences in a schema with a name that must be quoted.
+func TestServiceOverSQLInAnotherSchema(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	testServiceOverSQL(t, "order", func(_ testing.TB, url string) string { return url },
+		sized(t, []string{"produce", "key rules"}, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}))
+}
+
 // testServiceOverSQL holds producers to the sentences of some topics. caller turns the URL of a database into that of the producers.
-func testServiceOverSQL(t *testing.T, caller func(t testing.TB, url string) string, topics []string) {
+func testServiceOverSQL(t *testing.T, schema string, caller func(t testing.TB, url string) string, topics []string) {
 	t.Helper()
 	var stores sync.Map
 	store := func(t testing.TB, s queue.Service) *postgres.Store {
@@ -132,7 +141,7 @@ func testServiceOverSQL(t *testing.T, caller func(t testing.TB, url string) stri
 	queuetest.TestService(t, queuetest.ServiceHarness{
 		New: func(t testing.TB) queue.Service {
 			url := postgrestest.URL(t)
-			s := postgrestest.OpenURL(t, url)
+			s := postgrestest.OpenURL(t, url, postgres.WithSchema(schema))
 			firstPartition(t, s)
 			m, err := manager.New(s)
 			if err != nil {
@@ -144,7 +153,7 @@ func testServiceOverSQL(t *testing.T, caller func(t testing.TB, url string) stri
 				}
 			})
 			db := openSQL(t, "pgx", caller(t, url))
-			p := &sqlProducer{m, db, &sync.Map{}}
+			p := &sqlProducer{m, db, sqltx.WithSchema(schema), &sync.Map{}}
 			stores.Store(queue.Service(p), s)
 			return p
 		},
@@ -159,7 +168,7 @@ func testServiceOverSQL(t *testing.T, caller func(t testing.TB, url string) stri
 func TestServiceOverSQLTurned(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
-	testServiceOverSQL(t, func(t testing.TB, url string) string {
+	testServiceOverSQL(t, postgres.DefaultSchema, func(t testing.TB, url string) string {
 		return postgrestest.Turned(t, url, true) + "&client_encoding=UTF8"
 	}, sized(t, []string{"produce", "key rules"}, []string{"produce", "exact JSON", "await", "arguments", "input", "key rules"}))
 }
@@ -331,6 +340,10 @@ func TestBadInputOfSQL(t *testing.T) {
 		{"", "create_task('mail', headers => '{')", "22P02", "invalid input syntax for type json"},
 		{"", "create_task('mail', priority => 'high')", "22P02", "invalid input syntax for type integer"},
 		{"", "create_task('mail', options => 'x')", "22P02", "invalid input syntax for type json"},
+		{"", `create_task('mail', '{"a":"\u0000"}'::jsonb)`, "22P05", "unsupported Unicode escape sequence"},
+		{"", "create_task('mail', (repeat('[', 100000) || repeat(']', 100000))::jsonb)", "54001", "stack depth limit exceeded"},
+		{"", "create_task('mail', " + nest(100000) + ")", "PQ422", "payload: must be one JSON value"}, // a branch of its own in parse_json
+		{"", "complete_task(1, 1, " + nest(100000) + ")", "PQ422", "result: must be one JSON value"},
 		{"", "create_task('mail', delay => 'soon')", "22007", "invalid input syntax for type interval"},
 		{"", "create_task('mail', delayed_at => 'soon')", "22007", "invalid input syntax for type timestamp"},
 		{"", "create_task('mail', delayed_at => '2026-13-40')", "22008", "date/time field value out of range"},
@@ -421,6 +434,7 @@ func contentOf(t *testing.T, conn *pgx.Conn) (rows string) {
 // muteOrdered replaces a task of a FIFO queue, and completes one, in transactions that mute NOTIFY.
 func muteOrdered(t *testing.T, s *postgres.Store, exec func(t *testing.T, sql string, args ...any)) {
 	t.Helper()
+	in := pgx.Identifier{s.Schema()}.Sanitize() + "."
 	q, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{Name: "ordered", FlowMeta: queue.FlowMeta{Order: new(queue.OrderFIFO)}})
 	if err != nil {
 		t.Fatal(err)
@@ -428,14 +442,14 @@ func muteOrdered(t *testing.T, s *postgres.Store, exec func(t *testing.T, sql st
 	if _, err := s.CreateQueue(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}
-	const create = `select pgqueue.create_task('ordered', key => 'k', options => '{"group": "g", "on_conflict": "replace"}')`
+	create := "select " + in + `create_task('ordered', key => 'k', options => '{"group": "g", "on_conflict": "replace"}')`
 	exec(t, "begin; set local pgqueue.notify = off; "+create+"; "+create+"; commit")
 
 	held, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: queue.DefaultNamespace, Queues: []string{"ordered"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
 	if err != nil || len(held[0]) != 1 {
 		t.Fatal(held, err)
 	}
-	exec(t, fmt.Sprintf("begin; set local pgqueue.notify = off; select pgqueue.complete_task(%d, %d, '1'::json); commit", held[0][0].ID, held[0][0].Lease.Token))
+	exec(t, fmt.Sprintf("begin; set local pgqueue.notify = off; select %scomplete_task(%d, %d, '1'::json); commit", in, held[0][0].ID, held[0][0].Lease.Token))
 }
 
 // TestFunctionsAreClosed walks pg_proc: no function of the schema is executable by PUBLIC, and each that runs with the
@@ -715,8 +729,25 @@ func awaitLockWait(t *testing.T, conn *pgx.Conn, pid uint32) {
 func TestCompleteTask(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
+	for _, schema := range []string{postgres.DefaultSchema, "order"} {
+		t.Run(schema, func(t *testing.T) {
+			t.Parallel()
+			testCompleteTask(t, schema)
+		})
+	}
+}
+
+func testCompleteTask(t *testing.T, schema string) {
+	t.Helper()
 	url := postgrestest.URL(t)
-	s := open(t, url)
+	s := postgrestest.OpenURL(t, url, postgres.WithSchema(schema))
+	firstPartition(t, s)
+	in := func(text string) string {
+		return strings.ReplaceAll(text, "pgqueue.", pgx.Identifier{schema}.Sanitize()+".")
+	}
+	complete := func(ctx context.Context, q sqltx.Querier, task *queue.Task, result any) error {
+		return sqltx.Complete(ctx, q, task, result, sqltx.WithSchema(schema))
+	}
 	mustQueue(t, s, "mail")
 	conn := connect(t, url)
 	db := openSQL(t, "pgx", url)
@@ -747,7 +778,7 @@ func TestCompleteTask(t *testing.T) {
 	t.Run("the tasks of one lease end one by one, each with its result", func(t *testing.T) {
 		tasks := create(t, 5)
 		for i, task := range tasks {
-			if err := sqltx.Complete(t.Context(), db, task, map[string]int{"n": i}); err != nil {
+			if err := complete(t.Context(), db, task, map[string]int{"n": i}); err != nil {
 				t.Fatal(err)
 			}
 			got := get(t, task.ID)
@@ -768,7 +799,7 @@ func TestCompleteTask(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := sqltx.Complete(t.Context(), tx, task, nil); err != nil {
+		if err := complete(t.Context(), tx, task, nil); err != nil {
 			t.Fatal(err)
 		}
 		_ = tx.Rollback()
@@ -776,7 +807,7 @@ func TestCompleteTask(t *testing.T) {
 			t.Fatal("the rollback kept the end of the task")
 		}
 		for range 2 {
-			if err := sqltx.Complete(t.Context(), db, task, 1); err != nil {
+			if err := complete(t.Context(), db, task, 1); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -800,14 +831,14 @@ func TestCompleteTask(t *testing.T) {
 			t.Fatalf("retained task %d, want %d", again[0].ID, task.ID)
 		}
 		for _, stale := range []*queue.Task{task, {ID: task.ID, Lease: &queue.Lease{Token: again[0].Lease.Token + 1}}, {ID: task.ID, Lease: &queue.Lease{}}} {
-			if err := sqltx.Complete(t.Context(), db, stale, nil); queue.KindOf(err) != queue.KindLeaseLost {
+			if err := complete(t.Context(), db, stale, nil); queue.KindOf(err) != queue.KindLeaseLost {
 				t.Fatalf("a stale token is answered by %v", err)
 			}
 		}
 		if get(t, task.ID).Status != queue.StatusRetained {
 			t.Fatal("a stale token ended the task")
 		}
-		if err := sqltx.Complete(t.Context(), db, again[0], nil); err != nil {
+		if err := complete(t.Context(), db, again[0], nil); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -818,22 +849,22 @@ func TestCompleteTask(t *testing.T) {
 			if err != nil || out[0].Err != nil {
 				t.Fatal(err, out[0].Err)
 			}
-			if err := sqltx.Complete(t.Context(), db, task, nil); queue.KindOf(err) != queue.KindLeaseLost {
+			if err := complete(t.Context(), db, task, nil); queue.KindOf(err) != queue.KindLeaseLost {
 				t.Errorf("after %s a completion in SQL is answered by %v", outcome, err)
 			}
 			err = pgx.BeginFunc(t.Context(), s.Pool(), func(tx pgx.Tx) error {
-				in, err := s.InTx(tx, "default")
+				here, err := s.InTx(tx, "default")
 				if err != nil {
 					return err
 				}
-				_, err = in.Complete(t.Context(), task, nil)
+				_, err = here.Complete(t.Context(), task, nil)
 				return err
 			})
 			if queue.KindOf(err) != queue.KindLeaseLost {
 				t.Errorf("after %s a completion in Go is answered by %v", outcome, err)
 			}
 			for _, task := range retain(t, s, 1) { // the task that was handed back
-				if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+				if err := complete(t.Context(), db, task, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -845,7 +876,7 @@ func TestCompleteTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, task := range tasks {
-			if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+			if err := complete(t.Context(), db, task, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -860,13 +891,13 @@ func TestCompleteTask(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tx.Exec(t.Context(), "select 1 from pgqueue.lease where $1 = any (task_ids) for update", tasks[1].ID); err != nil {
+		if _, err := tx.Exec(t.Context(), in("select 1 from pgqueue.lease where $1 = any (task_ids) for update"), tasks[1].ID); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)
 		single := connect(t, url)
 		go func() {
-			_, err := single.Exec(t.Context(), "select pgqueue.complete_task($1, $2)", tasks[1].ID, tasks[1].Lease.Token)
+			_, err := single.Exec(t.Context(), in("select pgqueue.complete_task($1, $2)"), tasks[1].ID, tasks[1].Lease.Token)
 			done <- err
 		}()
 		other := connect(t, url)
@@ -877,7 +908,7 @@ func TestCompleteTask(t *testing.T) {
 			 select token, 2, 1, queue_id, retained_at, granted, expires_at, worker, array[0, task_ids[2], 0] from pgqueue.lease where $1 = any (task_ids)`,
 			"update pgqueue.lease set task_ids[2] = 0, held = 2 where $1 = any (task_ids) and part = 0",
 		} {
-			if _, err := tx.Exec(t.Context(), q, tasks[1].ID); err != nil {
+			if _, err := tx.Exec(t.Context(), in(q), tasks[1].ID); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -888,7 +919,7 @@ func TestCompleteTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, task := range []*queue.Task{tasks[0], tasks[2]} {
-			if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+			if err := complete(t.Context(), db, task, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -933,16 +964,56 @@ func TestSQLRoles(t *testing.T) {
 					t.Errorf("%s: SQLSTATE %s, want 42501", q, code)
 				}
 			}
+			testCompletingRole(t, roles, server)
 			reader := roles.connect(t, "readonly")
 			for _, view := range []string{"tasks", "queues", "queue_stats", "workers", "tickers", "ticks", "errors"} {
 				if _, err := reader.Exec(t.Context(), "select * from "+in+view); err != nil {
 					t.Errorf("%s: %v", view, err)
 				}
 			}
-			if stats, err := server.QueueStats(t.Context(), "default", "mail"); err != nil || stats[0].Ready != 4 {
-				t.Errorf("stats are %+v (%v), want 4 ready tasks", stats, err)
+			if stats, err := server.QueueStats(t.Context(), "default", "mail"); err != nil || stats[0].Ready != 1 {
+				t.Errorf("stats are %+v (%v), want 1 ready task", stats, err)
 			}
 		})
+	}
+}
+
+// testCompletingRole has a role with the rights that the page names, USAGE on the schema and EXECUTE on complete_task, end a task,
+// once by each type of result, and nothing else.
+func testCompletingRole(t *testing.T, roles roleLogins, server *postgres.Store) {
+	t.Helper()
+	in := pgx.Identifier{roles.schema}.Sanitize() + "."
+	name := roles.prefix + "_completer"
+	sql(t, roles.admin, "create role "+name+" login password 'p'", "grant usage on schema "+pgx.Identifier{roles.schema}.Sanitize()+" to "+name)
+	for _, result := range []string{"json", "jsonb", "text"} {
+		sql(t, roles.admin, "grant execute on function "+in+"complete_task(bigint, bigint, "+result+", jsonb) to "+name)
+	}
+	t.Cleanup(func() {
+		for _, q := range []string{"drop owned by " + name, "drop role " + name} {
+			if _, err := roles.admin.Exec(context.WithoutCancel(t.Context()), q); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	completer := roles.connect(t, "completer")
+	held := retain(t, server, 3)
+	if len(held) != 3 {
+		t.Fatalf("retained %d tasks, want 3", len(held))
+	}
+	for i, result := range []string{"'1'::json", "'1'::jsonb", "'1'"} {
+		if _, err := completer.Exec(t.Context(), "select "+in+"complete_task($1, $2, "+result+")", held[i].ID, held[i].Lease.Token); err != nil {
+			t.Errorf("%s: %v", result, err)
+		}
+		if got := status(t, server, held[i].ID); got != queue.StatusReleased {
+			t.Errorf("%s: the task is %s", result, got)
+		}
+	}
+	for _, q := range []string{"select " + in + "create_task('mail')", "select * from " + in + "tasks", "select payload from " + in + "task"} {
+		_, err := completer.Exec(t.Context(), q)
+		if code, _ := sqlState(t, err); code != "42501" {
+			t.Errorf("%s: SQLSTATE %s, want 42501", q, code)
+		}
 	}
 }
 
@@ -964,12 +1035,22 @@ func TestSQLChannel(t *testing.T) {
 	for !s.Listening() {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := conn.Exec(t.Context(), `select "order".create_task('mail')`); err != nil {
-		t.Fatal(err)
+	exec := func(t *testing.T, text string, args ...any) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), text, args...); err != nil {
+			t.Fatal(err)
+		}
 	}
+	mustQueue(t, s, "muted")
+	exec(t, `begin; set local pgqueue.notify = off; select "order".create_task('muted'); commit`)
+	muteOrdered(t, s, exec)
+	exec(t, `select "order".create_task('mail')`)
 	for w := range wakes {
-		if w == (queue.Wake{Namespace: "default", Queue: "mail"}) {
+		switch w {
+		case queue.Wake{Namespace: "default", Queue: "mail"}:
 			return
+		case queue.Wake{Namespace: "default", Queue: "muted"}, queue.Wake{Namespace: "default", Queue: "ordered"}:
+			t.Errorf("a muted transaction wakes %+v", w)
 		}
 	}
 }

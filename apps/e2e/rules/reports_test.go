@@ -43,6 +43,9 @@ func TestFieldReportsNameTests(t *testing.T) {
 		for _, fault := range files.checkTestCell(cells[5]) {
 			t.Errorf("%s, row %s: %s", fieldReports, strings.TrimSpace(cells[0]), fault)
 		}
+		if !files.nameTest(cells[5]) {
+			t.Errorf("%s, row %s: must name a test, got %q", fieldReports, strings.TrimSpace(cells[0]), strings.TrimSpace(cells[5]))
+		}
 	}
 	if rows < 100 {
 		t.Fatalf("%s: only %d rows were found", fieldReports, rows)
@@ -96,6 +99,37 @@ func TestCheckTestCell(t *testing.T) {
 	} {
 		if got := files.checkTestCell(cell); len(got) != faults {
 			t.Errorf("%q: %d faults, want %d: %v", cell, len(got), faults, got)
+		}
+	}
+}
+
+// nameTest reports whether a cell names a test, a file of tests, a sub-test in quotes, a file of the suites, or the row above or
+// another by "same" or "as". Product code does not count.
+func (files goFiles) nameTest(cell string) bool {
+	cell = strings.TrimSpace(cell)
+	if testName.MatchString(cell) || quotedPhrase.MatchString(cell) || strings.Contains(cell, "_test.go") || strings.Contains(cell, ".txtar") ||
+		strings.HasPrefix(cell, "same") || strings.HasPrefix(cell, "as ") {
+		return true
+	}
+	for _, name := range goFileName.FindAllString(cell, -1) {
+		for path := range files.endingWith(name) {
+			if strings.HasPrefix(path, "domain/queuetest/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestNameTest shows that product code does not count.
+func TestNameTest(t *testing.T) {
+	files := goFiles{"domain/queuetest/lease.go": "", "adapters/embedded/folder.go": "", "a/b_test.go": ""}
+	for cell, want := range map[string]bool{
+		"a/b_test.go": true, "TestList": true, `"a page ends early"`: true, "domain/queuetest/lease.go": true, "lease.go: a sentence": true,
+		"same": true, "as R1-18": true, "adapters/embedded/folder.go": false, "": false, "by hand": false,
+	} {
+		if got := files.nameTest(cell); got != want {
+			t.Errorf("%q: %v, want %v", cell, got, want)
 		}
 	}
 }

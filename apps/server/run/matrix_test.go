@@ -52,7 +52,7 @@ var neededActions = map[queue.Op]string{
 
 // methodOps has the RPCs with other names than their operations.
 var methodOps = map[string]queue.Op{
-	"Work": queue.OpRetainTasks, "GetQueueStats": queue.OpQueueStats, "ListQueueStats": queue.OpListQueueStatuses,
+	"Work": queue.OpRetainTasks, "GetQueueStats": queue.OpQueueStats, "ScaleQueues": queue.OpQueueStats, "ListQueueStats": queue.OpListQueueStatuses,
 	"GetQueueHistory": queue.OpQueueHistory,
 	"ReceiveTicks":    queue.OpRunTickerLoop, "HandleTicks": queue.OpRunTickerLoop,
 }

@@ -9,7 +9,7 @@ API = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:8080/api"
 
 
 def call(method, path, body=None):
-    """Returns the answer, or None for 204: there was no task."""
+    """Returns the answer, or None for 204."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(API + path, data=data, method=method, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -31,9 +31,10 @@ def send_mail(payload):
 
 def work_one(queue):
     """Works one task. An error of the handler is a failure, after which the task runs again."""
-    task = call("PUT", f"/task/{queue}?worker=python&wait=5s")
-    if task is None:
+    tasks = call("PUT", f"/task/{queue}?worker=python&limit=1&wait=5s")["body"]
+    if not tasks:  # with a limit the answer is a list; without one 404 means that there is no task
         return None
+    task = tasks[0]
     end = {"token": task["lease"]["token"]}
     try:
         end.update(fail=False, result=send_mail(task["payload"]))

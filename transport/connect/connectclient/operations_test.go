@@ -23,6 +23,7 @@ var otherProcedure = map[queue.Op]protoreflect.Name{
 // otherOperation has the procedures beside those of the table of operations, and the operation that each serves.
 var otherOperation = map[protoreflect.Name]queue.Op{
 	"ReceiveTicks": queue.OpRunTickerLoop,
+	"ScaleQueues":  queue.OpQueueStats,
 	"Work":         queue.OpRetainTasks,
 }
 

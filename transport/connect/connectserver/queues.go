@@ -104,6 +104,20 @@ func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest)
 	return &pb.GetQueueStatsResponse{Stats: wire.QueueStats(stats)}, err
 }
 
+func (s queues) ScaleQueues(ctx context.Context, req *pb.ScaleQueuesRequest) (*pb.ScaleQueuesResponse, error) {
+	var r wire.Reader
+	within := queue.DefaultScaleWithin
+	if req.GetWithin() != nil {
+		within = r.Duration("within", req.GetWithin())
+	}
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
+	}
+	scale, err := queue.ReadScale(ctx, svc, within, append([]string{req.GetQueue()}, req.GetMoreQueues()...)...)
+	return &pb.ScaleQueuesResponse{Slots: scale.Slots, Ready: scale.Ready, Retained: scale.Retained, Active: scale.Slots > 0}, err
+}
+
 func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsRequest) (*pb.ListQueueStatsResponse, error) {
 	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {

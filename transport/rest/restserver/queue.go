@@ -2,7 +2,6 @@ package restserver
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -140,23 +139,12 @@ func scaleQueue(c *call, in *scaleQueueInput) (*output[restapi.Scale], error) {
 	if in.Within.Given {
 		within = in.Within.Value
 	}
-	if err := queue.CheckScaleWithin(within); err != nil {
-		return nil, err
+	names := []string{string(in.Name)}
+	for _, name := range in.Queues {
+		names = append(names, string(name))
 	}
-
-	if n := len(in.Queues) + 1; n > queue.MaxQueuesPerRetain {
-		return nil, queue.Invalid("queue", fmt.Sprintf("must be at most %d queues, got %d; ask for some of them at a time", queue.MaxQueuesPerRetain, n))
-	}
-
-	var all []*queue.QueueStats
-	for _, name := range append([]input.Name{in.Name}, in.Queues...) {
-		stats, err := c.svc.QueueStats(c.requestContext(), string(name))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, stats)
-	}
-	return outputOf(restapi.ScaleOf, queue.ScaleQueues(within, all...), nil)
+	scale, err := queue.ReadScale(c.requestContext(), c.svc, within, names...)
+	return outputOf(restapi.ScaleOf, scale, err)
 }
 
 func getQueueStats(c *call, in *input.Named) (*output[restapi.QueueStats], error) {

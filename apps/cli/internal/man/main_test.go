@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 func TestWrite(t *testing.T) {
@@ -25,13 +27,7 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	t.Run("man takes each page without a complaint", func(t *testing.T) {
-		groff, err := exec.LookPath("groff")
-		switch {
-		case err != nil && os.Getenv("CI") != "":
-			t.Fatal(err)
-		case err != nil:
-			t.Skip("groff is not installed here: the pages were written, not set")
-		}
+		groff := queuetest.FindTools(t, "groff")[0]
 		pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
 		if err != nil || len(pages) < 60 {
 			t.Fatalf("%d pages: %v", len(pages), err)

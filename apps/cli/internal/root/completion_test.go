@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // TestCompletion completes in the shells that are installed; bash has to be, and in CI all of them.
@@ -31,14 +33,11 @@ func TestCompletion(t *testing.T) {
 		"pgqueue create-queue x --ba": {"--backoff"},
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if !t.Run(shell, func(t *testing.T) { queuetest.FindTools(t, shell) }) {
+			continue
+		}
 		path, err := exec.LookPath(shell)
 		if err != nil {
-			t.Run(shell, func(t *testing.T) {
-				if shell == "bash" || os.Getenv("CI") != "" {
-					t.Fatal(err)
-				}
-				t.Skip("it is not installed here: the script was not tried in it")
-			})
 			continue
 		}
 		script := filepath.Join(t.TempDir(), "completion")

@@ -38,7 +38,7 @@ func Command(f *factory.Factory) *cobra.Command {
 
 The fields have the names of REST. A field that is left out gets its default; only paused, and paused_until of a group, stay as
 they are. --prune deletes what the file leaves out: queues where it has the field queues, even an empty one, tickers where it has
-tickers, and the settings of groups of a queue with groups. Documents for several namespaces are separated by a line of three dashes. The whole file is checked before the first change. A change fails when
+tickers, and the settings of groups of a queue with groups. Documents for several namespaces are separated by a line of three dashes. The whole file and the rights of the caller are checked before the first change. A change fails when
 something else has changed the same queue or ticker meanwhile; run the command again then. --prune keeps a queue that gets a task
 meanwhile, says so, and fails after the other changes.`,
 		Example: "  pgqueue apply -f queues.yaml --dry-run --diff\n  pgqueue apply -f queues.yaml\n  pgqueue apply -f queues.yaml --prune",
@@ -56,6 +56,13 @@ meanwhile, says so, and fails after the other changes.`,
 			}
 
 			if !dryRun {
+				admin, err := f.Admin()
+				if err != nil {
+					return err
+				}
+				if err := checkRights(ctx, admin, plan); err != nil {
+					return err
+				}
 				if err := applyPlan(ctx, plan); err != nil {
 					return err
 				}

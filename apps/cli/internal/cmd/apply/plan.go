@@ -31,7 +31,8 @@ type change struct {
 	Fields    []fieldChange `json:"fields,omitempty"`
 	Reason    string        `json:"reason,omitempty"` // of a queue that was kept
 
-	do func(context.Context) error
+	rights []right
+	do     func(context.Context) error
 }
 
 // applyPlan makes the changes in their order until one fails. A queue to delete that something uses by now is kept, with the reason.
@@ -163,7 +164,7 @@ func planDeletions(ctx context.Context, svc queue.Service, d definition, queues 
 	var plan []change
 	for _, t := range tickers {
 		if d.named["tickers"] && !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
-			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, "", func(ctx context.Context) error {
+			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, "", []right{{queue.ActionTickerManage, t.Queue}}, func(ctx context.Context) error {
 				_, err := svc.DeleteTicker(ctx, t.Name, queue.IfVersion(t.Version))
 				return err
 			}})
@@ -185,7 +186,7 @@ func planDeletions(ctx context.Context, svc queue.Service, d definition, queues 
 				Msg: fmt.Sprintf("must have no tickers, got %.64q; name the tickers in the file too, or delete it", tickers[i].Name),
 			}
 		}
-		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, "", func(ctx context.Context) error {
+		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, "", rightsOfQueue(queue.ActionQueueManage, q.Name, ""), func(ctx context.Context) error {
 			// A create may have come since the check.
 			_, err := svc.DeleteQueue(ctx, q.Name, queue.IfVersion(q.Version), queue.IfEmpty(true))
 			return err
@@ -272,7 +273,8 @@ func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.
 		if i < 0 {
 			meta := queue.QueueMeta{Name: d.name}
 			copyFields(queueFields, &meta, &d.want, func(string) bool { return true })
-			plan = append(plan, change{d.want.Namespace, "queue", d.name, actionCreate, nil, "", func(ctx context.Context) error {
+			rights := rightsOfQueue(queue.ActionQueueManage, d.name, d.want.DeadLetter)
+			plan = append(plan, change{d.want.Namespace, "queue", d.name, actionCreate, nil, "", rights, func(ctx context.Context) error {
 				_, err := svc.CreateQueue(ctx, meta)
 				return err
 			}})
@@ -282,7 +284,14 @@ func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.
 		fields := compareFields(queueFields, present[i], &d.want, d.given)
 		meta := queue.QueueMeta{IfVersion: present[i].Version}
 		copyFields(queueFields, &meta, &d.want, isChanged(fields))
-		plan = append(plan, newUpdate(d.want.Namespace, "queue", d.name, fields, func(ctx context.Context) error {
+		action, deadLetter := queue.ActionQueueManage, ""
+		if isOnly(fields, pausedField) {
+			action = queue.ActionQueuePause
+		}
+		if meta.DeadLetter != nil {
+			deadLetter = *meta.DeadLetter
+		}
+		plan = append(plan, newUpdate(d.want.Namespace, "queue", d.name, fields, rightsOfQueue(action, d.name, deadLetter), func(ctx context.Context) error {
 			_, err := svc.UpdateQueue(ctx, d.name, meta)
 			return err
 		}))
@@ -349,7 +358,11 @@ func planGroups(
 		fields := compareFields(groupFields, &is, &want, g.given)
 		var meta queue.GroupMeta
 		copyFields(groupFields, &meta, &want, isChanged(fields))
-		plan = append(plan, newUpdate(q.want.Namespace, "group", q.name+"/"+g.name, fields, func(ctx context.Context) error {
+		action := queue.ActionQueueManage
+		if isOnly(fields, pausedUntilField) {
+			action = queue.ActionTaskOperate
+		}
+		plan = append(plan, newUpdate(q.want.Namespace, "group", q.name+"/"+g.name, fields, []right{{action, q.name}}, func(ctx context.Context) error {
 			_, err := svc.UpdateGroup(ctx, q.name, g.name, meta)
 			return err
 		}))
@@ -374,7 +387,7 @@ func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queu
 		if i < 0 {
 			meta := queue.TickerMeta{Name: d.name}
 			copyFields(tickerFields, &meta, &d.want, func(string) bool { return true })
-			plan = append(plan, change{d.want.Namespace, "ticker", d.name, actionCreate, nil, "", func(ctx context.Context) error {
+			plan = append(plan, change{d.want.Namespace, "ticker", d.name, actionCreate, nil, "", rightsOfTicker(d.want.Queue), func(ctx context.Context) error {
 				_, err := svc.CreateTicker(ctx, meta)
 				return err
 			}})
@@ -385,7 +398,14 @@ func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queu
 		fields := compareFields(tickerFields, present[i], &d.want, d.given)
 		meta := queue.TickerMeta{IfVersion: present[i].Version}
 		copyFields(tickerFields, &meta, &d.want, isChanged(fields))
-		plan = append(plan, newUpdate(d.want.Namespace, "ticker", d.name, fields, func(ctx context.Context) error {
+		rights := rightsOfTicker(present[i].Queue)
+		if isOnly(fields, pausedField) {
+			rights = []right{{queue.ActionQueuePause, present[i].Queue}}
+		}
+		if meta.Queue != nil {
+			rights = append(rights, rightsOfTicker(*meta.Queue)...)
+		}
+		plan = append(plan, newUpdate(d.want.Namespace, "ticker", d.name, fields, rights, func(ctx context.Context) error {
 			_, err := svc.UpdateTicker(ctx, d.name, meta)
 			return err
 		}))
@@ -394,11 +414,11 @@ func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queu
 }
 
 // newUpdate returns the change of something that exists.
-func newUpdate(namespace, kind, name string, fields []fieldChange, do func(context.Context) error) change {
+func newUpdate(namespace, kind, name string, fields []fieldChange, rights []right, do func(context.Context) error) change {
 	if len(fields) == 0 {
-		return change{namespace, kind, name, actionNone, nil, "", nil}
+		return change{namespace, kind, name, actionNone, nil, "", nil, nil}
 	}
-	return change{namespace, kind, name, actionUpdate, fields, "", do}
+	return change{namespace, kind, name, actionUpdate, fields, "", rights, do}
 }
 
 // compareFields returns the fields with another value than the file wants. A field that the file leaves out gets its

@@ -23,7 +23,7 @@ func Commands(f *factory.Factory) []*cobra.Command {
 	return cmdutil.InGroup(cmdutil.GroupQueues,
 		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f),
 		newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false),
-		newCleanCommand(f), newFailuresCommand(f), newHistoryCommand(f),
+		newCleanCommand(f), newFailuresCommand(f), newHistoryCommand(f), newScaleCommand(f),
 		newGroupsCommand(f), newGroupCommand(f), newUnblockCommand(f),
 	)
 }

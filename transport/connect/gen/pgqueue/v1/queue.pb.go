@@ -3580,6 +3580,152 @@ func (x *GetQueueHistoryResponse) GetPoints() []*HistoryPoint {
 	return nil
 }
 
+// The request of QueueService.ScaleQueues.
+type ScaleQueuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The time in which to work off the ready tasks, 1 s to 24 h; absent = 30 s.
+	Within *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	// More queues of the same workers, up to 999.
+	MoreQueues    []string `protobuf:"bytes,4,rep,name=more_queues,json=moreQueues,proto3" json:"more_queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleQueuesRequest) Reset() {
+	*x = ScaleQueuesRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleQueuesRequest) ProtoMessage() {}
+
+func (x *ScaleQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleQueuesRequest.ProtoReflect.Descriptor instead.
+func (*ScaleQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ScaleQueuesRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ScaleQueuesRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ScaleQueuesRequest) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
+func (x *ScaleQueuesRequest) GetMoreQueues() []string {
+	if x != nil {
+		return x.MoreQueues
+	}
+	return nil
+}
+
+// The response of QueueService.ScaleQueues.
+type ScaleQueuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The slots of workers that the tasks in hand use, and those that work off the ready tasks within the time.
+	Slots float64 `protobuf:"fixed64,1,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Waiting tasks that could be retained now.
+	Ready int64 `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Tasks in hand.
+	Retained int64 `protobuf:"varint,3,opt,name=retained,proto3" json:"retained,omitempty"`
+	// Whether the queues have work for a slot.
+	Active        bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleQueuesResponse) Reset() {
+	*x = ScaleQueuesResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleQueuesResponse) ProtoMessage() {}
+
+func (x *ScaleQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleQueuesResponse.ProtoReflect.Descriptor instead.
+func (*ScaleQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ScaleQueuesResponse) GetSlots() float64 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *ScaleQueuesResponse) GetReady() int64 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *ScaleQueuesResponse) GetRetained() int64 {
+	if x != nil {
+		return x.Retained
+	}
+	return 0
+}
+
+func (x *ScaleQueuesResponse) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
 var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
@@ -3865,7 +4011,18 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
 	"\x04step\x18\x03 \x01(\x0e2\x17.pgqueue.v1.HistoryStepR\x04step\x120\n" +
-	"\x06points\x18\x04 \x03(\v2\x18.pgqueue.v1.HistoryPointR\x06points*e\n" +
+	"\x06points\x18\x04 \x03(\v2\x18.pgqueue.v1.HistoryPointR\x06points\"\x9c\x01\n" +
+	"\x12ScaleQueuesRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x121\n" +
+	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\x12\x1f\n" +
+	"\vmore_queues\x18\x04 \x03(\tR\n" +
+	"moreQueues\"u\n" +
+	"\x13ScaleQueuesResponse\x12\x14\n" +
+	"\x05slots\x18\x01 \x01(\x01R\x05slots\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\x03R\x05ready\x12\x1a\n" +
+	"\bretained\x18\x03 \x01(\x03R\bretained\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active*e\n" +
 	"\aBackoff\x12\x17\n" +
 	"\x13BACKOFF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BACKOFF_EXPONENTIAL\x10\x01\x12\x12\n" +
@@ -3884,7 +4041,7 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\vHistoryStep\x12\x1c\n" +
 	"\x18HISTORY_STEP_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13HISTORY_STEP_MINUTE\x10\x01\x12\x15\n" +
-	"\x11HISTORY_STEP_HOUR\x10\x022\x8d\n" +
+	"\x11HISTORY_STEP_HOUR\x10\x022\xe2\n" +
 	"\n" +
 	"\fQueueService\x12N\n" +
 	"\vCreateQueue\x12\x1e.pgqueue.v1.CreateQueueRequest\x1a\x1f.pgqueue.v1.CreateQueueResponse\x12Y\n" +
@@ -3896,7 +4053,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\vDeleteQueue\x12\x1e.pgqueue.v1.DeleteQueueRequest\x1a\x1f.pgqueue.v1.DeleteQueueResponse\x12K\n" +
 	"\n" +
 	"CleanQueue\x12\x1d.pgqueue.v1.CleanQueueRequest\x1a\x1e.pgqueue.v1.CleanQueueResponse\x12Y\n" +
-	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\\\n" +
+	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12S\n" +
+	"\vScaleQueues\x12\x1e.pgqueue.v1.ScaleQueuesRequest\x1a\x1f.pgqueue.v1.ScaleQueuesResponse\"\x03\x90\x02\x01\x12\\\n" +
 	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01\x12P\n" +
@@ -3923,7 +4081,7 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(Backoff)(0),                    // 0: pgqueue.v1.Backoff
 	(Order)(0),                      // 1: pgqueue.v1.Order
@@ -3975,119 +4133,124 @@ var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(*HistoryPoint)(nil),            // 47: pgqueue.v1.HistoryPoint
 	(*GetQueueHistoryRequest)(nil),  // 48: pgqueue.v1.GetQueueHistoryRequest
 	(*GetQueueHistoryResponse)(nil), // 49: pgqueue.v1.GetQueueHistoryResponse
-	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 51: google.protobuf.Timestamp
-	(Status)(0),                     // 52: pgqueue.v1.Status
-	(*Page)(nil),                    // 53: pgqueue.v1.Page
-	(*Explanation)(nil),             // 54: pgqueue.v1.Explanation
+	(*ScaleQueuesRequest)(nil),      // 50: pgqueue.v1.ScaleQueuesRequest
+	(*ScaleQueuesResponse)(nil),     // 51: pgqueue.v1.ScaleQueuesResponse
+	(*durationpb.Duration)(nil),     // 52: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 53: google.protobuf.Timestamp
+	(Status)(0),                     // 54: pgqueue.v1.Status
+	(*Page)(nil),                    // 55: pgqueue.v1.Page
+	(*Explanation)(nil),             // 56: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	50, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	50, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	52, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	52, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	50, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	50, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	50, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	51, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	51, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	52, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	52, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	52, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	53, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	53, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
 	6,  // 8: pgqueue.v1.Queue.flow:type_name -> pgqueue.v1.Flow
-	51, // 9: pgqueue.v1.Queue.paused_until:type_name -> google.protobuf.Timestamp
+	53, // 9: pgqueue.v1.Queue.paused_until:type_name -> google.protobuf.Timestamp
 	9,  // 10: pgqueue.v1.Queue.failure_policy:type_name -> pgqueue.v1.FailurePolicy
-	50, // 11: pgqueue.v1.Rate.period:type_name -> google.protobuf.Duration
+	52, // 11: pgqueue.v1.Rate.period:type_name -> google.protobuf.Duration
 	5,  // 12: pgqueue.v1.Flow.rate:type_name -> pgqueue.v1.Rate
 	5,  // 13: pgqueue.v1.Flow.group_rate:type_name -> pgqueue.v1.Rate
 	1,  // 14: pgqueue.v1.Flow.order:type_name -> pgqueue.v1.Order
 	2,  // 15: pgqueue.v1.Flow.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
-	50, // 16: pgqueue.v1.RateMeta.period:type_name -> google.protobuf.Duration
+	52, // 16: pgqueue.v1.RateMeta.period:type_name -> google.protobuf.Duration
 	7,  // 17: pgqueue.v1.FlowMeta.rate:type_name -> pgqueue.v1.RateMeta
 	7,  // 18: pgqueue.v1.FlowMeta.group_rate:type_name -> pgqueue.v1.RateMeta
 	1,  // 19: pgqueue.v1.FlowMeta.order:type_name -> pgqueue.v1.Order
 	2,  // 20: pgqueue.v1.FlowMeta.group_on_failure:type_name -> pgqueue.v1.GroupOnFailure
 	10, // 21: pgqueue.v1.FailurePolicyMeta.non_retryable:type_name -> pgqueue.v1.ErrorKinds
 	5,  // 22: pgqueue.v1.Group.rate:type_name -> pgqueue.v1.Rate
-	51, // 23: pgqueue.v1.Group.paused_until:type_name -> google.protobuf.Timestamp
-	51, // 24: pgqueue.v1.Group.next:type_name -> google.protobuf.Timestamp
+	53, // 23: pgqueue.v1.Group.paused_until:type_name -> google.protobuf.Timestamp
+	53, // 24: pgqueue.v1.Group.next:type_name -> google.protobuf.Timestamp
 	7,  // 25: pgqueue.v1.GroupMeta.rate:type_name -> pgqueue.v1.RateMeta
-	51, // 26: pgqueue.v1.GroupMeta.paused_until:type_name -> google.protobuf.Timestamp
-	50, // 27: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	50, // 28: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	53, // 26: pgqueue.v1.GroupMeta.paused_until:type_name -> google.protobuf.Timestamp
+	52, // 27: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	52, // 28: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 29: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	50, // 30: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	50, // 31: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	50, // 32: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	52, // 30: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	52, // 31: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	52, // 32: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
 	8,  // 33: pgqueue.v1.QueueMeta.flow:type_name -> pgqueue.v1.FlowMeta
 	11, // 34: pgqueue.v1.QueueMeta.failure_policy:type_name -> pgqueue.v1.FailurePolicyMeta
 	16, // 35: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	50, // 36: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	51, // 37: pgqueue.v1.QueueStats.paused_until:type_name -> google.protobuf.Timestamp
-	52, // 38: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	52, // 36: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	53, // 37: pgqueue.v1.QueueStats.paused_until:type_name -> google.protobuf.Timestamp
+	54, // 38: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
 	14, // 39: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	4,  // 40: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	14, // 41: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	4,  // 42: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	4,  // 43: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	53, // 44: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	55, // 44: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
 	4,  // 45: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
 	14, // 46: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	4,  // 47: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	4,  // 48: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	50, // 49: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	52, // 49: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
 	15, // 50: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
 	15, // 51: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	54, // 52: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	51, // 53: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
-	51, // 54: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	56, // 52: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	53, // 53: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	53, // 54: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
 	38, // 55: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
-	51, // 56: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	53, // 56: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
 	12, // 57: pgqueue.v1.ListGroupsResponse.groups:type_name -> pgqueue.v1.Group
 	13, // 58: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
 	12, // 59: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
 	12, // 60: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
-	51, // 61: pgqueue.v1.ListFailuresRequest.after:type_name -> google.protobuf.Timestamp
-	51, // 62: pgqueue.v1.ListFailuresRequest.before:type_name -> google.protobuf.Timestamp
+	53, // 61: pgqueue.v1.ListFailuresRequest.after:type_name -> google.protobuf.Timestamp
+	53, // 62: pgqueue.v1.ListFailuresRequest.before:type_name -> google.protobuf.Timestamp
 	37, // 63: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	51, // 64: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	50, // 65: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	53, // 64: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	52, // 65: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
 	3,  // 66: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	51, // 67: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	51, // 68: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	53, // 67: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	53, // 68: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
 	3,  // 69: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
 	47, // 70: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	17, // 71: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	19, // 72: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	21, // 73: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	23, // 74: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	25, // 75: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	27, // 76: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	29, // 77: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	31, // 78: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	33, // 79: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	35, // 80: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	45, // 81: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	39, // 82: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
-	41, // 83: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
-	43, // 84: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
-	48, // 85: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	18, // 86: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	20, // 87: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	22, // 88: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	24, // 89: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	26, // 90: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	28, // 91: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	30, // 92: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	32, // 93: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	34, // 94: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	36, // 95: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	46, // 96: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	40, // 97: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
-	42, // 98: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
-	44, // 99: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
-	49, // 100: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	86, // [86:101] is the sub-list for method output_type
-	71, // [71:86] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	52, // 71: pgqueue.v1.ScaleQueuesRequest.within:type_name -> google.protobuf.Duration
+	17, // 72: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	19, // 73: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	21, // 74: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	23, // 75: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	25, // 76: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	27, // 77: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	29, // 78: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	31, // 79: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	50, // 80: pgqueue.v1.QueueService.ScaleQueues:input_type -> pgqueue.v1.ScaleQueuesRequest
+	33, // 81: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	35, // 82: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	45, // 83: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	39, // 84: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	41, // 85: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	43, // 86: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	48, // 87: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	18, // 88: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	20, // 89: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	22, // 90: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	24, // 91: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	26, // 92: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	28, // 93: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	30, // 94: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	32, // 95: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	51, // 96: pgqueue.v1.QueueService.ScaleQueues:output_type -> pgqueue.v1.ScaleQueuesResponse
+	34, // 97: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	36, // 98: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	46, // 99: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	40, // 100: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	42, // 101: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	44, // 102: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	49, // 103: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	88, // [88:104] is the sub-list for method output_type
+	72, // [72:88] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -4108,7 +4271,7 @@ func file_pgqueue_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

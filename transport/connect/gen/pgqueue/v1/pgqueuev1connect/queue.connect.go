@@ -40,6 +40,8 @@ const (
 	QueueServiceCleanQueueProcedure = "/pgqueue.v1.QueueService/CleanQueue"
 	// QueueServiceGetQueueStatsProcedure is the procedure name of the QueueService's GetQueueStats RPC.
 	QueueServiceGetQueueStatsProcedure = "/pgqueue.v1.QueueService/GetQueueStats"
+	// QueueServiceScaleQueuesProcedure is the procedure name of the QueueService's ScaleQueues RPC.
+	QueueServiceScaleQueuesProcedure = "/pgqueue.v1.QueueService/ScaleQueues"
 	// QueueServiceListQueueStatsProcedure is the procedure name of the QueueService's ListQueueStats
 	// RPC.
 	QueueServiceListQueueStatsProcedure = "/pgqueue.v1.QueueService/ListQueueStats"
@@ -116,6 +118,14 @@ var (
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("GetQueueStats"),
 			Procedure:        QueueServiceGetQueueStatsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	queueServiceScaleQueuesSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("ScaleQueues"),
+			Procedure:        QueueServiceScaleQueuesProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -196,7 +206,9 @@ type QueueServiceClient interface {
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
 	// Returns counts and rates of a queue, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
-	// The same of every queue of the namespace in the order of names.
+	// Returns the number of slots that queues have work for, for an autoscaler.
+	ScaleQueues(context.Context, *v1.ScaleQueuesRequest) (*v1.ScaleQueuesResponse, error)
+	// The stats of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
 	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
@@ -237,7 +249,9 @@ type QueueServiceHandler interface {
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
 	// Returns counts and rates of a queue, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
-	// The same of every queue of the namespace in the order of names.
+	// Returns the number of slots that queues have work for, for an autoscaler.
+	ScaleQueues(context.Context, *v1.ScaleQueuesRequest) (*v1.ScaleQueuesResponse, error)
+	// The stats of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
 	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
@@ -266,6 +280,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceDeleteQueueSpec(), Handler: adapter.deleteQueue},
 		connect.Method{Spec: queueServiceCleanQueueSpec(), Handler: adapter.cleanQueue},
 		connect.Method{Spec: queueServiceGetQueueStatsSpec(), Handler: adapter.getQueueStats},
+		connect.Method{Spec: queueServiceScaleQueuesSpec(), Handler: adapter.scaleQueues},
 		connect.Method{Spec: queueServiceListQueueStatsSpec(), Handler: adapter.listQueueStats},
 		connect.Method{Spec: queueServiceExplainQueueSpec(), Handler: adapter.explainQueue},
 		connect.Method{Spec: queueServiceListFailuresSpec(), Handler: adapter.listFailures},
@@ -309,6 +324,10 @@ func (UnimplementedQueueServiceHandler) CleanQueue(context.Context, *v1.CleanQue
 
 func (UnimplementedQueueServiceHandler) GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.GetQueueStats is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) ScaleQueues(context.Context, *v1.ScaleQueuesRequest) (*v1.ScaleQueuesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ScaleQueues is not implemented")
 }
 
 func (UnimplementedQueueServiceHandler) ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error) {
@@ -402,6 +421,14 @@ func (c *queueServiceClient) CleanQueue(ctx context.Context, req *v1.CleanQueueR
 func (c *queueServiceClient) GetQueueStats(ctx context.Context, req *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error) {
 	var res v1.GetQueueStatsResponse
 	if err := c.client.CallUnary(ctx, queueServiceGetQueueStatsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) ScaleQueues(ctx context.Context, req *v1.ScaleQueuesRequest) (*v1.ScaleQueuesResponse, error) {
+	var res v1.ScaleQueuesResponse
+	if err := c.client.CallUnary(ctx, queueServiceScaleQueuesSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -555,6 +582,18 @@ func (h queueServiceHandler) getQueueStats(ctx context.Context, _ connect.Spec, 
 		return err
 	}
 	res, err := h.svc.GetQueueStats(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) scaleQueues(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ScaleQueuesRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ScaleQueues(ctx, &req)
 	if err != nil {
 		return err
 	}
