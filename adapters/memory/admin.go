@@ -110,6 +110,9 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		case page.Next != "": // the page is full; the rest is only counted
 		default:
 			t := r.copyTask()
+			if q.Brief {
+				t = t.Brief()
+			}
 			bytes += t.Bytes()
 			// A page has at least one task, also where that one exceeds the bound on bytes.
 			if n := len(page.Tasks); n == p.Limit || n > 0 && bytes > queue.MaxPageBytes {

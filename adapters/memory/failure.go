@@ -6,8 +6,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ListFailures groups the newest failed tasks of a queue.
-func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queue.Failures, error) {
+// ListFailures groups the newest failed tasks of a queue that q selects.
+func (s *Store) ListFailures(ctx context.Context, namespace, name string, q queue.FailureQuery) (*queue.Failures, error) {
 	qs, now, err := s.lockQueue(ctx, namespace, name)
 	if err != nil {
 		return nil, err
@@ -16,7 +16,7 @@ func (s *Store) ListFailures(ctx context.Context, namespace, name string) (*queu
 
 	g := queue.NewFailureGrouper(namespace, name)
 	for r := range qs.roster.eachNewestFirst() {
-		if r.task.Status != queue.StatusFailed || qs.isPastRetention(r, now) {
+		if r.task.Status != queue.StatusFailed || qs.isPastRetention(r, now) || !q.Selects(r.task.FinishedAt) {
 			continue
 		}
 		f := queue.Failure{Task: r.task.ID, At: r.task.FinishedAt}

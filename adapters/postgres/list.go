@@ -91,6 +91,7 @@ var (
 
 var (
 	findEdge    = statement("list.edge")
+	findEnds    = statement("list.ends")
 	countHidden = statement("list.hidden")
 )
 
@@ -215,20 +216,23 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 		in = append(in, c.id)
 	}
 
-	edge := func(at time.Time, id *int64) error {
-		return s.db.Query(ctx, op, findEdge, func(rows pgx.Rows) error { return rows.Scan(id) }, arg("queue_ids", in), arg("at", at))
-	}
-
+	var err error
 	if t := l.filter.CreatedAfter; !t.IsZero() {
-		if err := edge(t.Add(-edgeSlack), &l.from); err != nil {
+		if l.from, err = s.findEdge(ctx, op, in, t.Add(-edgeSlack)); err != nil {
 			return err
 		}
 	}
 
 	if !createdBefore.IsZero() {
-		return edge(createdBefore.Add(edgeSlack), &l.before)
+		l.before, err = s.findEdge(ctx, op, in, createdBefore.Add(edgeSlack))
 	}
-	return nil
+	return err
+}
+
+// findEdge returns the id from which on the tasks of queues were created at a time or later.
+func (s *Store) findEdge(ctx context.Context, op string, queueIDs []int32, at time.Time) (id int64, err error) {
+	err = s.db.Query(ctx, op, findEdge, func(rows pgx.Rows) error { return rows.Scan(&id) }, arg("queue_ids", queueIDs), arg("at", at))
+	return id, err
 }
 
 // found holds the tasks of a list in the order of the walk.
@@ -238,9 +242,77 @@ type found struct {
 	end   int64
 }
 
+// Lists over more than manyQueues queues look at one window of ids after the other: each queue costs a probe, and so does each of its
+// rows up to the limit, while a window has at most as many rows as ids. The windows grow, so that few tasks among many cost few probes.
+const (
+	manyQueues   = 16
+	firstWindow  = int64(1 << 16)
+	windowGrowth = 8
+)
+
 // walkRows returns tasks of l that follow an id in the direction of l. It skips offset tasks and returns at most limit
 // of them. It returns fewer at the end of l, or when the walk ended early and more is set.
 func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
+	if len(l.queues) <= manyQueues || !l.hasWindows() {
+		return s.walkQueues(ctx, op, l, behind, offset, limit)
+	}
+
+	var low, high int64 // all ids are in [low, high)
+	err := s.db.Query(ctx, op, findEnds, func(rows pgx.Rows) error { return rows.Scan(&low, &high) })
+	if err != nil {
+		return found{}, err
+	}
+	from, before := max(l.from, low), min(l.before, high)
+	if l.up {
+		from = max(from, behind+1)
+	} else {
+		before = min(before, behind)
+	}
+
+	var out found
+	for window := firstWindow; from < before; window *= windowGrowth {
+		part := *l
+		part.from, part.before, part.rowLimit = max(from, before-window), before, int(firstWindow)
+		next := part.from
+		if l.up {
+			part.from, part.before = from, min(before, from+window)
+			next = part.before - 1
+		}
+		start := maxID
+		if l.up {
+			start = 0
+		}
+		some, err := s.walkQueues(ctx, op, &part, start, 0, offset+limit-len(out.tasks))
+		if err != nil {
+			return out, err
+		}
+		out.tasks = append(out.tasks, some.tasks...)
+
+		if l.up {
+			from = part.before
+		} else {
+			before = part.from
+		}
+		if len(out.tasks) >= offset+limit {
+			break
+		}
+		// A walk with a bound on its rows reads one window alone.
+		if l.isBounded() && from < before {
+			out.more, out.end = true, next
+			break
+		}
+	}
+	out.tasks = out.tasks[min(offset, len(out.tasks)):]
+	return out, nil
+}
+
+// hasWindows reports whether windows of ids spare the walks of l work. A key, and few waiting tasks, are found without.
+func (l *listing) hasWindows() bool {
+	return !slices.ContainsFunc(l.ways, func(w way) bool { return w.walk == walkKey || w.walk == walkWaiting && len(l.ways) == 1 })
+}
+
+// walkQueues is walkRows over all ids at once.
+func (s *Store) walkQueues(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
 	var out found
 
 	from, before := l.from, min(behind, l.before)
@@ -329,9 +401,11 @@ func (l *listing) walkArgs(w way) []sqltext.Arg {
 }
 
 // searchText is walkRows for a filter with a text that no key narrows. It walks in steps until it has limit tasks, has looked
-// at queue.MaxTextExamined, or queue.MaxTextTime is over, and returns how many it looked at. The first step runs in any case.
-func (s *Store) searchText(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (out found, examined int64, err error) {
-	deadline := time.Now().Add(queue.MaxTextTime)
+// at queue.MaxTextExamined, or the time within is over, and returns how many it looked at. The first step runs in any case.
+func (s *Store) searchText(
+	ctx context.Context, op string, l *listing, behind int64, offset, limit int, within time.Duration,
+) (out found, examined int64, err error) {
+	deadline := time.Now().Add(within)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
@@ -361,7 +435,7 @@ func (s *Store) searchText(ctx context.Context, op string, l *listing, behind in
 
 		behind = f.end
 		// Steps grow while one takes less than a tenth of the time, so the last one is late by little.
-		if time.Since(began) < queue.MaxTextTime/10 {
+		if time.Since(began) < within/10 {
 			step.rowLimit = min(2*step.rowLimit, textStepMost, int(queue.MaxTextExamined-examined))
 		}
 	}

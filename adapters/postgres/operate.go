@@ -129,8 +129,14 @@ func (s *Store) planBulk(ctx context.Context, namespace string, sel queue.Select
 	if behind == 0 && !l.up { // a descending walk starts above all ids
 		behind = maxID
 	}
-	return func(behind int64, limit int) (found, bool, error) {
-		some, err := s.walkRows(ctx, o.op, l, behind, 0, limit)
+	return func(behind int64, limit int) (some found, last bool, err error) {
+		if l.searchesText() {
+			// A step of large payloads may take as long as the whole call, so each step of the walk has a bound in time.
+			within := min(cmp.Or(sel.Within, queue.MaxTextTime), queue.MaxTextTime)
+			some, _, err = s.searchText(ctx, o.op, l, behind, 0, limit, within)
+		} else {
+			some, err = s.walkRows(ctx, o.op, l, behind, 0, limit)
+		}
 		return some, len(some.tasks) == 0 && !some.more, err
 	}, behind, nil
 }

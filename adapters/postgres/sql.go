@@ -38,6 +38,7 @@ func parseStatements() *sqltext.Set {
 		"task_bytes":             sumTaskBytes,
 		"state_bytes":            sumStateBytes,
 		"fitting_present":        listFittingPresent,
+		"brief_present":          listBriefPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
 		"live_session":           isLiveSession,
 	}

@@ -25,6 +25,7 @@ var (
 	findQueues     = statement("task.queues")
 	findEnded      = statement("task.ended")
 	readPage       = statement("task.page")
+	readBriefPage  = statement("task.page.brief")
 	readTaskErrors = statement("task.errors")
 	listWorkers    = statement("worker.list")
 )
@@ -168,7 +169,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	}
 	seen := len(found.tasks)
 	var fit int
-	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.tasks); err != nil {
+	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.tasks, q.Brief); err != nil {
 		return page, err
 	}
 
@@ -215,18 +216,23 @@ func (f found) lastOfPage(fit int, whole bool) int64 {
 // findPage finds at most limit tasks of a list behind an id, and returns how many payloads a search for a text looked at.
 func (s *Store) findPage(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (out found, examined int64, err error) {
 	if l.searchesText() {
-		return s.searchText(ctx, op, l, behind, offset, limit)
+		return s.searchText(ctx, op, l, behind, offset, limit, queue.MaxTextTime)
 	}
 	out, err = s.walkRows(ctx, op, l, behind, offset, limit)
 	return out, 0, err
 }
 
 // readTaskPage reads tasks in the order of places, from the front up to the bytes of a page. It returns the number of
-// these places as fit. The result omits tasks that were deleted meanwhile.
-func (s *Store) readTaskPage(ctx context.Context, op string, places []taskPlace) (tasks []*queue.Task, fit int, err error) {
+// these places as fit. The result omits tasks that were deleted meanwhile. Brief tasks always fit.
+func (s *Store) readTaskPage(ctx context.Context, op string, places []taskPlace, brief bool) (tasks []*queue.Task, fit int, err error) {
 	tasks, fit = make([]*queue.Task, 0, len(places)), len(places)
 	if len(places) == 0 {
 		return tasks, fit, nil
+	}
+	if brief {
+		err = s.db.Query(ctx, op, readBriefPage, scanPresent(presentColumns, func(n *nowRow) { tasks = append(tasks, n.task.Brief()) }),
+			placeColumns.Arrays([]sqltext.Arg{arg("letters", queue.MaxBriefResult), arg("bytes", 8*queue.MaxBriefResult)}, places)...)
+		return tasks, fit, err
 	}
 	err = s.db.Query(ctx, op, readPage, scanPresent(presentColumns, func(n *nowRow) { tasks = append(tasks, n.task) }, &fit),
 		placeColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, places)...)

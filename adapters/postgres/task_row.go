@@ -141,6 +141,12 @@ func listFittingPresent(alias string) string {
 	return presentColumns.ListIf(alias, "fits", "headers", "payload", "result", "progress")
 }
 
+// listBriefPresent lists the columns of the view with null for the large ones, and with the column short as the result.
+func listBriefPresent(alias string) string {
+	list := presentColumns.ListIf(alias, "fits", "headers", "payload", "progress")
+	return strings.ReplaceAll(list, alias+".result", alias+".short as result")
+}
+
 // nowRow is a task as it is now, and the place of its narrow row.
 type nowRow struct {
 	task      *queue.Task

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
@@ -35,6 +36,7 @@ type dashboardInput struct {
 	Open       string            `json:"open"`
 	Closed     string            `json:"closed"`
 	Proxy      string            `json:"proxy"`
+	Issuer     string            `json:"issuer"`
 	Chromium   string            `json:"chromium"`
 	Payload    string            `json:"payload"`
 	Failed     int               `json:"failed"`
@@ -57,10 +59,19 @@ func TestDashboard(t *testing.T) {
 	dsn := postgrestest.Empty(t)
 	address := closedPort(t)
 	open := startNodeAt(t, dsn, "--addr", address, "--auth", "off")
-	closed := startNodeAt(t, dsn, "--auth", "on", "--prefix", "/kept/api", "--ui-path", "/kept/ui", "--background=false")
+	issuer := oidctest.Start(t)
+	rules := filepath.Join(t.TempDir(), "access.yaml")
+	writeText(t, rules, fmt.Sprintf("issuers:\n  - {issuer: %[1]s, audience: machines}\nrules:\n  - {issuer: %[1]s, claim: groups, is: sre, grant: [operator@shop]}\n", issuer.URL()))
+	secret := filepath.Join(t.TempDir(), "secret")
+	writeText(t, secret, "s3cret")
+	closed := startNodeAt(t, dsn, "--auth", "on", "--prefix", "/kept/api", "--ui-path", "/kept/ui", "--background=false",
+		"--access-file", rules, "--oidc-issuer", issuer.URL(), "--oidc-client-id", "pgqueue", "--oidc-client-secret-file", secret)
+	issuer.SetClient(oidctest.Client{ID: "pgqueue", Secret: "s3cret", RedirectURI: closed.url + "/session/oidc/callback"})
+	issuer.SetUser(map[string]any{"sub": "ann", "name": "Ann <Lee>", "groups": []string{"sre"}})
 
 	in := seedDashboard(t, open.url, closed.url)
 	in.Open, in.Closed, in.Chromium, in.Payload = strings.TrimSuffix(open.url, "/api"), strings.TrimSuffix(closed.url, "/api"), chromium, hostilePayload
+	in.Issuer = issuer.URL()
 	in.Proxy = startProxy(t, nginx, in.Open, in.Closed)
 	in.Full = os.Getenv("PGQUEUE_TEST_FULL") != ""
 	if file := os.Getenv("PGQUEUE_TEST_SCREENSHOT"); file != "" {
@@ -71,7 +82,7 @@ func TestDashboard(t *testing.T) {
 		in.Screenshot = path
 	}
 
-	walk(t, modules, in, map[string]func() string{
+	walk(t, modules, "walk.mjs", in, map[string]func() string{
 		"kill": func() string {
 			_ = open.cmd.Process.Kill() // fails when it has ended
 			_ = open.cmd.Wait()         // the state has the result
@@ -84,6 +95,20 @@ func TestDashboard(t *testing.T) {
 		"create": func() string {
 			callAPI(t, "POST", open.url+"/task", "", `{"queue":"webhooks"}`)
 			return ""
+		},
+		"refuse": func() string {
+			issuer.SetUser(nil)
+			return ""
+		},
+		// The command finds the path of the dashboard by itself.
+		"link": func() string {
+			cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "pgqueue"), "dashboard", "--no-open", "--jq", ".url", "--url", closed.url)
+			cmd.Env = append(os.Environ(), "PGQUEUE_AUTH_TOKEN="+in.Tokens["operator"])
+			out, err := cmd.Output()
+			if err != nil {
+				t.Error(err)
+			}
+			return strings.TrimSpace(string(out))
 		},
 		"code": func() string {
 			code, _ := callAPI(t, "POST", closed.url+"/session/code", in.Tokens["operator"], "")["code"].(string)
@@ -252,15 +277,13 @@ func startProxy(t *testing.T, nginx, stripped, kept string) string {
 	return "http://" + address
 }
 
-// walk runs walk.mjs. Each of its checks is a sub-test; asked are the actions for which it asks.
-func walk(t *testing.T, modules string, in dashboardInput, asked map[string]func() string) {
+// walk runs a script of testdata/dashboard. Each of its checks is a sub-test; asked are the actions for which it asks.
+func walk(t *testing.T, modules, script string, in any, asked map[string]func() string) {
 	t.Helper()
 	dir := t.TempDir()
-	script, err := os.ReadFile(filepath.Join("testdata", "dashboard", "walk.mjs"))
-	if err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "dashboard"))); err != nil {
 		t.Fatal(err)
 	}
-	writeText(t, filepath.Join(dir, "walk.mjs"), string(script))
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
@@ -269,9 +292,9 @@ func walk(t *testing.T, modules string, in dashboardInput, asked map[string]func
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "walk.mjs", string(input))
+	cmd := exec.CommandContext(ctx, "node", script, string(input))
 	cmd.Dir = dir
 	var log syncBuffer
 	cmd.Stderr = &log
@@ -290,11 +313,11 @@ func walk(t *testing.T, modules string, in dashboardInput, asked map[string]func
 	done, checks := false, 0
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var line struct {
-			Check, Fault, Ask string
-			Done              bool
+			Check, Fault, Ask, Note string
+			Done                    bool
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			t.Errorf("walk.mjs must print JSON, got %q", lines.Text())
+			t.Errorf("the script must print JSON, got %q", lines.Text())
 			continue
 		}
 		switch {
@@ -303,6 +326,8 @@ func walk(t *testing.T, modules string, in dashboardInput, asked map[string]func
 			if _, err := io.WriteString(answers, answer+"\n"); err != nil {
 				t.Error(err)
 			}
+		case line.Note != "":
+			t.Log(line.Note)
 		case line.Done:
 			done = true
 		default:
@@ -315,6 +340,6 @@ func walk(t *testing.T, modules string, in dashboardInput, asked map[string]func
 		}
 	}
 	if err := cmd.Wait(); err != nil || !done {
-		t.Errorf("walk.mjs ended after %d checks with %v:\n%s", checks, err, log.String())
+		t.Errorf("%s ended after %d checks with %v:\n%s", script, checks, err, log.String())
 	}
 }

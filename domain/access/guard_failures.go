@@ -8,7 +8,7 @@ import (
 
 // ListFailures shows errors and their fingerprints only to a principal that may read content in the queue. Others see numbers,
 // times and ids.
-func (g *guard) ListFailures(ctx context.Context, name string) (*queue.Failures, error) {
+func (g *guard) ListFailures(ctx context.Context, name string, q queue.FailureQuery) (*queue.Failures, error) {
 	s, err := g.scope(ctx, queue.OpListFailures)
 	if err != nil {
 		return nil, err
@@ -17,7 +17,7 @@ func (g *guard) ListFailures(ctx context.Context, name string) (*queue.Failures,
 		return nil, err
 	}
 
-	f, err := g.next.ListFailures(ctx, name)
+	f, err := g.next.ListFailures(ctx, name, q)
 	if err != nil || From(ctx).May(queue.ActionTaskPayload, g.namespace, f.Queue) {
 		return f, err
 	}

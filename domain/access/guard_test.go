@@ -250,7 +250,7 @@ func (f fakeService) ExplainQueue(_ context.Context, name string) (*queue.Explan
 	return f.explain("ExplainQueue", name), nil
 }
 
-func (f fakeService) ListFailures(_ context.Context, name string) (*queue.Failures, error) {
+func (f fakeService) ListFailures(_ context.Context, name string, _ queue.FailureQuery) (*queue.Failures, error) {
 	f.note("ListFailures")
 	g := queue.NewFailureGrouper("own", name)
 	g.Add(queue.Failure{Task: 1, Error: content()})
@@ -496,7 +496,7 @@ var guarded = map[string]struct {
 		return err
 	}},
 	"ListFailures": {byName, "task.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
-		_, err := s.ListFailures(ctx, name)
+		_, err := s.ListFailures(ctx, name, queue.FailureQuery{})
 		return err
 	}},
 	"QueueHistory": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
@@ -1205,7 +1205,7 @@ func TestGuardHidesErrorsOfFailures(t *testing.T) {
 	guess := queue.FingerprintOf(content()).ID
 	for grant, want := range map[string]bool{"observer@own": false, "viewer@own/mail": true, "operator@own": true} {
 		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
-		f, err := guard.ListFailures(as(t, "id", grant), "mail")
+		f, err := guard.ListFailures(as(t, "id", grant), "mail", queue.FailureQuery{})
 		if err != nil || f.Examined != 1 || strings.Contains(fmt.Sprintf("%+v %s", f, f.Groups[0].Sample.Error), secret) != want {
 			t.Errorf("%s: got %+v, %v", grant, f, err)
 		}

@@ -14,9 +14,28 @@ const (
 	MaxFailureGroups = 1_000
 	// maxSampleBytes bounds the error of a sample in bytes; a longer one is truncated as JSON.
 	maxSampleBytes = 2_048
+	// MaxFailuresExamined bounds the failed tasks that a store looks at for a FailureQuery with times.
+	MaxFailuresExamined = 200_000
 	// maxCachedErrorBytes bounds an error that a grouper remembers, to skip the rules for equal ones. 10,000 of them take 10 MiB.
 	maxCachedErrorBytes = 1_024
 )
+
+// FailureQuery selects the failed tasks that a call groups. The zero value selects the newest of the queue.
+type FailureQuery struct {
+	// After and Before bound the time at which a task ended, both exclusive. Zero = no bound.
+	After  time.Time
+	Before time.Time
+}
+
+// Normalize checks q.
+func (q FailureQuery) Normalize() (FailureQuery, error) {
+	return q, cmp.Or(CheckTime("after", q.After), CheckTime("before", q.Before))
+}
+
+// Selects reports whether a task that ended at a time is among those of q.
+func (q FailureQuery) Selects(at time.Time) bool {
+	return (q.After.IsZero() || at.After(q.After)) && (q.Before.IsZero() || at.Before(q.Before))
+}
 
 // Failure is one failed task with its last error.
 type Failure struct {
@@ -47,7 +66,7 @@ type Failures struct {
 	Queue     string
 	// Version is the FingerprintVersion of the groups.
 	Version int
-	// Examined is the number of failed tasks, at most MaxFailures. More says that there are older ones.
+	// Examined is the number of failed tasks, at most MaxFailures. More says that there are or may be older ones.
 	Examined int64
 	More     bool
 	// Count is the number of groups, also of those that Groups leaves out.
@@ -89,6 +108,9 @@ func (g *FailureGrouper) Add(f Failure) bool {
 	}
 	return true
 }
+
+// AddMore says that there may be more tasks, behind the last one that the store has looked at.
+func (g *FailureGrouper) AddMore() { g.out.More = true }
 
 // cachedGroup is groupOf with a map of plain errors: a flood of failures often has one error, and the rules of fingerprints cost far
 // more than a look-up.

@@ -427,14 +427,14 @@ func (o *observedService[S]) ExplainQueue(ctx context.Context, name string) (*Ex
 	return out0, err
 }
 
-func (o *observedService[S]) ListFailures(ctx context.Context, name string) (*Failures, error) {
+func (o *observedService[S]) ListFailures(ctx context.Context, name string, q FailureQuery) (*Failures, error) {
 	call := Call{Op: OpListFailures, Namespace: o.namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 *Failures
 		return none0, err
 	}
-	out0, err := o.next.ListFailures(ctx, name)
+	out0, err := o.next.ListFailures(ctx, name, q)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 *Failures
 		return none0, fault
@@ -770,14 +770,14 @@ func (o *observedStore[S]) ReadFacts(ctx context.Context, namespace string, name
 	return out0, err
 }
 
-func (o *observedStore[S]) ListFailures(ctx context.Context, namespace string, name string) (*Failures, error) {
+func (o *observedStore[S]) ListFailures(ctx context.Context, namespace string, name string, q FailureQuery) (*Failures, error) {
 	call := Call{Op: OpListFailures, Namespace: namespace, Name: name}
 	ctx, state, err := o.observer.Start(ctx, call)
 	if err != nil {
 		var none0 *Failures
 		return none0, err
 	}
-	out0, err := o.next.ListFailures(ctx, namespace, name)
+	out0, err := o.next.ListFailures(ctx, namespace, name, q)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 *Failures
 		return none0, fault

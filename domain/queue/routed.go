@@ -80,9 +80,9 @@ func (routed RoutedStore) ReadFacts(ctx context.Context, namespace string, name 
 }
 
 // ListFailures implements Store on the store of the namespace.
-func (routed RoutedStore) ListFailures(ctx context.Context, namespace string, name string) (out0 *Failures, err error) {
+func (routed RoutedStore) ListFailures(ctx context.Context, namespace string, name string, q FailureQuery) (out0 *Failures, err error) {
 	err = routed.run(ctx, namespace, func(in Store) (err error) {
-		out0, err = in.ListFailures(ctx, namespace, name)
+		out0, err = in.ListFailures(ctx, namespace, name, q)
 		return err
 	})
 	return out0, err

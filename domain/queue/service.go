@@ -137,9 +137,9 @@ type Explanations interface {
 
 // FailureGroups groups failed tasks by their errors.
 type FailureGroups interface {
-	// ListFailures returns the newest MaxFailures failed tasks of a queue in groups of equal fingerprints, those with the
-	// most tasks first, or KindNotFound.
-	ListFailures(ctx context.Context, name string) (*Failures, error)
+	// ListFailures returns the newest MaxFailures failed tasks of a queue that q selects in groups of equal fingerprints, those
+	// with the most tasks first, or KindNotFound.
+	ListFailures(ctx context.Context, name string, q FailureQuery) (*Failures, error)
 }
 
 // Tickers manages tickers. A call with an IfVersion that is not the present version of the ticker is KindPrecondition.

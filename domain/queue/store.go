@@ -114,8 +114,9 @@ type TaskAdmin interface {
 	// ReadFacts returns what the store knows of a queue, and of t, a task of it; nil = of the queue alone. It reads a bounded
 	// number of rows. KindNotFound for an unknown queue.
 	ReadFacts(ctx context.Context, namespace, name string, t *Task) (StoreFacts, error)
-	// ListFailures groups the newest failed tasks of a queue by a FailureGrouper. KindNotFound for an unknown queue.
-	ListFailures(ctx context.Context, namespace, name string) (*Failures, error)
+	// ListFailures groups the newest failed tasks of a queue that q selects by a FailureGrouper. KindNotFound for an unknown
+	// queue. It may look at MaxFailuresExamined tasks alone.
+	ListFailures(ctx context.Context, namespace, name string, q FailureQuery) (*Failures, error)
 	// ListTasks reads no more than a page holds: its limit, or MaxPageBytes.
 	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
 	// CancelTasks, RetryTasks and DeleteTasks work off a selection behind its cursor in bounded steps, each atomic, until

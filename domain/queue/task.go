@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -395,6 +396,21 @@ func (t *Task) WithoutContent() *Task {
 	return &bare
 }
 
+// MaxBriefResult bounds the result of a task in a brief list, in bytes.
+const MaxBriefResult = 2_048
+
+// Brief is a copy of t without payload, headers and progress. A result above MaxBriefResult becomes a text with its beginning; a
+// store may leave out one above eight times as much.
+func (t *Task) Brief() *Task {
+	bare := t.WithoutContent()
+	bare.Result = slices.Clone(t.Result)
+	if len(t.Result) > MaxBriefResult {
+		// A text of valid UTF-8 always has a form in JSON.
+		bare.Result, _ = json.Marshal(string(bytes.ToValidUTF8(t.Result[:MaxBriefResult], nil)))
+	}
+	return bare
+}
+
 // Clone returns a copy of t that shares nothing with it.
 func (t *Task) Clone() *Task {
 	c := *t
@@ -560,6 +576,9 @@ type TaskQuery struct {
 	Page
 	// OldestFirst lists the smallest ids first, in the order in which tasks were created; else the newest come first.
 	OldestFirst bool
+	// Brief leaves out what a list of rows does not show, as [Task.Brief] does: a page has as many tasks as it may, however large
+	// their payloads are.
+	Brief bool
 }
 
 // TaskPage is a page of tasks.

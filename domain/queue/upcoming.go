@@ -15,6 +15,8 @@ type UpcomingQuery struct {
 	Until time.Time
 	// Limit is the most fires, up to MaxPreview; 0 = DefaultPage.
 	Limit int
+	// PerTicker is the most fires of one ticker, so that one that fires each second does not hide the others; 0 = no limit.
+	PerTicker int
 }
 
 // upcomingTime is the time of an UpcomingQuery without an end.
@@ -29,7 +31,7 @@ func (q UpcomingQuery) Normalize(now time.Time) (UpcomingQuery, error) {
 	if q.Until.Sub(now) > MaxDuration {
 		return q, Invalid("until", fmt.Sprintf("must be a time within 10 years, got %.64q; name an earlier one", q.Until.UTC().Format(time.RFC3339)))
 	}
-	return q, cmp.Or(CheckTime("until", q.Until), CheckInt("limit", q.Limit, 1, MaxPreview))
+	return q, cmp.Or(CheckTime("until", q.Until), CheckInt("limit", q.Limit, 1, MaxPreview), CheckInt("per_ticker", q.PerTicker, 0, MaxPreview))
 }
 
 // UpcomingTick is a fire of a ticker that is still to come.
@@ -45,7 +47,7 @@ type UpcomingTick struct {
 type Upcoming struct {
 	Until time.Time
 	Ticks []UpcomingTick
-	// More says that the limit left out fires before Until.
+	// More says that Limit left out fires before Until; those beyond PerTicker do not count.
 	More bool
 }
 
@@ -56,7 +58,7 @@ func FindUpcoming(tickers []*Ticker, q UpcomingQuery) *Upcoming {
 	for _, t := range tickers {
 		s, err := t.Schedule()
 		if err == nil && !t.Paused && !t.NextAt.IsZero() && t.NextAt.Before(q.Until) {
-			next = append(next, fire{t, s, t.NextAt})
+			next = append(next, fire{t, s, t.NextAt, 0})
 		}
 	}
 	heap.Init(&next)
@@ -71,8 +73,9 @@ func FindUpcoming(tickers []*Ticker, q UpcomingQuery) *Upcoming {
 		// The heap has one fire for each ticker, so the memory does not grow with the length of the time.
 		first := &next[0]
 		out.Ticks = append(out.Ticks, UpcomingTick{Ticker: first.ticker.Name, Queue: first.ticker.Queue, At: first.at.UTC()})
+		first.given++
 		at, ok := first.schedule.Next(first.ticker.Anchor, first.at)
-		if !ok || !at.Before(q.Until) {
+		if !ok || !at.Before(q.Until) || first.given == q.PerTicker {
 			heap.Pop(&next)
 			continue
 		}
@@ -87,6 +90,7 @@ type fire struct {
 	ticker   *Ticker
 	schedule schedule.Schedule
 	at       time.Time
+	given    int // fires of the ticker before this one
 }
 
 // fires is a heap of fires by time, then by the name of the ticker. It implements heap.Interface.

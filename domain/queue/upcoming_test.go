@@ -41,6 +41,10 @@ func TestFindUpcoming(t *testing.T) {
 	if got := show(u); got != "hourly 01:00, night 01:00, period 01:30" || !u.More {
 		t.Errorf("got %s, more %v", got, u.More)
 	}
+	u = queue.FindUpcoming(tickers, queue.UpcomingQuery{Until: at(4, 0), Limit: 100, PerTicker: 1})
+	if got := show(u); got != "hourly 01:00, night 01:00, period 01:30" || u.More {
+		t.Errorf("one of each ticker: got %s, more %v", got, u.More)
+	}
 	if u = queue.FindUpcoming(nil, queue.UpcomingQuery{Until: at(4, 0), Limit: 3}); len(u.Ticks) != 0 || u.Ticks == nil || u.More {
 		t.Errorf("got %+v", u)
 	}
@@ -53,7 +57,7 @@ func TestUpcomingQueryIsBounded(t *testing.T) {
 		t.Errorf("got %+v, %v", q, err)
 	}
 	for field, bad := range map[string]queue.UpcomingQuery{
-		"limit": {Limit: queue.MaxPreview + 1}, "until": {Until: now.Add(queue.MaxDuration + time.Second)},
+		"limit": {Limit: queue.MaxPreview + 1}, "per_ticker": {PerTicker: -1}, "until": {Until: now.Add(queue.MaxDuration + time.Second)},
 	} {
 		if _, err := bad.Normalize(now); err == nil || !strings.Contains(fmt.Sprint(err), field) {
 			t.Errorf("%s: got %v", field, err)

@@ -114,7 +114,7 @@ func testLeaseLosses(e *env) {
 			}
 			e.equal("status, retries, attempt, kind", []any{t.Status, t.Retries, t.Attempt, t.Errors[n].Kind}, want)
 		}
-		f, err := e.s.ListFailures(e.ctx(), e.ns, "q")
+		f, err := e.s.ListFailures(e.ctx(), e.ns, "q", queue.FailureQuery{})
 		e.ok(err)
 		e.equal("group", []any{len(f.Groups), f.Groups[0].Kind, f.Groups[0].IDs}, []any{1, queue.ErrorKindQuarantined, []int64{id}})
 		var kinds []queue.EventKind

@@ -32,7 +32,7 @@ func testFailures(e *env) {
 		e.create("q", queue.TaskMeta{})
 		e.release(e.hold("q"), queue.OutcomeSuccess, `{"error":"no failure"}`)
 
-		f, err := e.s.ListFailures(e.ctx(), e.ns, "q")
+		f, err := e.s.ListFailures(e.ctx(), e.ns, "q", queue.FailureQuery{})
 		e.ok(err)
 		e.equal("queue, version, examined, more, count", []any{f.Namespace, f.Queue, f.Version, f.Examined, f.More, f.Count},
 			[]any{e.ns, "q", queue.FingerprintVersion, int64(4), false, int64(3)})
@@ -48,8 +48,44 @@ func testFailures(e *env) {
 				e.Errorf("task %d past retention is shown", gone.ID)
 			}
 		}
-		_, err = e.s.ListFailures(e.ctx(), e.ns, "none")
+		_, err = e.s.ListFailures(e.ctx(), e.ns, "none", queue.FailureQuery{})
 		e.kind(err, queue.KindNotFound)
+	})
+
+	e.it("the failed tasks of a time are grouped alone", func(e *env) {
+		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Duration(0)), Retention: new(100 * time.Hour)})
+		var tasks []*queue.Task
+		for range 3 {
+			e.create("q", queue.TaskMeta{})
+			tasks = append(tasks, e.release(e.hold("q"), queue.OutcomePermanent, `{"error":"late"}`))
+			e.advance(time.Hour)
+		}
+		// A task that was created first and failed last belongs to the time of its end.
+		old := e.create("q", queue.TaskMeta{})
+		e.advance(time.Hour)
+		e.release(e.hold("q"), queue.OutcomePermanent, `{"error":"late"}`)
+		e.advance(time.Second)
+
+		first, second, third := tasks[0].FinishedAt, tasks[1].FinishedAt, tasks[2].FinishedAt
+		for _, c := range []struct {
+			query queue.FailureQuery
+			ids   []int64
+		}{
+			{queue.FailureQuery{}, []int64{old.ID, tasks[2].ID, tasks[1].ID, tasks[0].ID}},
+			{queue.FailureQuery{After: first, Before: third}, []int64{tasks[1].ID}},
+			{queue.FailureQuery{After: second}, []int64{old.ID, tasks[2].ID}},
+			{queue.FailureQuery{Before: second}, []int64{tasks[0].ID}},
+			{queue.FailureQuery{Before: first}, nil},
+			{queue.FailureQuery{After: third, Before: first}, nil},
+		} {
+			f, err := e.s.ListFailures(e.ctx(), e.ns, "q", c.query)
+			e.ok(err)
+			var ids []int64
+			for _, g := range f.Groups {
+				ids = append(ids, g.IDs...)
+			}
+			e.equal("ids and number", []any{ids, f.Examined, f.More}, []any{c.ids, int64(len(c.ids)), false})
+		}
 	})
 }
 
@@ -72,7 +108,7 @@ func testErrorKinds(e *env) {
 			got = append(got, failed.Kind+"/"+failed.Fingerprint)
 		}
 		e.equal("kinds and fingerprints", got, []string{"busy/mine", "/", "gone/"})
-		f, err := e.s.ListFailures(e.ctx(), e.ns, "q")
+		f, err := e.s.ListFailures(e.ctx(), e.ns, "q", queue.FailureQuery{})
 		e.ok(err)
 		e.equal("group", []any{len(f.Groups), f.Groups[0].Kind, f.Groups[0].ID}, []any{1, "gone", queue.FingerprintOfKind("gone", []byte(`{"type":"Late"}`)).ID})
 	})
@@ -96,7 +132,7 @@ func serveFailures(v *svc) {
 		v.ok(err)
 		failed := v.get(id).Errors
 		v.equal("kind and fingerprint", []any{len(failed), failed[0].Kind, failed[0].Fingerprint}, []any{1, "busy", "mine"})
-		f, err := v.s.ListFailures(v.ctx(), "q")
+		f, err := v.s.ListFailures(v.ctx(), "q", queue.FailureQuery{})
 		v.ok(err)
 		named, err := queue.FingerprintOf(nil).WithName("mine")
 		v.ok(err)
@@ -105,7 +141,7 @@ func serveFailures(v *svc) {
 
 	v.it("failed tasks are grouped", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
-		empty, err := v.s.ListFailures(v.ctx(), "q")
+		empty, err := v.s.ListFailures(v.ctx(), "q", queue.FailureQuery{})
 		v.ok(err)
 		v.equal("groups", []any{len(empty.Groups), empty.Examined, empty.Count}, []any{0, int64(0), int64(0)})
 
@@ -115,7 +151,7 @@ func serveFailures(v *svc) {
 			ID: held.ID, Token: held.Lease.Token, Outcome: queue.OutcomePermanent, Result: json.RawMessage(`{"code":503,"error":"busy since 12:00:00"}`),
 		})
 		v.ok(err)
-		f, err := v.s.ListFailures(v.ctx(), " Q")
+		f, err := v.s.ListFailures(v.ctx(), " Q", queue.FailureQuery{})
 		v.ok(err)
 		g := f.Groups[0]
 		v.equal("group", []any{f.Queue, f.Namespace, f.Version, f.Examined, f.More, f.Count, g.Kind, g.Message, g.Count, g.IDs, g.Sample.Task, string(g.Sample.Error)},
@@ -124,7 +160,22 @@ func serveFailures(v *svc) {
 		for _, at := range []time.Time{g.FirstAt, g.LastAt, g.Sample.At} {
 			sameTime(v, "time", at, after.FinishedAt)
 		}
-		_, err = v.s.ListFailures(v.ctx(), "none")
+		_, err = v.s.ListFailures(v.ctx(), "none", queue.FailureQuery{})
 		v.kind(err, queue.KindNotFound)
+
+		for _, c := range []struct {
+			query queue.FailureQuery
+			n     int64
+		}{
+			{queue.FailureQuery{After: after.FinishedAt.Add(-time.Second), Before: after.FinishedAt.Add(time.Second)}, 1},
+			{queue.FailureQuery{After: after.FinishedAt.Add(time.Second)}, 0},
+			{queue.FailureQuery{Before: after.FinishedAt.Add(-time.Second)}, 0},
+		} {
+			f, err := v.s.ListFailures(v.ctx(), "q", c.query)
+			v.ok(err)
+			v.equal("failed tasks of a time", f.Examined, c.n)
+		}
+		_, err = v.s.ListFailures(v.ctx(), "q", queue.FailureQuery{After: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)})
+		v.kind(err, queue.KindInvalid)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -396,6 +397,41 @@ func testList(e *env) {
 			}
 			_, err := e.s.DeleteTasks(e.ctx(), e.ns, queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}})
 			e.ok(err)
+		}
+	})
+	e.it("a brief page is full whatever the sizes of its tasks", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		for i := range 6 {
+			e.create("q", queue.TaskMeta{Payload: json.RawMessage(noise(900_000)), Headers: map[string]string{"a": "b"}, Key: "k-" + strconv.Itoa(i)})
+		}
+		long := `{"error":"` + strings.Repeat("ä", 2_000) + `"}`
+		for _, result := range []string{`{"error":"short"}`, long, noise(900_000), ""} {
+			e.release(e.hold("q"), queue.OutcomePermanent, result)
+		}
+		for _, oldest := range []bool{false, true} {
+			page, err := e.s.ListTasks(e.ctx(), e.ns, queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: "q"}, OldestFirst: oldest, Brief: true})
+			e.ok(err)
+			if oldest {
+				slices.Reverse(page.Tasks)
+			}
+			e.equal("tasks, count, next", []any{len(page.Tasks), page.Count, page.Next}, []any{6, int64(6), ""})
+			slices.Reverse(page.Tasks)
+			short, cut := string(page.Tasks[0].Result), string(page.Tasks[1].Result)
+			for _, t := range page.Tasks {
+				whole := e.get(t.ID)
+				e.equal("content", []any{t.Payload == nil, t.Headers == nil, t.Progress == nil}, []any{true, true, true})
+				if len(whole.Result) > 8*queue.MaxBriefResult {
+					continue // a store may leave it out
+				}
+				e.equal("result", string(t.Result), string(whole.Brief().Result))
+				t.Payload, t.Headers, t.Result = whole.Payload, whole.Headers, whole.Result
+				whole.Errors, t.Errors = nil, nil
+				e.equal("the rest", t, whole)
+			}
+			e.equal("a short result", short, `{"error":"short"}`)
+			if !strings.HasPrefix(cut, `"{\"error\":\"ä`) || len(cut) > queue.MaxBriefResult+100 {
+				e.Errorf("a long result is %d bytes: %.40s", len(cut), cut)
+			}
 		}
 	})
 	e.it("results count among the bytes of a page", func(e *env) {

@@ -159,6 +159,13 @@ func serveTickers(v *svc) {
 		sameTime(v, "third", u.Ticks[2].At, fast.NextAt.Add(2*time.Hour))
 		sameTime(v, "until", u.Until, slow.NextAt.Add(2*time.Hour))
 
+		u, err = v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Limit: 100, PerTicker: 1})
+		v.ok(err)
+		perTicker := map[string]int{}
+		for _, tick := range u.Ticks {
+			perTicker[tick.Ticker]++
+			v.equal("fires of "+tick.Ticker, perTicker[tick.Ticker], 1)
+		}
 		u, err = v.s.UpcomingTicks(v.ctx(), queue.UpcomingQuery{Limit: 5})
 		v.ok(err)
 		v.equal("number, more", []any{len(u.Ticks), u.More}, []any{5, true})

@@ -268,6 +268,11 @@ func serveSteps(v *svc) {
 			}
 		}
 		v.equal("ids", got, made)
+
+		v.create("q", queue.TaskMeta{Payload: json.RawMessage(`{"to":"ann"}`)})
+		page, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{Brief: true})
+		v.ok(err)
+		v.equal("brief tasks", []any{len(page.Tasks), strings.Contains(string(page.Tasks[0].Payload), "ann"), page.Tasks[0].Queue}, []any{len(made) + 1, false, "q"})
 	})
 	v.it("lists of queues and of tickers go on behind their cursors", func(v *svc) {
 		names := []string{"a", "b", "c", "d", "e"}

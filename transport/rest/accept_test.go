@@ -55,7 +55,7 @@ func TestEveryRouteRefusesParametersThatItDoesNotTake(t *testing.T) {
 		s := &stack{T: t, url: s.url, http: s.http}
 		for query, want := range map[string]string{
 			"staus=failed": "did you mean status?", "Queue=q": "did you mean queue?", "created-after=x": "did you mean created_after?",
-			"limti=1": "did you mean limit?", "wroker=w": "did you mean worker?", "foo=1": "this route takes created_after, created_before, cursor, finished_after",
+			"limti=1": "did you mean limit?", "wroker=w": "did you mean worker?", "foo=1": "this route takes brief, created_after, created_before, cursor, finished_after",
 		} {
 			if a := s.do(422, "GET", "/api/task?"+query, ""); !strings.Contains(a.body, want) {
 				t.Errorf("%s: %s", query, a.body)

@@ -246,6 +246,10 @@ with recursive search (low, high) as (
 )
 select s.low from search s where s.low >= s.high
 
+-- name: list.ends
+-- The ids between which all tasks lie: the first one, and the one behind the last.
+select coalesce((select min(p.lower) from pgqueue.part p), 1), (select last_value from pgqueue.turn) + 1
+
 -- name: list.hidden
 -- Finished tasks past retention that the kept counts still contain, up to @limit. They are few, or those of a full partition
 -- that is about to be dropped. The block range index finds them: "+ 0" excludes the other indexes.

@@ -74,6 +74,17 @@ from page n
 where n.id is not null and (n.nth = 1 or n.bytes <= @bytes::bigint)
 order by n.nth
 
+-- name: task.page.brief
+-- Tasks in the order given without their large values, and with the first @letters letters of a result that takes at most @bytes
+-- bytes where it is stored. So no large value is read or decompressed.
+select {{brief_present n}}
+from unnest(@queue_id::integer[], @id::bigint[]) with ordinality i (queue_id, id, nth)
+cross join lateral (
+    select n.*, false as fits, left(case when pg_column_size(n.result) <= @bytes::integer then n.result::text end, @letters::integer) as short
+    from pgqueue.task_now n where n.queue_id = i.queue_id and n.id = i.id offset 0
+) n
+order by i.nth
+
 -- name: task.life
 -- Tasks of a namespace without payload and headers, until their results take more than @bytes bytes; the first comes in any
 -- case. As task.page, where the queue is not known.

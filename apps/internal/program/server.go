@@ -1,8 +1,11 @@
 package program
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -126,6 +129,42 @@ func (s *Server) DialREST(timeout time.Duration) (*restclient.Client, error) {
 	}
 	opts := append(clientOptions(s, timeout, token, restclient.WithTimeout, restclient.WithNamespace, restclient.WithToken), restclient.WithTLS(files))
 	return restclient.New(s.URL, opts...)
+}
+
+// FindDashboard returns the address of the dashboard, to which the server leads browsers from its root; "" when the server does
+// not say so. It sends no credential, and believes in no address of another host.
+func (s *Server) FindDashboard(ctx context.Context, timeout time.Duration) string {
+	base, err := url.Parse(strings.TrimSuffix(strings.TrimRight(s.URL, "/"), DefaultPrefix) + "/")
+	if err != nil {
+		return ""
+	}
+	files, err := s.TLS.config()
+	if err != nil {
+		return ""
+	}
+	client := http.Client{
+		Timeout: timeout, Transport: &http.Transport{TLSClientConfig: files, Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+
+	// The prefix of the server may have any depth, so its root is either beside the usual prefix or that of the host.
+	for _, root := range []*url.URL{base, base.ResolveReference(&url.URL{Path: "/"})} {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, root.String(), http.NoBody)
+		if err != nil {
+			return ""
+		}
+		r.Header.Set("Accept", "text/html")
+		res, err := client.Do(r)
+		if err != nil {
+			return ""
+		}
+		_ = res.Body.Close() // only its header counts
+		to, err := root.Parse(res.Header.Get("Location"))
+		if res.StatusCode == http.StatusFound && err == nil && to.Scheme == root.Scheme && to.Host == root.Host {
+			return to.String()
+		}
+	}
+	return ""
 }
 
 // readCredentials checks the settings, and returns the source of the token and the certificates of the client.

@@ -41,7 +41,7 @@ func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
 // ListTasks implements queue.Tasks.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
 	res, err := sendCall(ctx, c, queue.OpListTasks, c.tasks.ListTasks, &pb.ListTasksRequest{
-		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
+		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst, Brief: q.Brief,
 	})
 	return readAnswer(res, err, func(r *wire.Reader, res *pb.ListTasksResponse) queue.TaskPage {
 		return queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Examined: res.GetExamined(), Next: res.GetNext()}

@@ -68,7 +68,7 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 // UpcomingTicks implements queue.TickerRuns.
 func (c *Client) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
 	res, err := sendCall(ctx, c, queue.OpUpcomingTicks, c.tickers.UpcomingTicks, &pb.UpcomingTicksRequest{
-		Namespace: c.namespace, Until: wire.Time(q.Until), Limit: int64(q.Limit),
+		Namespace: c.namespace, Until: wire.Time(q.Until), Limit: int64(q.Limit), PerTicker: int64(q.PerTicker),
 	})
 	return readAnswer(res, err, (*wire.Reader).Upcoming)
 }

@@ -8,11 +8,13 @@ import (
 )
 
 func (s queues) ListFailures(ctx context.Context, req *pb.ListFailuresRequest) (*pb.ListFailuresResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	q := r.FailureQuery(req)
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
-	f, err := svc.ListFailures(ctx, req.GetQueue())
+	f, err := svc.ListFailures(ctx, req.GetQueue(), q)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func boundRows[T interface{ Bytes() int }](ctx context.Context, s *Server, rows 
 
 func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
 	var r wire.Reader
-	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst()}
+	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst(), Brief: req.GetBrief()}
 	if f := r.TaskFilter(req.GetFilter()); f != nil {
 		q.TaskFilter = *f
 	}

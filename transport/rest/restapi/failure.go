@@ -13,7 +13,7 @@ type Failures struct {
 	Queue     string         `json:"queue" doc:"The queue's name" example:"mail"`
 	Version   int            `json:"version" doc:"The version of the rules that make fingerprints" example:"1"`
 	Examined  int64          `json:"examined" doc:"The number of failed tasks in the groups, at most 10000" example:"42"`
-	More      bool           `json:"more,omitempty" doc:"There are older failed tasks" example:"true"`
+	More      bool           `json:"more,omitempty" doc:"There are older failed tasks, or may be" example:"true"`
 	Count     int64          `json:"count" doc:"The number of groups; the body has at most 1000 of them" example:"1"`
 	Body      []FailureGroup `json:"body" doc:"The groups, those with the most tasks first"`
 }

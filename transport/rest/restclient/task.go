@@ -107,6 +107,9 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 	if q.OldestFirst {
 		v.Set("order", "oldest")
 	}
+	if q.Brief {
+		v.Set("brief", "true")
+	}
 
 	tasks, list, err := fetchList[restapi.Task](ctx, c, request{route: restapi.ListTasks, query: v})
 	return queue.TaskPage{Tasks: tasks, Count: list.Count, AtLeast: list.AtLeast, Examined: list.Examined, Next: list.Next}, err

@@ -74,6 +74,9 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 func (c *Client) UpcomingTicks(ctx context.Context, q queue.UpcomingQuery) (*queue.Upcoming, error) {
 	v := pageQuery(queue.Page{Limit: q.Limit})
 	setTimeValue(v, "until", q.Until)
+	if q.PerTicker != 0 {
+		v.Set("per_ticker", strconv.Itoa(q.PerTicker))
+	}
 	return fetch[restapi.Upcoming](ctx, c, request{route: restapi.UpcomingTicks, query: v})
 }
 

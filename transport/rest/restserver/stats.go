@@ -21,7 +21,7 @@ func (s *Server) registerStats() {
 			{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.QueueStats]{}},
 			{http.StatusOK, restapi.MediaEventStream, restapi.StatsChange{}},
 		},
-		text: "With Accept: text/event-stream it sends events named stats: first all queues, then once a second at most those with other numbers. " +
+		text: "With Accept: text/event-stream it sends events named stats: first all queues, then once a second at most those with other numbers; an age that grows with time is the same. " +
 			"All streams of a server share one reading a second.",
 	}, listStats)
 }
@@ -79,9 +79,9 @@ func (c *call) sendStats(
 
 	tick := time.NewTicker(queue.StatsAge)
 	defer tick.Stop()
-	sent := map[string]restapi.QueueStats{}
+	sent := map[string]sentStats{}
 	for stats := first; ; {
-		if change, changed := findChange(sent, stats); changed {
+		if change, changed := findChange(sent, stats, time.Now()); changed {
 			if err := c.sendChange(ctx, st, change, give); err != nil {
 				return err
 			}
@@ -110,19 +110,30 @@ func (c *call) sendChange(ctx context.Context, st *stream, change restapi.StatsC
 	return st.sendEvent(restapi.EventStats, "", change, true)
 }
 
-// findChange returns what differs between sent and stats, and puts stats in its place. The first one always counts as changed.
-func findChange(sent map[string]restapi.QueueStats, stats []*queue.QueueStats) (change restapi.StatsChange, changed bool) {
+// sentStats are the statistics of a queue that a client has, and when its oldest ready task became ready.
+type sentStats struct {
+	restapi.QueueStats
+
+	since time.Time
+}
+
+// sinceSlack bounds the inaccuracy of the age of a reading, which streams share for queue.StatsAge.
+const sinceSlack = 3 * queue.StatsAge
+
+// findChange returns what differs between sent and stats, which were read at a time, and puts stats in its place. The first one always
+// counts as changed. An age that grows with time does not count: thousands of queues with waiting tasks would come each second.
+func findChange(sent map[string]sentStats, stats []*queue.QueueStats, at time.Time) (change restapi.StatsChange, changed bool) {
 	changed = len(sent) == 0
 	change.Body = []restapi.QueueStats{}
 	there := make(map[string]bool, len(stats))
 	for _, s := range stats {
 		there[s.Queue] = true
-		now := restapi.QueueStatsOf(s)
+		now := sentStats{QueueStats: restapi.QueueStatsOf(s), since: at.Add(-s.OldestReadyAge)}
 		if was, ok := sent[s.Queue]; ok && equalStats(was, now) {
 			continue
 		}
 		sent[s.Queue] = now
-		change.Body = append(change.Body, now)
+		change.Body = append(change.Body, now.QueueStats)
 	}
 
 	for name := range sent {
@@ -135,10 +146,14 @@ func findChange(sent map[string]restapi.QueueStats, stats []*queue.QueueStats) (
 }
 
 // equalStats reports whether a and b show the same.
-func equalStats(a, b restapi.QueueStats) bool {
+func equalStats(a, b sentStats) bool {
 	if !maps.Equal(a.Counts, b.Counts) {
 		return false
 	}
-	return a.Ready == b.Ready && a.Delayed == b.Delayed && a.OldestReadyAge == b.OldestReadyAge && a.Paused == b.Paused &&
+	if (a.OldestReadyAge == 0) != (b.OldestReadyAge == 0) || a.OldestReadyAge != 0 && a.since.Sub(b.since).Abs() > sinceSlack {
+		return false
+	}
+	return a.Ready == b.Ready && a.Delayed == b.Delayed && a.Paused == b.Paused &&
+		a.GroupWaiting == b.GroupWaiting && a.Concurrency == b.Concurrency && a.PausedUntil.Equal(b.PausedUntil) && a.StartsPerSecond == b.StartsPerSecond &&
 		a.CreatedPerSecond == b.CreatedPerSecond && a.FinishedPerSecond == b.FinishedPerSecond
 }

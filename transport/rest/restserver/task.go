@@ -24,6 +24,8 @@ type (
 		Text           string        `query:"text" maxLength:"255" example:"ann@example.com" doc:"Only tasks with this text in their payload, byte by byte as it was sent; needs queue, and the right to read payloads"`
 		input.Page
 		Order string `query:"order" enum:"newest,oldest" example:"oldest" doc:"Which tasks come first; newest is the default"`
+
+		Brief input.Flag `query:"brief" doc:"Leave out payloads, headers and progress, and shorten results to 2048 bytes, so that a page is full whatever the sizes"`
 	}
 	createTaskInput struct {
 		Key  string `header:"Idempotency-Key" maxLength:"255" example:"order-17" doc:"The task's key"`
@@ -85,7 +87,7 @@ func (s *Server) registerTasks() {
 }
 
 func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]], error) {
-	query := queue.TaskQuery{Page: in.Domain(), TaskFilter: queue.TaskFilter{
+	query := queue.TaskQuery{Page: in.Domain(), Brief: in.Brief.Value, TaskFilter: queue.TaskFilter{
 		Queue: string(in.Queue), Statuses: statusesOf(in.Status), Worker: in.Worker,
 		CreatedAfter: in.CreatedAfter.Value, CreatedBefore: in.CreatedBefore.Value,
 		FinishedAfter: in.FinishedAfter.Value, FinishedBefore: in.FinishedBefore.Value, Key: in.Key, Text: in.Text,

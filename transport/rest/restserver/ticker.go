@@ -33,6 +33,8 @@ type (
 	upcomingTicksInput struct {
 		Until input.Instant `query:"until" example:"2026-01-03T15:04:05Z" doc:"The end of the time; a day from now is the default"`
 		Limit input.Limit   `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most fires, 1 to 1000, default 100"`
+
+		PerTicker input.Limit `query:"per_ticker" minimum:"1" maximum:"1000" example:"12" doc:"The most fires of one ticker; no limit is the default"`
 	}
 	listTicksInput struct {
 		input.Named
@@ -143,7 +145,7 @@ func previewTicker(c *call, in *previewTickerInput) (*output[restapi.List[time.T
 }
 
 func upcomingTicks(c *call, in *upcomingTicksInput) (*output[restapi.Upcoming], error) {
-	u, err := c.svc.UpcomingTicks(c.requestContext(), queue.UpcomingQuery{Until: in.Until.Value, Limit: in.Limit.Value})
+	u, err := c.svc.UpcomingTicks(c.requestContext(), queue.UpcomingQuery{Until: in.Until.Value, Limit: in.Limit.Value, PerTicker: in.PerTicker.Value})
 	return outputOf(restapi.UpcomingOf, u, err)
 }
 

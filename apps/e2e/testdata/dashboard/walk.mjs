@@ -1,88 +1,6 @@
-// Walks through the dashboard in a real browser. The Go test beside starts the servers and passes their addresses as JSON in the
-// first argument. Each check prints one line of JSON: {"check", "fault"}. A line {"ask"} asks the test to do something, and one
-// line on standard input says that it is done.
+// Walks through the dashboard in a real browser.
 
-import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
-
-const given = JSON.parse(process.argv[2]);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-
-// The longest wait for one thing in the page, in milliseconds. A busy machine is slow; no check measures time.
-const longest = 20_000;
-
-async function ask(what) {
-  console.log(JSON.stringify({ ask: what }));
-  return (await lines.next()).value;
-}
-
-const browser = await chromium.launch({
-  executablePath: given.chromium,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-
-/** faults collects everything that no page may do. */
-const faults = [];
-/** expected are the statuses of answers that a check provokes. */
-let expected = [];
-
-async function newContext(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, timezoneId: "Europe/Berlin", locale: "en-GB", ...options });
-  context.setDefaultTimeout(longest);
-  const origins = [given.open, given.closed, given.proxy].map((address) => new URL(address).origin);
-  await context.addInitScript(() => addEventListener("securitypolicyviolation", (event) => console.error("policy", event.violatedDirective, event.blockedURI, event.sample)));
-  context.on("request", (request) => {
-    if (!origins.includes(new URL(request.url()).origin)) faults.push(`a request left the origin: ${request.url()}`);
-  });
-  context.on("response", (response) => {
-    if (response.status() >= 400 && !expected.includes(response.status())) faults.push(`${response.status()} ${response.request().method()} ${response.url()}`);
-  });
-  context.on("console", (message) => {
-    // Chromium writes a line for each answer that is an error; the handler above judges those.
-    if (["error", "warning"].includes(message.type()) && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()}`);
-  });
-  context.on("weberror", (error) => faults.push(`script: ${error.error().message}`));
-  return context;
-}
-
-async function check(name, run, allowed = []) {
-  expected = allowed;
-  faults.length = 0;
-  let fault = "";
-  try {
-    await run();
-    if (faults.length) fault = faults.join("\n");
-  } catch (error) {
-    fault = `${error.message}\n${faults.join("\n")}`.trim();
-  }
-  expected = [];
-  console.log(JSON.stringify({ check: name, fault }));
-}
-
-function must(condition, message) {
-  if (!condition) throw new Error(message);
-}
-
-/** settled waits until the page has its content and no part of it loads. */
-async function settled(page) {
-  await page.waitForSelector("h1");
-  await page.waitForFunction(() => !document.querySelector("[aria-busy=true]") && !/Connecting/.test(document.getElementById("app").innerText));
-}
-
-async function open(page, address) {
-  await page.goto(address);
-  await settled(page);
-}
-
-/** violations returns the findings of axe for WCAG 2.2 A and AA. No rule is left out. */
-async function violations(page) {
-  await page.evaluate(axe);
-  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], resultTypes: ["violations"] }));
-  return found.violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => `${n.target.join(" ")} (${n.any.concat(n.all, n.none).map((c) => c.message).join("; ")})`).join(", ")}`);
-}
+import { ask, check, end, faults, given, longest, must, newContext, open, violations } from "./browser.mjs";
 
 const { open: server, closed, proxy, ids, tokens } = given;
 const shop = `${server}/ui/shop/`;
@@ -140,8 +58,36 @@ for (const [index, [scheme, width]] of looks.entries()) {
   await context.close();
 }
 
+// The server answers, and each of its reads fails: as when its database is away.
+const failure = JSON.stringify({ title: "unavailable", status: 503, code: "unavailable", detail: "the database does not answer; repeat the call" });
+/** still are the screens that read nothing beyond who the caller is. */
+const still = ["live", "access", "unknown page", "new queue", "deleted queue", "wrong filter", "expired cursor", "deleted task"];
+for (const [scheme, width] of given.full ? [["light", 1280], ["dark", 360]] : [["light", 1280]]) {
+  const context = await newContext({ viewport: { width, height: 800 }, colorScheme: scheme });
+  await context.route(/\/(api|readyz)\b/, (route) =>
+    route.request().url().endsWith("/whoami") ? route.continue() : route.fulfill({ status: 503, contentType: "application/problem+json", body: failure }));
+  const page = await context.newPage();
+  for (const [name, address] of screens.filter(([name]) => !still.includes(name)))
+    await check(`${name} of a failing server, ${scheme}, ${width} px`, async () => {
+      await open(page, address);
+      const text = await page.locator("main").innerText();
+      must(/cannot reach its database/.test(text) && /the database does not answer/.test(text), `the page does not say what is wrong: ${text}`);
+      const found = await violations(page);
+      must(found.length === 0, found.join("\n"));
+    }, [503]);
+  await context.close();
+}
+
 const context = await newContext();
 const page = await context.newPage();
+
+await check("a page whose reads failed goes on when the server does", async () => {
+  await context.route(/\/api\//, (route) => (route.request().url().endsWith("/whoami") ? route.continue() : route.fulfill({ status: 503, contentType: "application/problem+json", body: failure })));
+  await open(page, `${shop}tasks?queue=mail`);
+  await page.getByText("cannot reach its database").first().waitFor();
+  await context.unroute(/\/api\//);
+  await page.locator("tbody tr").first().waitFor({ timeout: 3 * longest });
+}, [503]);
 
 if (given.screenshot) {
   await page.setViewportSize({ width: 1280, height: 720 });
@@ -424,6 +370,38 @@ await check("behind a path that the proxy keeps, a pasted token signs in and out
   await page.getByRole("heading", { name: "Sign in to pgqueue" }).waitFor();
 }, [401, 422]);
 
+await check("a sign-in at an identity provider leads back to the page, and ends", async () => {
+  const other = await newContext();
+  const tab = await other.newPage();
+  await tab.goto(`${closed}/ui/shop/tasks?queue=mail`);
+  const found = await violations(tab);
+  must(found.length === 0, found.join("\n"));
+  await tab.getByRole("link", { name: "Sign in with your organisation" }).click();
+  await tab.getByRole("heading", { name: "Tasks", level: 1 }).waitFor();
+  must(tab.url().endsWith("/ui/shop/tasks?queue=mail"), tab.url());
+  await tab.getByText("Ann <Lee>").first().waitFor();
+  await tab.locator("tbody tr").first().waitFor();
+  // A right that the rules do not give is named.
+  await open(tab, `${closed}/ui/shop/access?tab=tokens`);
+  await tab.getByText("needs the role system").first().waitFor();
+  await tab.getByRole("button", { name: "Sign out" }).click();
+  await tab.getByRole("heading", { name: "Sign in to pgqueue" }).waitFor();
+  await ask("refuse");
+  await tab.getByRole("link", { name: "Sign in with your organisation" }).click();
+  await tab.getByText(/access_denied|refused|sign in again/).first().waitFor();
+  await other.close();
+}, [401, 403]);
+
+await check("the command finds the dashboard at another path", async () => {
+  const other = await newContext();
+  const tab = await other.newPage();
+  const link = await ask("link");
+  must(link.startsWith(`${closed}/ui/#code=`), link.replace(/#.*/, ""));
+  await tab.goto(link);
+  await tab.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
+  await other.close();
+}, [401]);
+
 await check("the code of the command signs in once, and leaves the address", async () => {
   const other = await newContext();
   const tab = await other.newPage();
@@ -483,6 +461,4 @@ await check("after kill -9 of the server the page says so, and goes on by itself
   faults.splice(0, faults.length, ...faults.filter((fault) => !/ERR_|50\d/.test(fault)));
 });
 
-await browser.close();
-console.log(JSON.stringify({ done: true }));
-process.exit(0);
+await end();

@@ -5,6 +5,16 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
+// FailuresRequest converts a query for the failed tasks of a queue for the wire.
+func FailuresRequest(namespace, name string, q queue.FailureQuery) *pb.ListFailuresRequest {
+	return &pb.ListFailuresRequest{Namespace: namespace, Queue: name, After: Time(q.After), Before: Time(q.Before)}
+}
+
+// FailureQuery reads the query of a request.
+func (r *Reader) FailureQuery(m *pb.ListFailuresRequest) queue.FailureQuery {
+	return queue.FailureQuery{After: r.readFilterTime("after", m.GetAfter()), Before: r.readFilterTime("before", m.GetBefore())}
+}
+
 // Failures converts f for the wire; nil stays nil.
 func Failures(f *queue.Failures) *pb.ListFailuresResponse {
 	if f == nil {

@@ -7,7 +7,7 @@ import (
 
 // UpcomingQuery reads the query of a request.
 func (r *Reader) UpcomingQuery(m *pb.UpcomingTicksRequest) queue.UpcomingQuery {
-	return queue.UpcomingQuery{Until: r.readFilterTime("until", m.GetUntil()), Limit: r.Int("limit", m.GetLimit())}
+	return queue.UpcomingQuery{Until: r.readFilterTime("until", m.GetUntil()), Limit: r.Int("limit", m.GetLimit()), PerTicker: r.Int("per_ticker", m.GetPerTicker())}
 }
 
 // Upcoming converts u for the wire; nil stays nil.

@@ -23,7 +23,9 @@ export interface Group {
 
 export interface Stats {
   queue: string; namespace: string; paused: boolean; ready: number; delayed: number; oldest_ready_age?: number; group_waiting?: number;
-  created_per_second: number; finished_per_second: number; counts: Record<string, number>;
+  created_per_second: number; finished_per_second: number; counts: Record<string, number>; concurrency?: number; paused_until?: string;
+  /** since is when the oldest ready task became ready, in ms of the server. The stream leaves out an age that grows with time. */
+  since?: number;
 }
 
 export interface Task {
@@ -170,9 +172,8 @@ export const paths = {
   whoami: "/whoami",
   namespaces: "/namespace?limit=1000",
   stats: "/stats",
-  queues: "/queue?limit=1000",
   queue: (name: string) => `/queue/${part(name)}`,
-  failures: (name: string) => `/queue/${part(name)}/failure`,
+  failures: (name: string, parameters: { after?: string; before?: string } = {}) => `/queue/${part(name)}/failure${query(parameters)}`,
   groups: (name: string, parameters: Record<string, string | number>) => `/queue/${part(name)}/group${query(parameters)}`,
   queueStats: (name: string) => `/queue/${part(name)}/stats`,
   tasks: (parameters: Record<string, string | number | string[] | undefined>) => `/task${query(parameters)}`,

@@ -2,7 +2,7 @@
 
 import { type Signal, effect, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { type List, Problem, type Stats, paths, read as readText, send } from "./api";
+import { type List, Problem, type Stats, paths, read as readText, send, skew } from "./api";
 import { counting, counts, pulse } from "./live";
 import { route } from "./route";
 
@@ -40,13 +40,28 @@ function entryOf(key: string): Signal<Entry<unknown>> {
 const keyOf = (path: string) => `${route.value.namespace} ${path}`;
 
 /** Tabs of a browser share the answers with this start, which many pages show. One of them asks, and the others take its answer. */
-const shared = ["/stats", "/queue?", "/worker", "/ticker?"];
+const shared = ["/stats", "/worker", "/ticker?"];
 const others = "BroadcastChannel" in window ? new BroadcastChannel(`pgqueue answers ${new URL(document.baseURI).pathname}`) : null;
 if (others)
   others.onmessage = ({ data: { key, text } }: MessageEvent<{ key: string; text: string }>) => {
     const entry = users.get(key) ? cache.get(key) : undefined;
-    if (entry) entry.value = { value: readText(text), at: Date.now(), loading: false, size: text.length };
+    if (entry) entry.value = { value: readAnswer(key.split(" ")[1]!, text), at: Date.now(), loading: false, size: text.length };
   };
+
+/** note fills in since when the oldest task of each queue waits, at the time of an answer. */
+function note(all: Stats[]): Stats[] {
+  const at = Date.now() + skew.peek();
+  for (const s of all) s.since = s.oldest_ready_age ? at - s.oldest_ready_age / 1e6 : undefined;
+  return all;
+}
+
+/** readAnswer returns the value of the text of an answer to path. */
+function readAnswer(path: string, text: string): unknown {
+  const value = readText<unknown>(text);
+  if (path === paths.stats) note((value as List<Stats>).body);
+  else if (path.endsWith("/stats")) note([value as Stats]);
+  return value;
+}
 
 /** read asks for path now, unless this tab or another one does. */
 async function read(path: string, entry: Signal<Entry<unknown>>) {
@@ -65,7 +80,7 @@ async function readNow(path: string, entry: Signal<Entry<unknown>>): Promise<str
   entry.value = { ...entry.peek(), loading: true };
   try {
     const text = await send(path);
-    entry.value = { value: readText(text), at: Date.now(), loading: false, size: text.length };
+    entry.value = { value: readAnswer(path, text), at: Date.now(), loading: false, size: text.length };
     return text;
   } catch (error) {
     // An old answer stays in view while the server does not answer.
@@ -96,7 +111,7 @@ effect(() => {
   const old = entry?.peek();
   if (!entry || !old?.value) return;
   const all = new Map((old.value as List<Stats>).body.map((s) => [s.queue, s]));
-  for (const s of change.body) if (s.namespace === route.peek().namespace) all.set(s.queue, s);
+  for (const s of note(change.body)) if (s.namespace === route.peek().namespace) all.set(s.queue, s);
   for (const name of change.deleted ?? []) all.delete(name);
   const body = [...all.values()];
   entry.value = { ...old, value: { ...(old.value as List<Stats>), body, count: body.length } };

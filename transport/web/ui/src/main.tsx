@@ -3,7 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { type ComponentChildren, Component, render } from "preact";
 import { useEffect } from "preact/hooks";
-import { type Identity, type List, type Stats, type Ticker, call, changes, down, holding, paths, signedOut } from "./api";
+import { type Identity, type List, type Stats, call, changes, down, holding, paths, signedOut } from "./api";
 import { forget, useData } from "./data";
 import { Help, Palette, help, listen, pages, palette } from "./keys";
 import { stream, watch } from "./live";
@@ -58,11 +58,9 @@ const parents: Record<string, string> = { queue: "queues", task: "tasks", ticker
 function Navigation() {
   const { page, namespace } = route.value;
   const stats = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
-  const tickers = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null);
   const failed = (stats.value?.body ?? []).reduce((sum, q) => sum + (q.counts["failed"] ?? 0), 0);
   const numbers: Record<string, [string, string]> = {
     queues: [stats.value ? String(stats.value.body.length) : "", ""],
-    tickers: [tickers.value ? String(tickers.value.count) : "", ""],
     failures: [failed ? failed.toLocaleString("en") : "", "bad"],
   };
   return (

@@ -30,6 +30,16 @@ export function clock(at: string, short = false): string {
   return date.toLocaleString("en-GB", { timeZone: zone, dateStyle: "medium", timeStyle: "medium" }) + (utc.value ? " UTC" : "");
 }
 
+/** minute writes a time without its seconds: "14:03", "29 Nov, 14:03". */
+export function minute(at: number): string {
+  const zone = utc.value ? "UTC" : undefined;
+  const date = new Date(at);
+  const day = (d: Date) => d.toLocaleDateString("en-GB", { timeZone: zone });
+  const today = day(date) === day(new Date(now.peek()));
+  const text = date.toLocaleString("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit", ...(today ? {} : { day: "numeric", month: "short" }) });
+  return text + (utc.value ? " UTC" : "");
+}
+
 /** When shows a time relative to now: "3 m ago", "in 12 h". */
 export function When({ at }: { at: string | undefined }) {
   if (!at) return <span class="dim">–</span>;
@@ -99,7 +109,12 @@ export function Button({ action, queue = "", tone, onClick, title, children, ...
   const why = allowed ? "" : need(action!);
   return (
     <button type="button" {...rest} class={tone ?? ""} aria-disabled={!allowed || rest.disabled ? "true" : undefined} title={why || title}
-      onClick={(event) => (allowed ? (onClick as ((e: unknown) => void) | undefined)?.(event) : say(`Not permitted: ${why}.`))}>
+      onClick={(event) => {
+        // The second click of a double click means no second change.
+        if (action && event.detail > 1) return;
+        if (allowed) (onClick as ((e: unknown) => void) | undefined)?.(event);
+        else say(`Not permitted: ${why}.`);
+      }}>
       {!allowed && <span class="lock" aria-hidden="true">⊘</span>}
       {children}
       {!allowed && <span class="hidden"> (not permitted, {why})</span>}
@@ -144,6 +159,17 @@ export const Loading = () => <div class="empty dim" aria-busy="true">Loading…<
 
 /** Empty says that a list has no items, and the way to the first one. */
 export const Empty = ({ children }: { children: ComponentChildren }) => <div class="empty dim">{children}</div>;
+
+/** useOnce runs the work of a form, and no second time before it has ended. */
+export function useOnce(work: (event: SubmitEvent) => Promise<unknown>): (event: SubmitEvent) => void {
+  const busy = useRef(false);
+  return (event) => {
+    event.preventDefault();
+    if (busy.current) return;
+    busy.current = true;
+    void work(event).finally(() => (busy.current = false));
+  };
+}
 
 // Messages.
 

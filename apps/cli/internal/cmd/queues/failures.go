@@ -17,17 +17,18 @@ import (
 )
 
 func newFailuresCommand(f *factory.Factory) *cobra.Command {
-	return cmdutil.About(f, &cobra.Command{
+	var q queue.FailureQuery
+	cmd := cmdutil.About(f, &cobra.Command{
 		Use:         "failures QUEUE",
 		Annotations: cmdutil.Calls(queue.OpListFailures, "queue failures"),
 		SuggestFor:  []string{"errors"},
 		Long: "Group the newest 10,000 failed tasks of a queue by their errors. Errors of a group differ in ids, numbers, times and other\n" +
 			"data alone. To retry a group: pgqueue retry-task with its ids.",
 		Example: "  pgqueue failures mail\n" +
-			"  pgqueue failures mail -o wide\n" +
+			"  pgqueue failures mail --after 2026-01-02 --before 2026-01-03\n" +
 			"  pgqueue retry-task $(pgqueue failures mail --jq '.body[0].ids[]')",
 	}, "a queue's name", cmdutil.QueueNames(f), func(ctx context.Context, svc queue.Service, name string) (*queue.Failures, error) {
-		return svc.ListFailures(ctx, name)
+		return svc.ListFailures(ctx, name, q)
 	}, func(p *output.Printer, got *queue.Failures) error {
 		w := restapi.FailuresOf(got)
 		if !p.Human() {
@@ -43,6 +44,10 @@ func newFailuresCommand(f *factory.Factory) *cobra.Command {
 		}
 		return nil
 	})
+
+	cmdutil.Time(cmd.Flags(), &q.After, "after", "only tasks that ended after this `time`")
+	cmdutil.Time(cmd.Flags(), &q.Before, "before", "only tasks that ended before this `time`")
+	return cmd
 }
 
 func failureColumns(now time.Time) []output.Column[restapi.FailureGroup] {

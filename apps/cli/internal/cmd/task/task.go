@@ -135,6 +135,7 @@ func printTask(f *factory.Factory, p *output.Printer, t *queue.Task) error {
 func newListCommand(f *factory.Factory) *cobra.Command {
 	var filter cmdutil.Filter
 	var page queue.Page
+	brief := false
 	cmd := &cobra.Command{
 		Use:         "tasks",
 		Annotations: cmdutil.Calls(queue.OpListTasks, "task list"),
@@ -145,7 +146,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 		Args: cmdutil.Args(0, 0, "", "--queue"),
 
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			found, err := listTasks(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
+			found, err := listTasks(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page, Brief: brief})
 			if err != nil {
 				return err
 			}
@@ -176,6 +177,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	filter.Flags(f, cmd)
 	cmdutil.Page(cmd.Flags(), &page, "100")
 	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
+	cmd.Flags().BoolVar(&brief, "brief", false, "leave out payloads, headers and progress, and shorten results")
 
 	return cmd
 }

@@ -45,6 +45,7 @@ func newUpcomingCommand(f *factory.Factory) *cobra.Command {
 	}
 
 	cmdutil.Time(cmd.Flags(), &q.Until, "until", "only fires before this `time` (default a day from now)")
+	cmd.Flags().IntVar(&q.PerTicker, "per-ticker", 0, "show at most this many of one ticker; 0 = no limit")
 	cmdutil.LimitVar(cmd.Flags(), &q.Limit, "show at most this many, up to 1000 (default 100)")
 
 	return cmd

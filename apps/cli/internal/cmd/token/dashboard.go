@@ -73,7 +73,11 @@ func (c *commands) makeLink(ctx context.Context) (link, error) {
 	}
 	defer client.Close()
 
-	to := link{URL: strings.TrimSuffix(strings.TrimRight(c.f.Settings.URL, "/"), program.DefaultPrefix) + "/ui/"}
+	page := c.f.Settings.Server.FindDashboard(ctx, c.f.Settings.Timeout)
+	if page == "" { // a proxy may answer at the root
+		page = strings.TrimSuffix(strings.TrimRight(c.f.Settings.URL, "/"), program.DefaultPrefix) + "/ui/"
+	}
+	to := link{URL: page}
 	identity, err := client.WhoAmI(ctx)
 	if err != nil || identity.Kind == access.KindLocal {
 		return to, err

@@ -3158,7 +3158,11 @@ type ListFailuresRequest struct {
 	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The queue's name.
-	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Only tasks that ended later; exclusive.
+	After *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	// Only tasks that ended earlier; exclusive.
+	Before        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3207,6 +3211,20 @@ func (x *ListFailuresRequest) GetQueue() string {
 	return ""
 }
 
+func (x *ListFailuresRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ListFailuresRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
 // The response of QueueService.ListFailures.
 type ListFailuresResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3218,7 +3236,7 @@ type ListFailuresResponse struct {
 	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// The number of failed tasks in the groups, at most 10,000.
 	Examined int64 `protobuf:"varint,4,opt,name=examined,proto3" json:"examined,omitempty"`
-	// There are older failed tasks.
+	// There are older failed tasks, or may be.
 	More bool `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
 	// The number of groups.
 	Count int64 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
@@ -3961,10 +3979,12 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1e\n" +
 	"\x05group\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x05group\"?\n" +
 	"\x14UnblockGroupResponse\x12'\n" +
-	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"I\n" +
+	"\x05group\x18\x01 \x01(\v2\x11.pgqueue.v1.GroupR\x05group\"\xaf\x01\n" +
 	"\x13ListFailuresRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
-	"\x05queue\x18\x02 \x01(\tR\x05queue\"\xdc\x01\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x120\n" +
+	"\x05after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\xdc\x01\n" +
 	"\x14ListFailuresResponse\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x18\n" +
@@ -4183,52 +4203,54 @@ var file_pgqueue_v1_queue_proto_depIdxs = []int32{
 	13, // 58: pgqueue.v1.UpdateGroupRequest.meta:type_name -> pgqueue.v1.GroupMeta
 	12, // 59: pgqueue.v1.UpdateGroupResponse.group:type_name -> pgqueue.v1.Group
 	12, // 60: pgqueue.v1.UnblockGroupResponse.group:type_name -> pgqueue.v1.Group
-	37, // 61: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
-	53, // 62: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
-	52, // 63: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
-	3,  // 64: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
-	53, // 65: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	53, // 66: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
-	3,  // 67: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
-	47, // 68: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
-	52, // 69: pgqueue.v1.ScaleQueuesRequest.within:type_name -> google.protobuf.Duration
-	17, // 70: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	19, // 71: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	21, // 72: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	23, // 73: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	25, // 74: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	27, // 75: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	29, // 76: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	31, // 77: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	50, // 78: pgqueue.v1.QueueService.ScaleQueues:input_type -> pgqueue.v1.ScaleQueuesRequest
-	33, // 79: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	35, // 80: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	45, // 81: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
-	39, // 82: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
-	41, // 83: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
-	43, // 84: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
-	48, // 85: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
-	18, // 86: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	20, // 87: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	22, // 88: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	24, // 89: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	26, // 90: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	28, // 91: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	30, // 92: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	32, // 93: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	51, // 94: pgqueue.v1.QueueService.ScaleQueues:output_type -> pgqueue.v1.ScaleQueuesResponse
-	34, // 95: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	36, // 96: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	46, // 97: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
-	40, // 98: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
-	42, // 99: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
-	44, // 100: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
-	49, // 101: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
-	86, // [86:102] is the sub-list for method output_type
-	70, // [70:86] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	53, // 61: pgqueue.v1.ListFailuresRequest.after:type_name -> google.protobuf.Timestamp
+	53, // 62: pgqueue.v1.ListFailuresRequest.before:type_name -> google.protobuf.Timestamp
+	37, // 63: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	53, // 64: pgqueue.v1.HistoryPoint.at:type_name -> google.protobuf.Timestamp
+	52, // 65: pgqueue.v1.HistoryPoint.oldest_ready_age:type_name -> google.protobuf.Duration
+	3,  // 66: pgqueue.v1.GetQueueHistoryRequest.step:type_name -> pgqueue.v1.HistoryStep
+	53, // 67: pgqueue.v1.GetQueueHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	53, // 68: pgqueue.v1.GetQueueHistoryRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 69: pgqueue.v1.GetQueueHistoryResponse.step:type_name -> pgqueue.v1.HistoryStep
+	47, // 70: pgqueue.v1.GetQueueHistoryResponse.points:type_name -> pgqueue.v1.HistoryPoint
+	52, // 71: pgqueue.v1.ScaleQueuesRequest.within:type_name -> google.protobuf.Duration
+	17, // 72: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	19, // 73: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	21, // 74: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	23, // 75: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	25, // 76: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	27, // 77: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	29, // 78: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	31, // 79: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	50, // 80: pgqueue.v1.QueueService.ScaleQueues:input_type -> pgqueue.v1.ScaleQueuesRequest
+	33, // 81: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	35, // 82: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	45, // 83: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	39, // 84: pgqueue.v1.QueueService.ListGroups:input_type -> pgqueue.v1.ListGroupsRequest
+	41, // 85: pgqueue.v1.QueueService.UpdateGroup:input_type -> pgqueue.v1.UpdateGroupRequest
+	43, // 86: pgqueue.v1.QueueService.UnblockGroup:input_type -> pgqueue.v1.UnblockGroupRequest
+	48, // 87: pgqueue.v1.QueueService.GetQueueHistory:input_type -> pgqueue.v1.GetQueueHistoryRequest
+	18, // 88: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	20, // 89: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	22, // 90: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	24, // 91: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	26, // 92: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	28, // 93: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	30, // 94: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	32, // 95: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	51, // 96: pgqueue.v1.QueueService.ScaleQueues:output_type -> pgqueue.v1.ScaleQueuesResponse
+	34, // 97: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	36, // 98: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	46, // 99: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	40, // 100: pgqueue.v1.QueueService.ListGroups:output_type -> pgqueue.v1.ListGroupsResponse
+	42, // 101: pgqueue.v1.QueueService.UpdateGroup:output_type -> pgqueue.v1.UpdateGroupResponse
+	44, // 102: pgqueue.v1.QueueService.UnblockGroup:output_type -> pgqueue.v1.UnblockGroupResponse
+	49, // 103: pgqueue.v1.QueueService.GetQueueHistory:output_type -> pgqueue.v1.GetQueueHistoryResponse
+	88, // [88:104] is the sub-list for method output_type
+	72, // [72:88] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }

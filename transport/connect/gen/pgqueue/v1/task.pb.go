@@ -1362,7 +1362,9 @@ type ListTasksRequest struct {
 	// Which rows; absent = the first 100.
 	Page *Page `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`
 	// The smallest ids first, in the order in which tasks were created.
-	OldestFirst   bool `protobuf:"varint,4,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	OldestFirst bool `protobuf:"varint,4,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	// Without payloads, headers and progress, and with at most 2,048 bytes of each result.
+	Brief         bool `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1421,6 +1423,13 @@ func (x *ListTasksRequest) GetPage() *Page {
 func (x *ListTasksRequest) GetOldestFirst() bool {
 	if x != nil {
 		return x.OldestFirst
+	}
+	return false
+}
+
+func (x *ListTasksRequest) GetBrief() bool {
+	if x != nil {
+		return x.Brief
 	}
 	return false
 }
@@ -2398,12 +2407,13 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\"7\n" +
 	"\x0fGetTaskResponse\x12$\n" +
-	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\"\xa9\x01\n" +
+	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\"\xbf\x01\n" +
 	"\x10ListTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12$\n" +
 	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\x12!\n" +
-	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\"\x9c\x01\n" +
+	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\x12\x14\n" +
+	"\x05brief\x18\x05 \x01(\bR\x05brief\"\x9c\x01\n" +
 	"\x11ListTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +

@@ -1907,7 +1907,9 @@ type UpcomingTicksRequest struct {
 	// The end of the time; absent = a day from now.
 	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
 	// The most fires, up to 1,000; 0 = 100.
-	Limit         int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The most fires of one ticker; 0 = no limit.
+	PerTicker     int64 `protobuf:"varint,4,opt,name=per_ticker,json=perTicker,proto3" json:"per_ticker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1959,6 +1961,13 @@ func (x *UpcomingTicksRequest) GetUntil() *timestamppb.Timestamp {
 func (x *UpcomingTicksRequest) GetLimit() int64 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *UpcomingTicksRequest) GetPerTicker() int64 {
+	if x != nil {
+		return x.PerTicker
 	}
 	return 0
 }
@@ -2166,11 +2175,13 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\fUpcomingTick\x12\x16\n" +
 	"\x06ticker\x18\x01 \x01(\tR\x06ticker\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12*\n" +
-	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"|\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x9b\x01\n" +
 	"\x14UpcomingTicksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x03R\x05limit\"\x8d\x01\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x1d\n" +
+	"\n" +
+	"per_ticker\x18\x04 \x01(\x03R\tperTicker\"\x8d\x01\n" +
 	"\x15UpcomingTicksResponse\x120\n" +
 	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12.\n" +
 	"\x05ticks\x18\x02 \x03(\v2\x18.pgqueue.v1.UpcomingTickR\x05ticks\x12\x12\n" +

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { type AuditChange, type AuditEntry, type List, type Session, type Token, changes, holding, paths, query as parameters } from "../api";
 import { reload, useData } from "../data";
-import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart } from "../parts";
+import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Trouble, When, ask, attempt, copy, usePart, useOnce } from "../parts";
 import { identity, may } from "../rights";
 import { href, route, setQuery } from "../route";
 import { count, plural } from "../words";
@@ -87,8 +87,7 @@ function Create({ onClose: close }: { onClose: () => void }) {
   };
   const fault = useSignal("");
   const made = useSignal<(Token & { token: string }) | null>(null);
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
+  const submit = useOnce(async (event) => {
     const form = new FormData(event.currentTarget as HTMLFormElement);
     try {
       made.value = await changes.createToken({
@@ -99,7 +98,7 @@ function Create({ onClose: close }: { onClose: () => void }) {
     } catch (error) {
       fault.value = (error as Error).message;
     }
-  };
+  });
   if (made.value)
     return (
       <Dialog title="The token, shown this once" onClose={onClose} wide>

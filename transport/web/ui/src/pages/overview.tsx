@@ -1,16 +1,16 @@
 // The overview: what needs attention first, in words; then all queues.
 
-import { type List, type Queue, type Stats, type Ticker, type Worker, changes, paths } from "../api";
+import { type List, type Stats, type Ticker, type Worker, changes, paths } from "../api";
 import { reload, useData } from "../data";
-import { Button, Denied, Empty, Loading, Page, Panel, Scroll, Trouble, When, attempt, now } from "../parts";
+import { Button, Denied, Empty, Loading, Page, Panel, Scroll, Trouble, When, attempt, minute, now } from "../parts";
 import { may } from "../rights";
 import { href } from "../route";
 import { count, plural, schedule, span } from "../words";
-import { QueueTable, seconds } from "./queues";
+import { QueueTable, isHeldUp, waits } from "./queues";
 
 interface Concern {
   level: "bad" | "warn";
-  kind: "paused" | "waits" | "failed" | "expired" | "fault" | "late";
+  kind: "paused" | "heldup" | "waits" | "failed" | "expired" | "fault" | "late";
   subject: string;
   to: string;
   text: preact.ComponentChildren;
@@ -24,30 +24,32 @@ const longWait = 60;
 const lateTick = 30;
 
 /** findConcerns says what is wrong, from the numbers that the page has. */
-export function findConcerns(stats: Stats[], queues: Queue[], workers: Worker[], tickers: Ticker[], at: number): Concern[] {
-  const policies = new Map(queues.map((q) => [q.queue, q]));
+export function findConcerns(stats: Stats[], workers: Worker[], tickers: Ticker[], at: number): Concern[] {
   const found: Concern[] = [];
   for (const s of stats) {
     const name = s.queue;
-    const policy = policies.get(name);
-    const age = seconds(s.oldest_ready_age);
+    const age = waits(s);
     const held = s.counts["retained"] ?? 0;
     const add = (kind: Concern["kind"], level: Concern["level"], weight: number, text: Concern["text"], action: Concern["action"]) =>
       found.push({ kind, level, weight, subject: name, to: href("queue", name), text, action });
+    // A time of day is what an operator compares with a deploy or an alarm.
+    const since = <>{span(age)}, since {minute(s.since ?? at)}</>;
     const look = <a class="button" href={href("queue", name)}>Why</a>;
 
     if (s.paused && s.ready > 0)
-      add("paused", "warn", s.ready, <>paused, and {plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}</>,
+      add("paused", "warn", s.ready, <>paused, and {plural(s.ready, "task waits", "tasks wait")}, the oldest for {since}</>,
         <Button action="queue.pause" queue={name} onClick={() => resume(name)}>Resume</Button>);
+    else if (isHeldUp(s) && s.ready > 0)
+      add("heldup", "warn", s.ready, <>held up, and {plural(s.ready, "task waits", "tasks wait")}: a worker reported that the other side asked for it. It ends <When at={s.paused_until} /></>, look);
     else if (s.ready > 0 && age >= longWait) {
       const on = workers.filter((w) => w.queues.includes(name)).sort((a, b) => Date.parse(a.since) - Date.parse(b.since));
-      if (policy?.concurrency && held >= policy.concurrency)
-        add("waits", "warn", age, <>oldest task waits {span(age)}: all {held} of {policy.concurrency} places are taken{on[0] && <>, the oldest by <b><bdi>{on[0].worker}</bdi></b> since {span((at - Date.parse(on[0].since)) / 1000)}</>}</>, look);
+      if (s.concurrency && held >= s.concurrency)
+        add("waits", "warn", age, <>oldest task waits {since}: all {held} of {s.concurrency} places are taken{on[0] && <>, the oldest by <b><bdi>{on[0].worker}</bdi></b> since {span((at - Date.parse(on[0].since)) / 1000)}</>}</>, look);
       else if (held === 0)
-        add("waits", "bad", age, <>{plural(s.ready, "task waits", "tasks wait")}, the oldest for {span(age)}, and no worker holds a task of this queue</>, look);
+        add("waits", "bad", age, <>{plural(s.ready, "task waits", "tasks wait")}, the oldest for {since}, and no worker holds a task of this queue</>, look);
       else if (s.created_per_second >= 0.1 && s.created_per_second > s.finished_per_second * 1.1)
-        add("waits", "warn", age, <>oldest task waits {span(age)}: {s.created_per_second.toFixed(1)} tasks a second come in, {s.finished_per_second.toFixed(1)} end</>, look);
-      else add("waits", "warn", age, <>oldest task waits {span(age)}, {plural(s.ready, "task")} before a worker is free</>, look);
+        add("waits", "warn", age, <>oldest task waits {since}: {s.created_per_second.toFixed(1)} tasks a second come in, {s.finished_per_second.toFixed(1)} end</>, look);
+      else add("waits", "warn", age, <>oldest task waits {since}: {plural(s.ready, "task")} before a worker is free</>, look);
     }
     const failed = s.counts["failed"] ?? 0;
     if (failed > 0)
@@ -79,7 +81,6 @@ const maxConcerns = 8;
 
 export function Overview() {
   const stats = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
-  const queues = useData<List<Queue>>(may("queue.read") ? paths.queues : null);
   const workers = useData<List<Worker>>(may("worker.read") ? paths.workers : null);
   const tickers = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null);
   if (!may("queue.read"))
@@ -89,7 +90,7 @@ export function Overview() {
 
   const all = stats.value.body;
   // Whole minutes are enough here, and keep the rows from changing each second.
-  const concerns = findConcerns(all, queues.value?.body ?? [], workers.value?.body ?? [], tickers.value?.body ?? [], Math.floor(now.value / 10_000) * 10_000);
+  const concerns = findConcerns(all, workers.value?.body ?? [], tickers.value?.body ?? [], Math.floor(now.value / 10_000) * 10_000);
   const next = (tickers.value?.body ?? []).filter((t) => !t.paused && t.next_at).sort((a, b) => Date.parse(a.next_at!) - Date.parse(b.next_at!)).slice(0, 6);
   return (
     <Page title="Overview">
@@ -111,7 +112,7 @@ export function Overview() {
         </Panel>
       )}
       <Panel title="Queues" aside={<Totals all={all} />}>
-        {all.length === 0 ? <Welcome /> : <QueueTable stats={all} queues={queues.value?.body ?? []} />}
+        {all.length === 0 ? <Welcome /> : <QueueTable stats={all} />}
       </Panel>
       {next.length > 0 && (
         <Panel title="Next ticks" aside={<a href={href("tickers")}>all tickers</a>}>

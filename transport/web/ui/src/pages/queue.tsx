@@ -1,15 +1,15 @@
 // One queue: its state, its settings, the workers on it, the ways into its tasks.
 
 import { useSignal } from "@preact/signals";
-import { type List, type Queue as Policy, Problem, type Stats, type Ticker, type Worker, changes, paths } from "../api";
+import { type AuditEntry, type List, type Queue as Policy, Problem, type Stats, type Ticker, type Worker, changes, paths, query } from "../api";
 import { reload, useData } from "../data";
-import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Menu, Page, Panel, Scroll, Trouble, When, ask, attempt, say } from "../parts";
+import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Menu, Page, Panel, Scroll, Trouble, When, ask, attempt, say, useOnce } from "../parts";
 import { may } from "../rights";
 import { go, href, route } from "../route";
 import { count, duration, look, plural, rate, schedule, span, statuses } from "../words";
 import { Groups, isUsed, writeRate } from "./groups";
 import { History } from "./history";
-import { PolicyFields, State, emptyValue, isHeldUp, readValue, seconds, textsOf, valuesOf } from "./queues";
+import { PolicyFields, State, emptyValue, isHeldUp, readValue, textsOf, valuesOf, waits } from "./queues";
 import { Why } from "./why";
 
 async function setPaused(name: string, paused: boolean) {
@@ -49,9 +49,10 @@ async function clean(name: string, total: number) {
 
 export function Queue({ name }: { name: string }) {
   const policy = useData<Policy>(may("queue.read", name) ? paths.queue(name) : null);
-  const stats = useData<Stats>(may("queue.read", name) ? paths.queueStats(name) : null);
-  const workers = useData<List<Worker>>(may("worker.read") ? paths.workers : null);
-  const tickers = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null);
+  // The numbers of this queue are soon there, and those of all queues, which arrive by the stream, are newer from then on.
+  const own = useData<Stats>(may("queue.read", name) ? paths.queueStats(name) : null, { fixed: may("queue.read") });
+  const all = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
+  const stats = { value: all.value?.body.find((s) => s.queue === name) ?? own.value, problem: own.problem };
   const editing = useSignal(false);
   const creating = useSignal(route.value.query.get("create") === "1");
 
@@ -77,10 +78,8 @@ export function Queue({ name }: { name: string }) {
   const s = stats.value;
   const isPaused = p.paused || isHeldUp(p);
   const total = Object.values(s.counts).reduce((a, b) => a + b, 0);
-  const on = (workers.value?.body ?? []).filter((w) => w.queues.includes(name));
-  const into = (tickers.value?.body ?? []).filter((t) => t.queue === name);
   return (
-    <Page title={name} aside={<State s={s} policy={p} />}
+    <Page title={name} aside={<><State s={{ ...s, paused: p.paused, paused_until: p.paused_until }} />{p.paused && <PausedBy name={name} />}</>}
       actions={
         <>
           <CopyMenu path={paths.queue(name)} command={`queue ${name}`} />
@@ -95,7 +94,7 @@ export function Queue({ name }: { name: string }) {
       }>
       <Why of={{ queue: name }} />
       <div class="figures">
-        <Figure title="Ready" n={count(s.ready)} text={s.oldest_ready_age ? `oldest waits ${span(seconds(s.oldest_ready_age))}` : s.group_waiting ? "none may start now" : "no task waits"} />
+        <Figure title="Ready" n={count(s.ready)} text={s.since ? `oldest waits ${span(waits(s))}` : s.group_waiting ? "none may start now" : "no task waits"} />
         <Figure title="Delayed" n={count(s.delayed)} text="wait for their time" />
         {!!s.group_waiting && <Figure title="Held up" n={count(s.group_waiting)} text="wait for their group" />}
         <Figure title="Running" n={count(s.counts["retained"])} text={p.concurrency ? `of ${count(p.concurrency)} places` : "no limit"} />
@@ -121,21 +120,8 @@ export function Queue({ name }: { name: string }) {
               })}
             </ul>
           </Panel>
-          <Panel title="Workers on it" aside={workers.value ? count(on.length) : ""}>
-            {!may("worker.read") ? <Denied action="worker.read" what="Workers are" /> : on.length === 0 ? <Empty>No worker holds a task of this queue. Workers that wait for a task do not show here.</Empty> : (
-              <Scroll label="Workers on it">
-                <table>
-                  <thead><tr><th scope="col">Worker</th><th scope="col">Holds</th><th scope="col">Since</th><th scope="col">First lease ends</th></tr></thead>
-                  <tbody>{on.slice(0, 20).map((w) => <tr key={w.worker}><td><a class="name" href={href("tasks", "", { queue: name, worker: w.worker, status: "retained" })}><bdi>{w.worker}</bdi></a></td><td>{count(w.held)}</td><td><When at={w.since} /></td><td><When at={w.expires_at} /></td></tr>)}</tbody>
-                </table>
-              </Scroll>
-            )}
-          </Panel>
-          {into.length > 0 && (
-            <Panel title="Tickers into it" aside={count(into.length)}>
-              <table><tbody>{into.slice(0, 20).map((t) => <tr key={t.ticker}><td><a class="name" href={href("ticker", t.ticker)}>{t.ticker}</a></td><td class="left wrap">{schedule(t)}</td><td>{t.paused ? "paused" : <When at={t.next_at} />}</td></tr>)}</tbody></table>
-            </Panel>
-          )}
+          <Workers name={name} />
+          <Tickers name={name} />
         </div>
         <Panel title="Settings" aside={`version ${p.version}`}>
           <dl>
@@ -153,6 +139,45 @@ export function Queue({ name }: { name: string }) {
       {editing.value && <Edit policy={p} onClose={() => (editing.value = false)} />}
       {creating.value && <CreateTask queue={name} onClose={() => (creating.value = false)} />}
     </Page>
+  );
+}
+
+/** PausedBy names the principal that paused a queue, to callers that may read the audit. */
+function PausedBy({ name }: { name: string }) {
+  const data = useData<List<AuditEntry>>(may("audit.read") ? `/audit${query({ queue: name, action: "queue.pause", outcome: "ok", limit: 50 })}` : null);
+  const last = data.value?.body.find((e) => e.changes?.some((change) => change.field === "paused" && change.new === "true"));
+  if (!last) return null;
+  return <span class="dim">by <a href={href("access", "", { tab: "audit", queue: name, action: "queue.pause" })}><bdi>{last.principal_name || last.principal_id}</bdi></a>, <When at={last.at} /></span>;
+}
+
+function Workers({ name }: { name: string }) {
+  const workers = useData<List<Worker>>(may("worker.read") ? paths.workers : null);
+  const on = (workers.value?.body ?? []).filter((w) => w.queues.includes(name));
+  return (
+    <Panel title="Workers on it" aside={workers.value ? count(on.length) : ""}>
+      {!may("worker.read") ? <Denied action="worker.read" what="Workers are" />
+        : workers.problem && !workers.value ? <Trouble problem={workers.problem} />
+        : !workers.value ? <Loading />
+        : on.length === 0 ? <Empty>No worker holds a task of this queue. Workers that wait for a task do not show here.</Empty> : (
+          <Scroll label="Workers on it">
+            <table>
+              <thead><tr><th scope="col">Worker</th><th scope="col">Holds</th><th scope="col">Since</th><th scope="col">First lease ends</th></tr></thead>
+              <tbody>{on.slice(0, 20).map((w) => <tr key={w.worker}><td><a class="name" href={href("tasks", "", { queue: name, worker: w.worker, status: "retained" })}><bdi>{w.worker}</bdi></a></td><td>{count(w.held)}</td><td><When at={w.since} /></td><td><When at={w.expires_at} /></td></tr>)}</tbody>
+            </table>
+          </Scroll>
+        )}
+    </Panel>
+  );
+}
+
+function Tickers({ name }: { name: string }) {
+  const tickers = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null);
+  const into = (tickers.value?.body ?? []).filter((t) => t.queue === name);
+  if (into.length === 0) return null;
+  return (
+    <Panel title="Tickers into it" aside={count(into.length)}>
+      <table><tbody>{into.slice(0, 20).map((t) => <tr key={t.ticker}><td><a class="name" href={href("ticker", t.ticker)}>{t.ticker}</a></td><td class="left wrap">{schedule(t)}</td><td>{t.paused ? "paused" : <When at={t.next_at} />}</td></tr>)}</tbody></table>
+    </Panel>
   );
 }
 
@@ -179,8 +204,7 @@ function Figure({ title, n, text }: { title: string; n: string; text: string }) 
 function Edit({ policy, onClose }: { policy: Policy; onClose: () => void }) {
   const fault = useSignal("");
   const values = valuesOf(policy);
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
+  const submit = useOnce(async (event) => {
     const texts = Object.entries(textsOf(new FormData(event.currentTarget as HTMLFormElement))).filter(([name, text]) => text !== values[name]);
     const changed = Object.fromEntries(texts.map(([name, text]) => [name, readValue(name, text)]));
     if (!Object.keys(changed).length) return onClose();
@@ -193,7 +217,7 @@ function Edit({ policy, onClose }: { policy: Policy; onClose: () => void }) {
     } catch (error) {
       fault.value = error instanceof Problem && error.code === "precondition_failed" ? "The settings have changed meanwhile. Close this, look at the new ones, and change them again." : (error as Error).message;
     }
-  };
+  });
   return (
     <Dialog title={`Settings of ${policy.queue}`} onClose={onClose} wide>
       <form onSubmit={submit}>
@@ -208,8 +232,7 @@ function Edit({ policy, onClose }: { policy: Policy; onClose: () => void }) {
 /** CreateTask makes a task, at first with the given payload: "again, edited". */
 export function CreateTask({ queue, payload = "{}", priority = 0, headers = {}, onClose }: { queue: string; payload?: string; priority?: number; headers?: Record<string, string>; onClose: () => void }) {
   const fault = useSignal("");
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
+  const submit = useOnce(async (event) => {
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const text = String(form.get("payload") ?? "").trim() || "{}";
     const delay = String(form.get("delay") ?? "").trim();
@@ -230,7 +253,7 @@ export function CreateTask({ queue, payload = "{}", priority = 0, headers = {}, 
     } catch (error) {
       fault.value = (error as Error).message;
     }
-  };
+  });
   return (
     <Dialog title={`New task in ${queue}`} onClose={onClose} wide>
       <form onSubmit={submit}>

@@ -3,22 +3,22 @@
 import { useSignal } from "@preact/signals";
 import { type List, type Queue, type Stats, changes, paths } from "../api";
 import { reload, useData } from "../data";
-import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, When, now, say, usePart } from "../parts";
+import { Button, Chip, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Trouble, When, now, say, usePart, useOnce } from "../parts";
 import { may } from "../rights";
 import { go, href, route, setQuery } from "../route";
 import { count, duration, rate, span } from "../words";
 
-/** seconds converts a duration of the API. */
-export const seconds = (nanoseconds: number | undefined) => Number(nanoseconds ?? 0) / 1e9;
+/** waits returns for how many seconds the oldest ready task of a queue waits; 0 = there is none. */
+export const waits = (s: Stats) => (s.since ? Math.max((now.value - s.since) / 1000, 0.1) : 0);
 
 /** State says in one word how a queue is. */
-export function State({ s, policy }: { s: Stats; policy?: Queue }) {
+export function State({ s }: { s: Stats }) {
   const held = s.counts["retained"] ?? 0;
   if (s.paused) return <Chip tone="off" mark="‖">paused</Chip>;
-  if (isHeldUp(policy)) return <Chip tone="warn" mark="‖" title="A worker reported that the other side asked for it">held up, ends <When at={policy!.paused_until} /></Chip>;
-  if (s.ready > 0 && seconds(s.oldest_ready_age) >= 60)
+  if (isHeldUp(s)) return <Chip tone="warn" mark="‖" title="A worker reported that the other side asked for it">held up, ends <When at={s.paused_until} /></Chip>;
+  if (s.ready > 0 && waits(s) >= 60)
     return held === 0 ? <Chip tone="bad" mark="▲" title="No worker holds a task of this queue">stuck</Chip>
-      : policy?.concurrency && held >= policy.concurrency ? <Chip tone="warn" mark="◆" title="All places are taken">full</Chip>
+      : s.concurrency && held >= s.concurrency ? <Chip tone="warn" mark="◆" title="All places are taken">full</Chip>
       : <Chip tone="warn" mark="◆" title="Tasks wait for more than a minute">behind</Chip>;
   if (held > 0 || s.finished_per_second > 0) return <Chip tone="ok" mark="●">working</Chip>;
   if (s.ready > 0) return <Chip tone="run" mark="◔">waiting</Chip>;
@@ -33,13 +33,12 @@ const orders: Record<Sort, (a: Stats, b: Stats) => number> = {
   name: (a, b) => (a.queue < b.queue ? -1 : 1),
   ready: (a, b) => b.ready - a.ready,
   failed: (a, b) => (b.counts["failed"] ?? 0) - (a.counts["failed"] ?? 0),
-  oldest: (a, b) => seconds(b.oldest_ready_age) - seconds(a.oldest_ready_age),
+  oldest: (a, b) => waits(b) - waits(a),
   in: (a, b) => b.created_per_second - a.created_per_second,
   out: (a, b) => b.finished_per_second - a.finished_per_second,
 };
 
-export function QueueTable({ stats, queues }: { stats: Stats[]; queues: Queue[] }) {
-  const policies = new Map(queues.map((q) => [q.queue, q]));
+export function QueueTable({ stats }: { stats: Stats[] }) {
   const sort = (route.value.query.get("sort") ?? "name") as Sort;
   const sorted = [...stats].sort(orders[sort] ?? orders.name);
   const [part, controls] = usePart(sorted);
@@ -60,18 +59,17 @@ export function QueueTable({ stats, queues }: { stats: Stats[]; queues: Queue[] 
           </thead>
           <tbody>
             {part.map((s) => {
-              const policy = policies.get(s.queue);
               const held = s.counts["retained"] ?? 0;
-              const most = policy?.concurrency ?? 0;
+              const most = s.concurrency ?? 0;
               return (
                 <tr key={s.queue} data-row>
                   <td><a class="name" href={href("queue", s.queue)}>{s.queue}</a></td>
-                  <td class="left"><State s={s} policy={policy} /></td>
+                  <td class="left"><State s={s} /></td>
                   <td><Zero n={s.ready} /></td>
                   <td class="opt"><Zero n={s.delayed} /></td>
                   <td class="opt2">{most ? <>{count(held)} / {count(most)}<meter class={held >= most ? "full" : ""} min={0} max={most} value={held} aria-label={`${held} of ${most} places taken`} /></> : <Zero n={held} />}</td>
                   <td>{s.counts["failed"] ? <a class="badtext" href={href("failures", "", { queue: s.queue })}>{count(s.counts["failed"])}</a> : <Zero n={0} />}</td>
-                  <td>{s.oldest_ready_age ? span(seconds(s.oldest_ready_age)) : <span class="zero">–</span>}</td>
+                  <td>{s.since ? span(waits(s)) : <span class="zero">–</span>}</td>
                   <td class="opt"><span class={s.created_per_second ? "" : "zero"}>{rate(s.created_per_second)}</span></td>
                   <td class="opt"><span class={s.finished_per_second ? "" : "zero"}>{rate(s.finished_per_second)}</span></td>
                 </tr>
@@ -87,7 +85,6 @@ export function QueueTable({ stats, queues }: { stats: Stats[]; queues: Queue[] 
 
 export function Queues() {
   const stats = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
-  const queues = useData<List<Queue>>(may("queue.read") ? paths.queues : null);
   const { query } = route.value;
   const find = query.get("find") ?? "";
   const all = (stats.value?.body ?? []).filter((s) => s.queue.includes(find.trim().toLowerCase()));
@@ -101,7 +98,7 @@ export function Queues() {
           : stats.problem && !stats.value ? <Trouble problem={stats.problem} />
           : !stats.value ? <Loading />
           : all.length === 0 ? <Empty>{find ? <>No queue has “{find}” in its name.</> : <>This namespace has no queue yet. <code>pgqueue create-queue mail</code> makes one, and so does the button above.</>}</Empty>
-          : <QueueTable stats={all} queues={queues.value?.body ?? []} key={find} />}
+          : <QueueTable stats={all} key={find} />}
       </Panel>
       {query.get("create") && <Create onClose={() => setQuery({ create: "" })} />}
     </Page>
@@ -110,8 +107,7 @@ export function Queues() {
 
 function Create({ onClose }: { onClose: () => void }) {
   const fault = useSignal("");
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
+  const submit = useOnce(async (event) => {
     const form = new FormData(event.currentTarget as HTMLFormElement);
     try {
       const made = await changes.createQueue(policyOf(form));
@@ -121,7 +117,7 @@ function Create({ onClose }: { onClose: () => void }) {
     } catch (error) {
       fault.value = (error as Error).message;
     }
-  };
+  });
   return (
     <Dialog title="New queue" onClose={onClose}>
       <form onSubmit={submit}>
@@ -135,7 +131,7 @@ function Create({ onClose }: { onClose: () => void }) {
 }
 
 /** isHeldUp says whether a worker has reported that the other side of a queue asked for a delay that has not ended. */
-export const isHeldUp = (q: Queue | undefined) => !!q?.paused_until && Date.parse(q.paused_until) > now.value;
+export const isHeldUp = (q: { paused_until?: string }) => !!q.paused_until && Date.parse(q.paused_until) > now.value;
 
 /** Field is a setting of a queue that a form has: name, title, kind and meaning. Its kind is n for an integer, d for a duration, l for texts between commas, s for a text. */
 type Field = readonly [name: keyof Queue, title: string, kind: "n" | "d" | "l" | "s", text: string];

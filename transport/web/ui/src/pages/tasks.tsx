@@ -2,12 +2,12 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { type Bulk, type List, type Queue, type Task, changes, paths } from "../api";
+import { type Bulk, type List, type Stats, type Task, changes, paths } from "../api";
 import { reload, useData } from "../data";
 import { Button, CopyMenu, Denied, Dialog, Empty, Filter, Loading, Page, Panel, Scroll, Status, Trouble, When, say } from "../parts";
 import { fences, may } from "../rights";
 import { href, route, setQuery } from "../route";
-import { count, plural, statuses } from "../words";
+import { count, plural, span, statuses } from "../words";
 import { errorText } from "../json";
 
 /** Rows of a page. */
@@ -40,8 +40,8 @@ export function Tasks() {
   const queue = query.get("queue") ?? "";
   const order = query.get("order") ?? "";
   const allowed = may("task.read", queue);
-  const list = useData<List<Task>>(allowed ? paths.tasks({ ...filter, order, cursor: query.get("cursor") ?? "", limit: pageSize }) : null);
-  const queues = useData<List<Queue>>(may("queue.read") ? paths.queues : null, { fixed: true });
+  const list = useData<List<Task>>(allowed ? paths.tasks({ ...filter, order, cursor: query.get("cursor") ?? "", limit: pageSize, brief: "true" }) : null);
+  const queues = useData<List<Stats>>(may("queue.read") ? paths.stats : null);
   const selected = useSignal<Set<string>>(new Set());
   const moving = useSignal<{ move: Move; selection: Record<string, unknown>; all: boolean } | null>(null);
 
@@ -91,7 +91,7 @@ export function Tasks() {
               <Scroll label="Tasks">
                 <table>
                   <thead>
-                    <tr><th scope="col" class="tick"><span class="hidden">Select</span></th><th scope="col" class="left">Task</th><th scope="col" class="left">Status</th><th scope="col" class="left">Queue</th><th scope="col" class="opt">Attempt</th><th scope="col" class="left opt">Worker</th><th scope="col">Created</th><th scope="col" class="left opt">Next or last</th></tr>
+                    <tr><th scope="col" class="tick"><span class="hidden">Select</span></th><th scope="col" class="left">Task</th><th scope="col" class="left">Status</th><th scope="col" class="left">Queue</th><th scope="col" class="opt">Attempt</th><th scope="col" class="left opt">Worker</th><th scope="col" class="opt2">Created</th><th scope="col" class="left opt">Next or last</th></tr>
                   </thead>
                   <tbody>
                     {rows.map((t) => {
@@ -105,10 +105,10 @@ export function Tasks() {
                           }} /></td>
                           <td class="left"><a class="name" href={href("task", id)}>{id}</a></td>
                           <td class="left"><Status status={t.status} /></td>
-                          <td class="left"><a href={href("queue", t.queue)}>{t.queue}</a></td>
+                          <td class="left wrap"><a href={href("queue", t.queue)}>{t.queue}</a><div class="narrow"><Note t={t} other={<>created <When at={t.created_at} /></>} /></div></td>
                           <td class="opt">{t.attempt || <span class="zero">0</span>}</td>
                           <td class="left opt cut"><bdi>{t.worker}</bdi></td>
-                          <td><When at={t.created_at} /></td>
+                          <td class="opt2"><When at={t.created_at} /></td>
                           <td class="left opt cut"><Note t={t} /></td>
                         </tr>
                       );
@@ -143,16 +143,17 @@ function withoutCursor(query: URLSearchParams): string {
   return href("tasks", "", next);
 }
 
-/** Note is the fact about a task that its status makes interesting. */
-function Note({ t }: { t: Task }) {
+/** Note is the fact about a task that its status makes interesting, or else other. */
+function Note({ t, other = null }: { t: Task; other?: preact.ComponentChildren }) {
   if (t.status === "failed" || t.status === "retry") {
     const text = errorText(t.result);
     return <span title={text.slice(0, 500)}>{t.status === "retry" && t.delayed_at && <><When at={t.delayed_at} /> · </>}<bdi class="badtext">{text.slice(0, 200)}</bdi></span>;
   }
+  if (t.cancel_requested && t.status === "retained") return <>asked to stop</>;
   if (t.status === "new" && t.delayed_at && Date.parse(t.delayed_at) > Date.parse(t.created_at)) return <>due <When at={t.delayed_at} /></>;
   if (t.finished_at) return <>ended <When at={t.finished_at} /></>;
   if (t.status === "retained") return <>since <When at={t.started_at} /></>;
-  return null;
+  return <>{other}</>;
 }
 
 const local = (at: string | null) => {
@@ -199,6 +200,9 @@ function Filters({ queues }: { queues: string[] }) {
   );
 }
 
+/** hold lets the browser ask before it closes a tab whose work would end. */
+const hold = (event: BeforeUnloadEvent) => event.preventDefault();
+
 /** Moving counts first, then asks, then works in steps that can be stopped between. */
 export function Moving({ move, selection, all, onClose }: { move: Move; selection: Record<string, unknown>; all: boolean; onClose: () => void }) {
   const what = moves[move];
@@ -234,12 +238,14 @@ export function Moving({ move, selection, all, onClose }: { move: Move; selectio
     return () => {
       left = true;
       stopped.value = true;
+      removeEventListener("beforeunload", hold);
     };
   }, []);
 
   const work = async () => {
     state.value = "working";
     try {
+      addEventListener("beforeunload", hold);
       const perSecond = Math.min(10_000, Math.floor(Number(pace.value)) || 0);
       for (let cursor = ""; !stopped.value; ) {
         const began = Date.now();
@@ -252,6 +258,7 @@ export function Moving({ move, selection, all, onClose }: { move: Move; selectio
     } catch (error) {
       fault.value = (error as Error).message;
     }
+    removeEventListener("beforeunload", hold);
     state.value = "ended";
     say(`${what.done} ${plural(moved.value, "task")}.`);
   };
@@ -274,6 +281,7 @@ export function Moving({ move, selection, all, onClose }: { move: Move; selectio
         {(state.value === "working" || (state.value === "ended" && !fault.value)) && (
           <>
             <p role="status">{what.done} {count(moved.value)} of {count(n)}{state.value === "working" ? "…" : "."}{stopped.value && " Stopped."}</p>
+            {state.value === "working" && <p class="dim">It goes on while this tab is open{Number(pace.value) >= 1 && n > moved.value && <>, for about {span((n - moved.value) / Number(pace.value))}</>}.</p>}
             <progress max={Math.max(n, 1)} value={state.value === "ended" && !stopped.value ? Math.max(n, 1) : moved.value} aria-label="Progress" />
           </>
         )}

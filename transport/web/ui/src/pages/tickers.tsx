@@ -36,7 +36,7 @@ interface Upcoming { until: string; more?: boolean; body: { ticker: string; queu
 
 /** The time of the agenda in hours, and the most ticks that it reads. */
 const agendaHours = 24;
-const maxTicks = 500;
+const maxTicks = 1000;
 
 /** So many tickers that fire in one minute are worth a mark: their tasks meet in the queues. */
 const crowd = 5;
@@ -44,11 +44,16 @@ const crowd = 5;
 /** A ticker that fires more often than this would hide the others, so it has one line for all its ticks. */
 const often = 12;
 
+/** maxFires is one more, which shows that a ticker fires more often. */
+const maxFires = often + 1;
+
 /** Agenda lists the coming ticks of all tickers by their minute. */
 function Agenda() {
   // A whole minute, so that the answer has one key for a minute.
   const until = new Date(Math.floor(now.peek() / 60_000) * 60_000 + agendaHours * 3_600_000).toISOString();
-  const data = useData<Upcoming>(`/ticker/upcoming?until=${encodeURIComponent(until)}&limit=${maxTicks}`);
+  const data = useData<Upcoming>(`/ticker/upcoming?until=${encodeURIComponent(until)}&limit=${maxTicks}&per_ticker=${maxFires}`);
+  const list = useData<List<Ticker>>(paths.tickers);
+  const schedules = new Map((list.value?.body ?? []).map((t) => [t.ticker, schedule(t)]));
   const ticks = data.value?.body ?? [];
   const times = new Map<string, number>();
   for (const tick of ticks) times.set(tick.ticker, (times.get(tick.ticker) ?? 0) + 1);
@@ -66,7 +71,7 @@ function Agenda() {
   return (
     <>
       {frequent.length > 0 && (
-        <p class="fine">Often: {frequent.slice(0, 20).map(([name, n], index) => <span key={name}>{index > 0 && ", "}<a class="name" href={href("ticker", name)}>{name}</a> {plural(n, "tick")}</span>)}{frequent.length > 20 && ` and ${frequent.length - 20} more`}</p>
+        <p class="fine">Often: {frequent.slice(0, 20).map(([name], index) => <span key={name}>{index > 0 && ", "}<a class="name" href={href("ticker", name)}>{name}</a> {schedules.get(name)}</span>)}{frequent.length > 20 && ` and ${frequent.length - 20} more`}</p>
       )}
       {part.length > 0 && <Scroll label="Coming ticks">
         <table>
