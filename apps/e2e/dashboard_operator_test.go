@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // operatorInput is what operator.mjs gets.
@@ -28,7 +29,8 @@ func TestTenTasksOfAnOperator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	chromium, npm := findProgram(t, "chromium"), findProgram(t, "npm")
+	tools := queuetest.FindTools(t, "chromium", "npm")
+	chromium, npm := tools[0], tools[1]
 	modules := nodeModules(t, npm, "dashboard")
 	dsn := postgrestest.Empty(t)
 	server := startNodeAt(t, dsn, "--auth", "off")
@@ -136,7 +138,8 @@ func TestReportsOnOtherDashboards(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	chromium, npm := findProgram(t, "chromium"), findProgram(t, "npm")
+	tools := queuetest.FindTools(t, "chromium", "npm")
+	chromium, npm := tools[0], tools[1]
 	modules := nodeModules(t, npm, "dashboard")
 	dsn := postgrestest.Empty(t)
 	server := startNodeAt(t, dsn, "--auth", "off")

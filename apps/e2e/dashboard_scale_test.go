@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 // scaleInput is what scale.mjs gets.
@@ -34,7 +35,8 @@ func TestDashboardAtScale(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	chromium, npm := findProgram(t, "chromium"), findProgram(t, "npm")
+	tools := queuetest.FindTools(t, "chromium", "npm")
+	chromium, npm := tools[0], tools[1]
 	modules := nodeModules(t, npm, "dashboard")
 	tasks := int64(40_000)
 	// The short form runs beside other tests, so it holds requests and rows to their numbers, and time loosely.
