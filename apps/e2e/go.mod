@@ -8,6 +8,7 @@ require (
 	github.com/jhump/protoreflect v1.18.1
 	github.com/pgqueue/pgqueue/adapters/embedded v0.1.0
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
+	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
 	github.com/pgqueue/pgqueue/apps/internal/program v0.1.0
@@ -132,7 +133,6 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/pgqueue/pgqueue/adapters/cells v0.1.0 // indirect
-	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/web v0.1.0 // indirect
 	github.com/pkg/browser v0.0.0-20240102092130-5ac0b6a4141c // indirect
