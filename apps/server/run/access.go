@@ -497,31 +497,3 @@ func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
 	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.confirm, ConfirmEvery: s.cfg.confirmEvery, Audit: s.audit})
 }
-
-// publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:
-// a queue may have any of these names.
-var publicPaths = map[string]bool{
-	"/livez": true, "/readyz": true, "/openapi.json": true, "/openapi.yaml": true, "/docs": true, "/docs/": true,
-	"/docs/init.js": true, "/docs/swagger-ui-bundle.js": true, "/docs/swagger-ui.css": true, "/docs/favicon-32x32.png": true,
-}
-
-// publicProcedures are the procedures that need no credential.
-var publicProcedures = map[string]bool{
-	"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/List": true,
-	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
-	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": true,
-}
-
-// isPublic reports whether r needs no credential.
-func (s *Server) isPublic(r *http.Request) bool {
-	if publicProcedures[r.URL.Path] || s.isSignIn(r) || s.isDashboard(r) {
-		return true
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || !publicPaths[r.URL.Path] {
-		return false
-	}
-	return r.URL.Path != "/readyz" || !isVerbose(r)
-}
-
-// isVerbose reports whether a request for the readiness asks for each check.
-func isVerbose(r *http.Request) bool { return r.URL.Query().Has("verbose") }

@@ -93,15 +93,3 @@ func redirectTo(relative string) http.HandlerFunc {
 		w.WriteHeader(http.StatusFound)
 	}
 }
-
-// isDashboard reports whether r asks for the page or one of its files, which need no credential: all data comes by the API.
-func (s *Server) isDashboard(r *http.Request) bool {
-	path := s.uiPath()
-	switch {
-	case path == "" || r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return false
-	case r.URL.Path == "/":
-		return web.AcceptsPage(r)
-	}
-	return r.URL.Path == path || strings.HasPrefix(r.URL.Path, path+"/")
-}

@@ -217,9 +217,12 @@ func checkRoutes(t *testing.T, s *Server, public []string) {
 			}
 		}
 	}
-	for path := range publicPaths {
-		if code, _ := do(t, http.MethodGet, s.URL()+path, ""); code >= 400 {
-			t.Errorf("%s is public and answers %d", path, code)
+	for _, route := range s.publicRoutes() {
+		if !strings.HasPrefix(route.methods, http.MethodGet) || strings.Contains(route.path, "session/oidc") || strings.HasPrefix(route.path, "/grpc.") {
+			continue // the others need a body, or an answer of the provider
+		}
+		if code, _ := do(t, http.MethodGet, s.URL()+route.path, ""); code >= 400 && route.when == nil {
+			t.Errorf("%s is public and answers %d", route.path, code)
 		}
 	}
 }

@@ -41,7 +41,9 @@ type Server struct {
 	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // the present handler of http
-	ready   atomic.Bool
+	// publicRoutes returns listPublicRoutes, made at the first request.
+	publicRoutes func() []publicRoute
+	ready        atomic.Bool
 
 	// stops holds the steps of Stop in order.
 	stops []step
@@ -71,6 +73,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 
 	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{}), files: settingFiles{log: cfg.Log}}
+	s.publicRoutes = sync.OnceValue(s.listPublicRoutes)
 	if s.checks, err = s.newChecks(); err != nil {
 		return nil, err
 	}

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/oidc"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
-	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // startSessions makes the sign-in of the dashboard over the sessions of a store.
@@ -104,18 +102,6 @@ func (s *Server) addLogin(routes map[string]http.Handler) {
 // prefix returns the path in front of the REST routes, without a slash at its end.
 func (s *Server) prefix() string {
 	return cleanPath(s.cfg.Prefix)
-}
-
-// isSignIn reports whether a request is part of a sign-in, with a credential in its body or that of an identity provider.
-func (s *Server) isSignIn(r *http.Request) bool {
-	below, ok := strings.CutPrefix(r.URL.Path, s.prefix())
-	switch {
-	case !ok:
-		return false
-	case r.Method == restapi.OpenSession.Method:
-		return below == restapi.OpenSession.Path
-	}
-	return r.Method == http.MethodGet && s.control.login != nil && (below == loginPath || below == callbackPath)
 }
 
 // countRefusal counts a sign-in that failed.
