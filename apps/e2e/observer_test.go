@@ -49,6 +49,7 @@ var readingCommands = []readingCommand{
 	{queue.OpListQueues, "queues", false},
 	{queue.OpListGroups, "groups mail", false},
 	{queue.OpQueueStats, "stats mail", false},
+	{queue.OpQueueStats, "scale mail", false},
 	{queue.OpQueueHistory, "history mail", false},
 	{queue.OpListQueueStatuses, "stats", false},
 	{queue.OpExplainTask, "why FAILED", false},

@@ -75,19 +75,22 @@ func TestStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
-		args []string
-		code int
-		says string
+		database string // in the environment, where no other user reads it
+		args     []string
+		code     int
+		says     string
+		lines    int // 0: one line
 	}{
-		"a URL that answers nothing":                 {[]string{"postgres://127.0.0.1:1/x", "--wait", "500ms"}, 5, "127.0.0.1:1"},
-		"a database that is not there":               {[]string{missing.String()}, 5, "no_such_database"},
-		"a role that may not create a schema":        {[]string{weak.String(), "--schema", "mine"}, 1, "may not create it"},
-		"a wrong password":                           {[]string{wrong.String()}, 1, "password"},
-		"a schema newer than the program":            {[]string{pg.DSN(), "--schema", "newer"}, 4, "newer than this program"},
-		"a schema without tables, and no migrations": {[]string{pg.DSN(), "--schema", "empty", "--migrate=false"}, 4, "migrate up"},
-		"a data folder in use":                       {[]string{"--data-dir", busy.data}, 4, "in use"},
-		"a data folder of another major version":     {[]string{"--data-dir", other}, 4, "was made by PostgreSQL 9"},
-		"a port in use":                              {[]string{"--data-dir", untouched, "--addr", mustURL(t, busy.url).Host}, 4, "the port is in use"},
+		"a URL that answers nothing":                 {args: []string{"postgres://127.0.0.1:1/x", "--wait", "500ms"}, code: 5, says: "127.0.0.1:1"},
+		"a database that is not there":               {database: missing.String(), code: 5, says: "no_such_database"},
+		"a role that may not create a schema":        {database: weak.String(), args: []string{"--schema", "mine"}, code: 1, says: "may not create it"},
+		"a wrong password":                           {database: wrong.String(), code: 1, says: "password"},
+		"a password in an argument":                  {args: []string{wrong.String()}, code: 1, says: "an argument has a secret", lines: 2},
+		"a schema newer than the program":            {database: pg.DSN(), args: []string{"--schema", "newer"}, code: 4, says: "newer than this program"},
+		"a schema without tables, and no migrations": {database: pg.DSN(), args: []string{"--schema", "empty", "--migrate=false"}, code: 4, says: "migrate up"},
+		"a data folder in use":                       {args: []string{"--data-dir", busy.data}, code: 4, says: "in use"},
+		"a data folder of another major version":     {args: []string{"--data-dir", other}, code: 4, says: "was made by PostgreSQL 9"},
+		"a port in use":                              {args: []string{"--data-dir", untouched, "--addr", mustURL(t, busy.url).Host}, code: 4, says: "the port is in use"},
 	} {
 		for _, program := range []string{"pgqueue", "pgqueue-server"} {
 			t.Run(name+": "+program, func(t *testing.T) {
@@ -98,6 +101,9 @@ func TestStart(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				cmd := exec.CommandContext(ctx, filepath.Join(programs(t), program), args...)
+				if tc.database != "" {
+					cmd.Env = append(os.Environ(), "PGQUEUE_DATABASE_URL="+tc.database)
+				}
 				var stderr bytes.Buffer
 				cmd.Stderr = &stderr
 				_ = cmd.Run()
@@ -105,8 +111,8 @@ func TestStart(t *testing.T) {
 				if code := cmd.ProcessState.ExitCode(); code != tc.code || !strings.Contains(text, tc.says) {
 					t.Errorf("exit code %d, want %d; it should say %q:\n%s", code, tc.code, tc.says, text)
 				}
-				if strings.Count(text, "\n") != 1 || strings.Contains(text, "-secret") {
-					t.Errorf("it should be one line without secrets:\n%s", text)
+				if lines := max(tc.lines, 1); strings.Count(text, "\n") != lines || strings.Contains(text, "-secret") {
+					t.Errorf("it should have %d lines without secrets:\n%s", lines, text)
 				}
 			})
 		}
