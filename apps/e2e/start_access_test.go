@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,20 +208,29 @@ func TestStartTable(t *testing.T) {
 				name := strings.Join(append([]string{kind.name, "at", listen.host + ":"}, setting.args...), " ")
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					_, port, err := net.SplitHostPort(closedPort(t))
-					if err != nil {
-						t.Fatal(err)
-					}
-					base := "http://127.0.0.1:" + port
-					if strings.HasPrefix(listen.host, "[::1") {
-						base = "http://[::1]:" + port
-					}
-					if strings.Contains(strings.Join(kind.args, " "), "--tls-cert-file") {
-						base = "https" + strings.TrimPrefix(base, "http")
-					}
 					run := []string{"pgqueue run", "pgqueue-server"}[(k+h+s)%2]
-					args := append([]string{kind.dsn, "--addr", listen.host + ":" + port, "--log-format", "json"}, kind.args...)
-					got := startOnce(t, client, run, base, kind.env, append(args, setting.args...)...)
+					scheme := "http"
+					if slices.Contains(kind.args, "--tls-cert-file") {
+						scheme = "https"
+					}
+
+					var got startedServer
+					for {
+						_, port, err := net.SplitHostPort(closedPort(t))
+						if err != nil {
+							t.Fatal(err)
+						}
+						base := scheme + "://127.0.0.1:" + port
+						if strings.HasPrefix(listen.host, "[::1") {
+							base = scheme + "://[::1]:" + port
+						}
+						args := append([]string{kind.dsn, "--addr", listen.host + ":" + port, "--log-format", "json"}, kind.args...)
+						got = startOnce(t, client, run, base, kind.env, append(args, setting.args...)...)
+						// Another test may have taken the port since it was found.
+						if !strings.Contains(got.stderr, "the port is in use") {
+							break
+						}
+					}
 
 					if setting.refused(listen.remote, kind.exists) {
 						checkRefusedStart(t, got, "insecure-open")
@@ -233,7 +243,7 @@ func TestStartTable(t *testing.T) {
 					if got.none != want || got.wrong != http.StatusUnauthorized || got.code != program.ExitDone {
 						t.Errorf("without a credential %d, want %d; with a wrong one %d; exit code %d\n%s", got.none, want, got.wrong, got.code, got.stderr)
 					}
-					hasTLS := strings.HasPrefix(base, "https")
+					hasTLS := scheme == "https"
 					if line := startLine(want == http.StatusOK, len(setting.args) > 0, listen.remote, kind.exists, hasTLS); strings.Count(got.stderr, `"msg":"`+line) != 1 {
 						t.Errorf("the log must say once %q, got\n%s", line, got.stderr)
 					}

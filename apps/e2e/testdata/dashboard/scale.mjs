@@ -117,7 +117,9 @@ await check("ten tabs cost the database what one does", async () => {
   const one = await more(1);
   const ten = await more(10);
   note(`transactions a minute: ${none.toFixed(0)} without a tab, ${one.toFixed(0)} with one, ${ten.toFixed(0)} with ten`);
-  must(ten - none <= (one - none) * 1.1 + 20, `without a tab ${none}, with one ${one}, with ten ${ten}`);
+  // Beside other tests a quarter of a minute varies; a cost for each tab would be ten times as much.
+  const most = given.minute < 60 ? (one - none) * 3 + 100 : (one - none) * 1.1 + 20;
+  must(ten - none <= most, `without a tab ${none}, with one ${one}, with ten ${ten}`);
   must(one - none < 400, `one tab has ${one - none} transactions a minute`);
   await context.close();
   await ask("loud");

@@ -194,6 +194,15 @@ await check("a payload is copied byte by byte", async () => {
   must((await page.evaluate(() => navigator.clipboard.readText())) === given.payload, "the copy differs");
 });
 
+await check("a copied command has each value as one word of a shell", async () => {
+  await open(page, `${shop}tasks?worker=${encodeURIComponent("$(touch hacked) it's")}`);
+  await page.locator("details.menu summary", { hasText: "Copy" }).first().click();
+  await page.getByRole("button", { name: "as command" }).click();
+  await page.getByRole("status").filter({ hasText: "Copied" }).waitFor();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  must(copied === "pgqueue tasks '--worker=$(touch hacked) it'\\''s' --namespace shop", `got ${copied}`);
+});
+
 await check("failures come in groups, and a group is retried", async () => {
   await open(page, `${shop}failures`);
   await page.getByText("timeout after <n> ms").first().waitFor();

@@ -346,14 +346,14 @@ export async function copy(text: string, name: string) {
 /** quote makes a text one word of a shell. */
 export const quote = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
-/** CopyMenu copies the present view as a link, and as commands that give the same data. */
-export function CopyMenu({ path, command, more }: { path: string; command: string; more?: [string, string][] }) {
+/** CopyMenu copies the present view as a link, and as commands that give the same data. command has the words behind pgqueue. */
+export function CopyMenu({ path, command, more }: { path: string; command: string[]; more?: [string, string][] }) {
   const namespace = route.value.namespace;
   const api = new URL(document.documentElement.dataset.api! + path, document.baseURI).href;
   const texts: [string, string][] = [
     ["link", location.href],
     ["curl", `curl -H ${quote(`Pgqueue-Namespace: ${namespace}`)} ${quote(api)}`],
-    ["command", `pgqueue ${command} --namespace ${quote(namespace)}`],
+    ["command", ["pgqueue", ...command, "--namespace", namespace].map(quote).join(" ")],
     ...(more ?? []),
   ];
   return (

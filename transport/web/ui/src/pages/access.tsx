@@ -13,7 +13,7 @@ const tabs = [["", "You"], ["tokens", "Tokens"], ["sessions", "Sessions"], ["aud
 export function Access() {
   const tab = route.value.query.get("tab") ?? "";
   return (
-    <Page title="Access" actions={tab === "tokens" ? <><CopyMenu path={paths.tokens} command="tokens" /><Button action="access.manage" tone="main" onClick={() => setQuery({ create: "1" })}>New token</Button></> : tab === "audit" ? <CopyMenu path="/audit" command="audit" /> : undefined}>
+    <Page title="Access" actions={tab === "tokens" ? <><CopyMenu path={paths.tokens} command={["tokens"]} /><Button action="access.manage" tone="main" onClick={() => setQuery({ create: "1" })}>New token</Button></> : tab === "audit" ? <CopyMenu path="/audit" command={["audit"]} /> : undefined}>
       <nav class="tabs" aria-label="Access">
         {tabs.map(([name, title]) => <a key={name} href={href("access", "", { tab: name })} aria-current={tab === name ? "page" : undefined}>{title}</a>)}
       </nav>

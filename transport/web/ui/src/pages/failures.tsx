@@ -80,7 +80,7 @@ export function Failures() {
   const time = { after: query.get("after") ?? "", before: query.get("before") ?? "" };
   const timed = !!(time.after || time.before);
   const failing = (stats.value?.body ?? []).filter((s) => (s.counts["failed"] ?? 0) > 0 && (!only || s.queue === only)).sort((a, b) => b.counts["failed"]! - a.counts["failed"]!);
-  const command = only ? `failures ${only}${time.after && ` --after ${time.after}`}${time.before && ` --before ${time.before}`}` : "tasks --status failed";
+  const command = only ? ["failures", only, ...(time.after ? [`--after=${time.after}`] : []), ...(time.before ? [`--before=${time.before}`] : [])] : ["tasks", "--status", "failed"];
   return (
     <Page title="Failures" aside={only && <span class="dim">of {only}, <a href={href("failures", "", time)}>all queues</a></span>}
       actions={<CopyMenu path={only ? paths.failures(only, time) : paths.tasks({ status: "failed" })} command={command} />}>

@@ -36,7 +36,7 @@ export function Groups({ queue }: { queue: Queue }) {
     reload();
   };
   return (
-    <Panel title="Groups" aside={<CopyMenu path={path} command={`groups ${queue.queue}`} />}>
+    <Panel title="Groups" aside={<CopyMenu path={path} command={["groups", queue.queue]} />}>
       <div class="filters"><Filter title="Group" placeholder="any" value={group} apply={(value) => setQuery({ group: value, groups: "" })} /></div>
       {list.problem && !list.value ? <Trouble problem={list.problem} />
         : !list.value ? <Loading />

@@ -82,7 +82,7 @@ export function Queue({ name }: { name: string }) {
     <Page title={name} aside={<><State s={{ ...s, paused: p.paused, paused_until: p.paused_until }} />{p.paused && <PausedBy name={name} />}</>}
       actions={
         <>
-          <CopyMenu path={paths.queue(name)} command={`queue ${name}`} />
+          <CopyMenu path={paths.queue(name)} command={["queue", name]} />
           <Button action="task.create" queue={name} onClick={() => (creating.value = true)}>New task</Button>
           <Button action="queue.pause" queue={name} onClick={() => setPaused(name, !isPaused)}>{isPaused ? "Resume" : "Pause"}</Button>
           <Menu label="More">

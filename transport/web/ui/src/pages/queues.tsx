@@ -89,7 +89,7 @@ export function Queues() {
   const find = query.get("find") ?? "";
   const all = (stats.value?.body ?? []).filter((s) => s.queue.includes(find.trim().toLowerCase()));
   return (
-    <Page title="Queues" actions={<><CopyMenu path="/stats" command="queues" /><Button action="queue.manage" tone="main" onClick={() => setQuery({ create: "1" })}>New queue</Button></>}>
+    <Page title="Queues" actions={<><CopyMenu path="/stats" command={["queues"]} /><Button action="queue.manage" tone="main" onClick={() => setQuery({ create: "1" })}>New queue</Button></>}>
       <Panel>
         <div class="filters">
           <label class="grow"><span class="hidden">Filter by name</span><input type="search" data-filter placeholder="Filter by name" value={find} spellcheck={false} onInput={(event) => setQuery({ find: event.currentTarget.value })} /></label>

@@ -52,7 +52,7 @@ export function Task({ id }: { id: string }) {
       aside={<><Status status={t.status} /><span class="dim"><a href={href("queue", t.queue)}>{t.queue}</a> · {t.attempt ? `attempt ${t.attempt} of ${attemptsOf(t)}` : "no attempt yet"}{t.cancel_requested && !ended && " · cancel requested"}</span></>}
       actions={
         <>
-          <CopyMenu path={paths.task(id)} command={`task ${id}`} more={[["number", id]]} />
+          <CopyMenu path={paths.task(id)} command={["task", id]} more={[["number", id]]} />
           <Button action="task.create" queue={t.queue} onClick={() => (again.value = true)}>Again, edited</Button>
           {!ended && <Button action="task.operate" queue={t.queue} tone="bad" onClick={() => act(t.status === "retained" ? "Asked its worker to stop." : "Cancelled the task.", () => changes.cancelTask(id))}>Cancel</Button>}
           {ended && <Button action="task.operate" queue={t.queue} tone="bad" onClick={remove}>Delete…</Button>}

@@ -58,7 +58,7 @@ export function Tasks() {
     moving.value = chosen.length ? { move, selection: { ids: chosen }, all: false } : { move, selection: selectionOf(query), all: true };
   };
   const total = list.value ? `${count(list.value.count)}${list.value.at_least ? "+" : ""}` : "";
-  const command = ["tasks", ...Object.entries(filter).flatMap(([name, value]) => (Array.isArray(value) ? value : value ? [value] : []).map((v) => `--${name.replace("_", "-")} ${v}`))].join(" ");
+  const command = ["tasks", ...Object.entries(filter).flatMap(([name, value]) => (Array.isArray(value) ? value : value ? [value] : []).map((v) => `--${name.replace("_", "-")}=${v}`))];
 
   return (
     <Page title="Tasks" aside={total && <span class="dim" aria-live="polite">{total} {list.value!.count === 1 ? "task" : "tasks"}{filtered ? " match" : ""}</span>}

@@ -105,7 +105,7 @@ export function Tickers() {
     .sort((a, b) => Date.parse(a.next_at ?? "9999-01-01") - Date.parse(b.next_at ?? "9999-01-01"));
   const [part, controls] = usePart(all);
   return (
-    <Page title="Tickers" actions={<CopyMenu path={paths.tickers} command="tickers" />}>
+    <Page title="Tickers" actions={<CopyMenu path={paths.tickers} command={["tickers"]} />}>
       <nav class="tabs" aria-label="View">
         <a href={href("tickers")} aria-current={agenda ? undefined : "page"}>List</a>
         <a href={href("tickers", "", { view: "agenda" })} aria-current={agenda ? "page" : undefined}>Next {agendaHours} hours</a>
@@ -174,7 +174,7 @@ export function TickerPage({ name }: { name: string }) {
     <Page title={name} aside={<><TickerState t={t} /><span class="dim">{schedule(t)}</span></>}
       actions={
         <>
-          <CopyMenu path={paths.ticker(name)} command={`ticker ${name}`} />
+          <CopyMenu path={paths.ticker(name)} command={["ticker", name]} />
           <Button action="queue.pause" queue={t.queue} onClick={() => setPaused(name, !t.paused)}>{t.paused ? "Resume" : "Pause"}</Button>
           <Button action="ticker.run" queue={t.queue} tone="main" onClick={() => run(name)}>Fire now</Button>
         </>

@@ -14,7 +14,7 @@ export function Workers() {
   const [part, controls] = usePart(all);
   const held = all.reduce((sum, w) => sum + w.held, 0);
   return (
-    <Page title="Workers" aside={list.value && <span class="dim">{plural(all.length, "worker holds", "workers hold")} {plural(held, "task")}</span>} actions={<CopyMenu path={paths.workers} command="workers" />}>
+    <Page title="Workers" aside={list.value && <span class="dim">{plural(all.length, "worker holds", "workers hold")} {plural(held, "task")}</span>} actions={<CopyMenu path={paths.workers} command={["workers"]} />}>
       <Panel>
         <div class="filters"><label class="grow"><span class="hidden">Filter by worker or queue</span><input type="search" data-filter placeholder="Filter by worker or queue" value={find} spellcheck={false} onInput={(event) => setQuery({ find: event.currentTarget.value })} /></label></div>
         {!may("worker.read") ? <Denied action="worker.read" what="Workers are" />
