@@ -215,7 +215,7 @@ func TestStartTable(t *testing.T) {
 					}
 
 					var got startedServer
-					for {
+					for range 3 {
 						_, port, err := net.SplitHostPort(closedPort(t))
 						if err != nil {
 							t.Fatal(err)
